@@ -1,0 +1,21 @@
+import { defineConfig } from 'vitest/config';
+
+// Two tiers here: unit tests need nothing but Node; integration tests (*.int.test.ts) need real servers,
+// which test/integration/setup.ts starts once for the whole run.
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: 'unit', include: ['{crds,storage,operator,api,test}/**/*.test.ts'], exclude: ['**/node_modules/**', '**/*.int.test.ts', 'test/e2e/**'] } },
+      {
+        test: {
+          name: 'integration',
+          include: ['{crds,storage,operator,api,test}/**/*.int.test.ts'],
+          globalSetup: ['test/integration/setup.ts'],
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+        },
+      },
+      { test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], fileParallelism: false, testTimeout: 180_000, hookTimeout: 180_000 } },
+    ],
+  },
+});
