@@ -1,0 +1,4 @@
+export { StalledError, WaitingError, outcomeOfError, type Outcome } from './errors.ts';
+export { ControllerMetrics } from './metrics.ts';
+export { WorkQueue, type WorkQueueOptions } from './queue.ts';
+export { Controller, type ControllerOptions, type Reconcile, type ReconcileContext, type Result } from './controller.ts';

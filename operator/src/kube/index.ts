@@ -1,0 +1,11 @@
+export * from './resources.ts';
+export { backoffMs, sleep, systemClock, type Clock } from './clock.ts';
+export * from './errors.ts';
+export type * from './types.ts';
+export { loadAccess, type AccessOptions } from './access.ts';
+export { KubeMetrics } from './metrics.ts';
+export { KubeClient } from './client.ts';
+export { Informer, type InformerOptions } from './informer.ts';
+export { InformerSet } from './informer-set.ts';
+export { LeaderElector, type LeaderElectorOptions } from './leader.ts';
+export { EventRecorder, type EventInit, type EventRecorderOptions } from './events.ts';
