@@ -1,6 +1,6 @@
 module crucible.dev/local/coredns
 
-go 1.26.8
+go 1.26.3
 
 tool github.com/coredns/coredns
 

@@ -1,6 +1,6 @@
 module crucible.dev/local/helm
 
-go 1.26.8
+go 1.26.3
 
 tool helm.sh/helm/v3/cmd/helm
 

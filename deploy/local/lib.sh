@@ -1,0 +1,60 @@
+# shellcheck shell=bash
+# Shared by every script of deploy/local: paths, progress, failing well.
+set -euo pipefail
+REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=settings.sh
+source "$REPO/deploy/local/settings.sh"
+export CRUCIBLE_CACHE=$CACHE
+export PATH="$CACHE/node/bin:$CACHE/bin:$PATH:/usr/sbin:/sbin"
+: "${CRUCIBLE_STARTED:=$(date +%s)}"
+export CRUCIBLE_STARTED
+
+say() { printf '[%4ds] %s\n' "$(($(date +%s) - CRUCIBLE_STARTED))" "$*"; }
+die() { printf '\n%s\n' "crucible: $*" >&2; exit 1; }
+
+# step NAME COMMAND…: run it with its output in a log file; show how long it took, or the end of the log.
+step() {
+  local name=$1 begun log; shift
+  begun=$(date +%s)
+  mkdir -p "$LOGS"
+  log=$LOGS/$(tr -cs 'a-zA-Z0-9\n' - <<<"$name" | tr 'A-Z' 'a-z' | sed 's/^-//;s/-$//').log
+  say "$name …"
+  if ! "$@" >"$log" 2>&1; then
+    tail -n 15 "$log" | sed 's/^/    /' >&2
+    die "“$name” failed after $(($(date +%s) - begun)) s; the whole log is $log"
+  fi
+  say "$name: done in $(($(date +%s) - begun)) s"
+}
+
+# retry SECONDS COMMAND…: until it succeeds, silently; 1 when the time is over.
+retry() {
+  local end=$(($(date +%s) + $1)); shift
+  until "$@" >/dev/null 2>&1; do
+    [ "$(date +%s)" -lt "$end" ] || return 1
+    sleep 0.3
+  done
+}
+
+kube() { "$CACHE/bin/kubectl" --kubeconfig "$KUBECONFIG_FILE" "$@"; }
+
+# Which kind of cluster: existing, kind or native.
+cluster_kind() {
+  if [ "${CLUSTER:-}" = existing ]; then
+    [ -n "${KUBECONFIG:-}" ] || die "CLUSTER=existing needs KUBECONFIG: export the path of your cluster's kubeconfig"
+    echo existing
+  elif [ -n "${CLUSTER:-}" ]; then
+    case $CLUSTER in kind | native) echo "$CLUSTER" ;; *) die "CLUSTER=$CLUSTER is not known: use existing, kind or native" ;; esac
+  elif [ -n "$(engine)" ]; then
+    echo kind
+  else
+    echo native
+  fi
+}
+
+# The container engine that answers, if one does.
+engine() {
+  local e
+  for e in docker podman; do
+    if command -v $e >/dev/null && timeout 10 $e info >/dev/null 2>&1; then echo $e; return; fi
+  done
+}
