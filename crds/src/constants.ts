@@ -1,0 +1,109 @@
+// Names that the operator, the API, the chart and users' scripts agree on. Changing one is a breaking change.
+
+export const GROUP = 'crucible.dev';
+export const VERSION = 'v1alpha1';
+export const API_VERSION = `${GROUP}/${VERSION}` as const;
+
+export const LABELS = {
+  /** "true" on every sandbox pod: policies and admission select on it. */
+  sandbox: 'crucible.dev/sandbox',
+  /** metadata.uid of the Evaluation: the identity of everything that belongs to it. */
+  evaluationUid: 'crucible.dev/evaluation-uid',
+  /** metadata.name of the Evaluation, for people and selectors; never trusted as identity. */
+  evaluation: 'crucible.dev/evaluation',
+  /** The attempt's number, from "1". */
+  attempt: 'crucible.dev/attempt',
+  /** On namespaces: "enabled" where Evaluations may run. */
+  evaluations: 'crucible.dev/evaluations',
+  /** Kueue's label on Jobs, set from spec.queue. */
+  kueueQueue: 'kueue.x-k8s.io/queue-name',
+} as const;
+
+/** One finalizer name for the Evaluation and for its pods: nothing goes before its output is captured. */
+export const CAPTURE_FINALIZER = 'crucible.dev/capture';
+
+export const FIELD_MANAGERS = { objects: 'crucible-operator', status: 'crucible-operator-status' } as const;
+
+export const SANDBOX_CONTAINER = 'sandbox';
+export const LAUNCHER_INIT_CONTAINER = 'launcher';
+
+/** Where things are inside a sandbox. */
+export const SANDBOX_PATHS = {
+  launcher: '/crucible/bin/launcher',
+  settings: '/crucible/config/launcher.json',
+  code: '/crucible/code',
+  stdin: '/crucible/code/.stdin',
+  work: '/work',
+} as const;
+
+/** The entry file's name when spec.image is used instead of a runtime. */
+export const DEFAULT_ENTRY_FILE = 'main';
+
+const KI = 1024;
+const MI = 1024 * KI;
+
+export const LIMITS = {
+  /** code, files and stdin together. Client-side apply stores a second copy in an annotation of at most 256 KiB. */
+  sourceBytes: 128 * KI,
+  /** command, args and env together: they travel in one ConfigMap beside the code. */
+  argumentBytes: 64 * KI,
+  /** What one run may emit in all, so that the kubelet's 10 MiB log file is never rotated. */
+  emittedBytes: 8 * MI,
+  timeoutSeconds: 86_400,
+  retries: 10,
+  /** status.output.tail, so that the whole status stays under 16 KiB. */
+  tailCharacters: 2048,
+  messageCharacters: 1024,
+  attemptMessageCharacters: 256,
+} as const;
+
+export const DEFAULTS = {
+  cpu: '1',
+  memory: '256Mi',
+  disk: '64Mi',
+  timeoutSeconds: 60,
+  graceSeconds: 5,
+  streamBytes: 1 * MI,
+  artifactBytes: 4 * MI,
+  artifactFiles: 1000,
+} as const;
+
+export const PHASES = ['Queued', 'Starting', 'Running', 'Capturing', 'Succeeded', 'Failed', 'Cancelled'] as const;
+
+export const VERDICT_CLASSES = [
+  'Succeeded',
+  'NonZeroExit',
+  'Signalled',
+  'TimedOut',
+  'OutOfMemory',
+  'DiskExceeded',
+  'PidsExceeded',
+  'Evicted',
+  'Preempted',
+  'NodeLost',
+  'ImagePullFailed',
+  'InvalidImage',
+  'Unschedulable',
+  'QuotaExceeded',
+  'SandboxRefused',
+  'Cancelled',
+  'InternalError',
+] as const;
+
+export const ATTRIBUTIONS = ['Code', 'Infrastructure', 'Policy', 'User'] as const;
+export const CONFIDENCES = ['Confirmed', 'Probable'] as const;
+export const RETRY_CAUSES = ['Infrastructure', 'Any'] as const;
+
+/** What a pipeline can wait on. Finished is either way; Ready, Reconciling and Stalled are for kstatus. */
+export const CONDITIONS = [
+  'Accepted',
+  'Started',
+  'Captured',
+  'Complete',
+  'Failed',
+  'Finished',
+  'Passed',
+  'Ready',
+  'Reconciling',
+  'Stalled',
+] as const;

@@ -1,0 +1,72 @@
+import { z } from 'zod';
+import { API_VERSION } from './constants.ts';
+import { evaluationRuntimeSpecSchema, evaluationRuntimeStatusSchema } from './schema/evaluation-runtime.ts';
+import { evaluationSpecSchema } from './schema/evaluation-spec.ts';
+import { evaluationStatusSchema } from './schema/evaluation-status.ts';
+
+// Whole resources, as they come over the wire. metadata is the API server's own business and only typed here.
+
+const ownerReferenceSchema = z.looseObject({ apiVersion: z.string(), kind: z.string(), name: z.string(), uid: z.string() });
+
+export const objectMetaSchema = z.looseObject({
+  name: z.string(),
+  namespace: z.string().optional(),
+  uid: z.string().optional(),
+  generation: z.number().optional(),
+  resourceVersion: z.string().optional(),
+  creationTimestamp: z.string().optional(),
+  deletionTimestamp: z.string().optional(),
+  labels: z.record(z.string(), z.string()).optional(),
+  annotations: z.record(z.string(), z.string()).optional(),
+  finalizers: z.array(z.string()).optional(),
+  ownerReferences: z.array(ownerReferenceSchema).optional(),
+});
+
+export const evaluationSchema = z.object({
+  apiVersion: z.literal(API_VERSION),
+  kind: z.literal('Evaluation'),
+  metadata: objectMetaSchema,
+  spec: evaluationSpecSchema,
+  status: evaluationStatusSchema.optional(),
+});
+
+export const evaluationRuntimeSchema = z.object({
+  apiVersion: z.literal(API_VERSION),
+  kind: z.literal('EvaluationRuntime'),
+  metadata: objectMetaSchema,
+  spec: evaluationRuntimeSpecSchema,
+  status: evaluationRuntimeStatusSchema.optional(),
+});
+
+export type ObjectMeta = z.infer<typeof objectMetaSchema>;
+export type Evaluation = z.infer<typeof evaluationSchema>;
+export type EvaluationRuntime = z.infer<typeof evaluationRuntimeSchema>;
+
+/** What the API server let through but we cannot read, or what it would refuse: each problem with its path. */
+export class InvalidResourceError extends Error {
+  override readonly name = 'InvalidResourceError';
+  readonly problems: readonly string[];
+
+  constructor(subject: string, problems: readonly string[]) {
+    super(`${subject} is invalid: ${problems.join('; ')}`);
+    this.problems = problems;
+  }
+}
+
+export const parseEvaluation = (raw: unknown): Evaluation => parse(evaluationSchema, 'Evaluation', raw);
+export const parseEvaluationRuntime = (raw: unknown): EvaluationRuntime => parse(evaluationRuntimeSchema, 'EvaluationRuntime', raw);
+
+function parse<S extends z.ZodType>(schema: S, kind: string, raw: unknown): z.output<S> {
+  const result = schema.safeParse(raw);
+  if (result.success) return result.data;
+  const metadata = (raw as { metadata?: { namespace?: string; name?: string } } | null)?.metadata;
+  const name = [metadata?.namespace, metadata?.name].filter((part) => typeof part === 'string').join('/');
+  throw new InvalidResourceError(name === '' ? kind : `${kind} ${name}`, result.error.issues.map(describeIssue));
+}
+
+function describeIssue(issue: { readonly path: readonly PropertyKey[]; readonly message: string }): string {
+  let path = '';
+  for (const key of issue.path) path += typeof key === 'number' ? `[${key}]` : `${path === '' ? '' : '.'}${String(key)}`;
+  // Rules of the spec as a whole name their fields themselves.
+  return path === '' || path === 'spec' ? issue.message : `${path}: ${issue.message}`;
+}
