@@ -1,4 +1,5 @@
 export * from './constants.ts';
+export * from './effective.ts';
 export * from './models.ts';
 export * from './quantity.ts';
 export * from './resources.ts';

@@ -79,7 +79,7 @@ const stdoutExpectationSchema = withRules(
     matches: withRules(text({ min: 1, max: 1024 }), [
       // Evaluating the expression is what validates it: CEL answers with RE2's own complaint and this message. RE2 is
       // not JavaScript's dialect, so there is nothing to check on our side.
-      { cel: "''.matches(self) || true == true", message: 'must be an RE2 regular expression', check: () => true },
+      { cel: "''.matches(self) ? true : true", message: 'must be an RE2 regular expression', check: () => true },
     ])
       .optional()
       .describe('stdout must match this RE2 regular expression, anywhere in it.'),
@@ -98,6 +98,25 @@ const expectSchema = z.object({
   exitCode: z.int().min(0).max(255).optional().meta({ format: 'int32' }).describe('The exit code. Default 0.'),
   stdout: stdoutExpectationSchema.optional().describe('What stdout must be; everything set here must hold.'),
 });
+
+const causes = (): z.ZodArray<z.ZodEnum<{ Infrastructure: 'Infrastructure'; Any: 'Any' }>> => setOf(z.enum(RETRY_CAUSES), RETRY_CAUSES.length);
+
+const retrySchema = withRules(
+  z.object({
+    limit: z.int().min(0).max(LIMITS.retries).meta({ format: 'int32' }).describe('Further attempts after the first.'),
+    on: causes().optional().describe('Infrastructure: only when the platform was at fault, the default. Any: every failure.'),
+    // kubectl and helm read YAML 1.1, in which an unquoted `on` is the boolean true: without this field the API server
+    // would drop what people write as `on: [Any]`.
+    true: causes().optional().describe('Same as on: what YAML 1.1 makes of the word when it is not quoted.'),
+  }),
+  [
+    {
+      cel: '!has(self.on) || !has(self.true)',
+      message: 'on is given twice, once in quotes: keep one',
+      check: (retry) => retry.on === undefined || retry.true === undefined,
+    },
+  ],
+);
 
 const shape = {
   runtime: dnsLabel().optional().describe('Name of an EvaluationRuntime, for example python. Either this or image and command.'),
@@ -136,15 +155,7 @@ const shape = {
     })
     .optional()
     .describe('Files to keep after the code has ended.'),
-  retry: z
-    .object({
-      limit: z.int().min(0).max(LIMITS.retries).meta({ format: 'int32' }).describe('Further attempts after the first.'),
-      on: setOf(z.enum(RETRY_CAUSES), RETRY_CAUSES.length)
-        .optional()
-        .describe('Infrastructure: only when the platform was at fault, the default. Any: every failure.'),
-    })
-    .optional()
-    .describe('New attempts after a failure. Every attempt and its output are kept.'),
+  retry: retrySchema.optional().describe('New attempts after a failure. Every attempt and its output are kept.'),
   priority: z
     .int()
     .min(-1_000_000)

@@ -26,7 +26,7 @@ const attemptVerdictSchema = z.object({
   message: text({ max: LIMITS.attemptMessageCharacters }).optional().describe('One sentence for people.'),
 });
 
-const exitCode = z.int().min(-1).max(255).meta({ format: 'int32' });
+const exitCode = z.int32().meta({ format: 'int32' });
 
 export const attemptSchema = z.object({
   number: z.int().min(1).max(LIMITS.retries + 1).meta({ format: 'int32' }).describe('1 for the first attempt.'),

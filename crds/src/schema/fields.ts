@@ -21,7 +21,8 @@ export function withRules<S extends z.ZodType>(schema: S, rules: readonly Rule<z
       if (!rule.check(value)) context.addIssue({ code: 'custom', message: rule.message });
     }
   });
-  const validations = [...rules.map(({ cel, message }) => ({ rule: cel, message })), ...transitions];
+  const inherited = (schema.meta()?.['x-kubernetes-validations'] ?? []) as object[];
+  const validations = [...inherited, ...rules.map(({ cel, message }) => ({ rule: cel, message })), ...transitions];
   return checked.meta({ 'x-kubernetes-validations': validations });
 }
 
