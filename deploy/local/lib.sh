@@ -13,16 +13,24 @@ say() { printf '[%4ds] %s\n' "$(($(date +%s) - CRUCIBLE_STARTED))" "$*"; }
 die() { printf '\n%s\n' "crucible: $*" >&2; exit 1; }
 
 # step NAME COMMAND…: run it with its output in a log file; show how long it took, or the end of the log.
+# It runs in a process group of its own: `set -e` stays on inside, and an interrupt ends all of it.
 step() {
-  local name=$1 begun log; shift
+  local name=$1 begun log job; shift
   begun=$(date +%s)
   mkdir -p "$LOGS"
-  log=$LOGS/$(tr -cs 'a-zA-Z0-9\n' - <<<"$name" | tr 'A-Z' 'a-z' | sed 's/^-//;s/-$//').log
+  log=$LOGS/$(tr -cs 'a-zA-Z0-9\n' - <<<"$name" | tr 'A-Z' 'a-z' | cut -c1-60 | sed 's/^-//;s/-$//').log
   say "$name …"
-  if ! "$@" >"$log" 2>&1; then
+  set -m
+  (set -e; "$@") >"$log" 2>&1 </dev/null &
+  job=$!
+  set +m
+  # shellcheck disable=SC2064
+  trap "kill -- -$job 2>/dev/null; exit 130" INT TERM
+  if ! wait "$job"; then
     tail -n 15 "$log" | sed 's/^/    /' >&2
     die "“$name” failed after $(($(date +%s) - begun)) s; the whole log is $log"
   fi
+  trap - INT TERM
   say "$name: done in $(($(date +%s) - begun)) s"
 }
 

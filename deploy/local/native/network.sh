@@ -10,9 +10,10 @@ network_up() {
     for s in "${SYSCTLS[@]}"; do sysctl "$s" >>"$STATE/sysctls" 2>/dev/null || true; done
   fi
   sysctl -q -w net.ipv4.ip_forward=1
-  ip link show $INTERFACE >/dev/null 2>&1 || ip link add $INTERFACE type dummy
+  ip link show $INTERFACE >/dev/null 2>&1 || ip link add $INTERFACE type veth peer name ${INTERFACE}p
   ip addr replace $NODE_IP/32 dev $INTERFACE
   ip link set $INTERFACE up
+  ip link set ${INTERFACE}p up
   # Addresses without an owner must not follow the default route off the machine.
   ip route replace unreachable $POD_CIDR metric 4096
   ip route replace $SERVICE_CIDR dev $INTERFACE src $NODE_IP

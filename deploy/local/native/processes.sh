@@ -61,7 +61,7 @@ run() {
   end "$name"
   mkdir -p "$RUN/pids" "$RUN/commands" "$LOGS"
   # Detached from this shell and its terminal: the cluster outlives `make up`.
-  setsid bash -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' _ "$(system_cgroup)" "$@" </dev/null >>"$LOGS/$name.log" 2>&1 &
+  setsid bash -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' _ "$(system_cgroup)" "$@" </dev/null >>"$LOGS/$name.log" 2>&1 9>&- &
   pid=$!
   echo "$pid $(start_time $pid)" >"$RUN/pids/$name"
   echo "$command" >"$RUN/commands/$name"

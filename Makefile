@@ -1,0 +1,34 @@
+# The contributor's interface. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+LOCAL := deploy/local
+# Run a command with the repository's own Node.js and the built tools on the PATH.
+WITH := $(LOCAL)/with.sh
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+.PHONY: up down status kubeconfig
+up: ## set up all that is needed, start a cluster, install Crucible and run the sample evaluation
+	@$(LOCAL)/up.sh
+down: ## stop and remove the cluster; only the build cache stays
+	@$(LOCAL)/down.sh
+status: ## what runs, and how it is
+	@$(LOCAL)/status.sh
+kubeconfig: ## print the path of the cluster's kubeconfig
+	@echo .crucible/kubeconfig
+
+.PHONY: generate verify test test-unit test-integration test-e2e
+generate: ## write the generated files anew (CRDs)
+	@$(WITH) node crds/src/generate.ts
+verify: ## types, generated files, formatting, chart and scripts are as they should be
+	@$(WITH) node test/run.ts verify
+test: ## everything: verify, unit, integration, e2e; the last line counts them
+	@$(WITH) node test/run.ts verify unit integration e2e
+test-unit: ## fast tests that need no servers
+	@$(WITH) node test/run.ts unit
+test-integration: ## tests on a real API server, Postgres and Redis, started for the run
+	@$(WITH) node test/run.ts integration
+test-e2e: ## tests on the real cluster; one is started, and taken down after, if none runs
+	@$(WITH) node test/run.ts e2e
