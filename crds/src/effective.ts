@@ -52,8 +52,10 @@ export function effectiveSpec(
   installation: InstallationDefaults = {},
 ): EffectiveSpecResult {
   const limits = [runtime?.maximum, installation.maximum].filter((maximum) => maximum !== undefined);
-  const resources = effectiveResources(spec.resources, runtime?.default?.resources);
-  const timeoutSeconds = spec.timeoutSeconds ?? runtime?.default?.timeoutSeconds ?? DEFAULTS.timeoutSeconds;
+  const ceilings = limits.map((maximum) => maximum.resources ?? {});
+  const resources = effectiveResources(spec.resources, runtime?.default?.resources, ceilings);
+  const timeouts = limits.map((maximum) => maximum.timeoutSeconds ?? Number.POSITIVE_INFINITY);
+  const timeoutSeconds = spec.timeoutSeconds ?? Math.min(runtime?.default?.timeoutSeconds ?? DEFAULTS.timeoutSeconds, ...timeouts);
   const violations = [
     ...limits.flatMap((maximum) => resourceViolations(resources, maximum.resources)),
     ...limits.flatMap((maximum) => timeoutViolations(timeoutSeconds, maximum.timeoutSeconds)),
@@ -110,9 +112,15 @@ function effectiveArtifacts(artifacts: NonNullable<EvaluationSpec['artifacts']>)
   return { paths, maxBytes: parseBytes(maxBytes), maxFiles: DEFAULTS.artifactFiles };
 }
 
-function effectiveResources(asked: Resources | undefined, fallback: Resources | undefined): EffectiveResources {
-  const pick = (kind: keyof Resources): Quantity => asked?.[kind] ?? fallback?.[kind] ?? DEFAULTS[kind];
-  return { cpuMilli: parseCpu(pick('cpu')), memoryBytes: parseBytes(pick('memory')), diskBytes: parseBytes(pick('disk')) };
+/** What nobody asked for is lowered to the maximum; what the Evaluation asks for is not, it is refused. */
+function effectiveResources(asked: Resources = {}, fallback: Resources = {}, ceilings: readonly Resources[]): EffectiveResources {
+  const pick = (kind: keyof Resources, parse: (quantity: Quantity) => number): number => {
+    const wanted = asked[kind];
+    if (wanted !== undefined) return parse(wanted);
+    const maxima = ceilings.map((ceiling) => ceiling[kind]).filter((maximum) => maximum !== undefined);
+    return Math.min(parse(fallback[kind] ?? DEFAULTS[kind]), ...maxima.map(parse));
+  };
+  return { cpuMilli: pick('cpu', parseCpu), memoryBytes: pick('memory', parseBytes), diskBytes: pick('disk', parseBytes) };
 }
 
 function resourceViolations(resources: EffectiveResources, maximum: Resources | undefined): string[] {

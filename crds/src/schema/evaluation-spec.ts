@@ -111,7 +111,7 @@ const retrySchema = withRules(
   }),
   [
     {
-      cel: '!has(self.on) || !has(self.true)',
+      cel: '!has(self.on) || !has(self.__true__)', // how CEL spells a field that is named like a keyword
       message: 'on is given twice, once in quotes: keep one',
       check: (retry) => retry.on === undefined || retry.true === undefined,
     },
