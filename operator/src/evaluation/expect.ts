@@ -1,0 +1,121 @@
+import type { Expectation } from '@crucible/crds';
+import { clip } from '@crucible/crds';
+import { RE2JS } from 're2js';
+
+/** Whether a run passed, and which expectation was missed first. */
+export interface Score {
+  readonly passed: boolean;
+  readonly reason: string;
+  readonly message: string;
+}
+
+export interface Observed {
+  readonly exitCode: number | undefined;
+  /** Stored stdout; undefined when it could not be stored whole. */
+  readonly stdout: Uint8Array | undefined;
+}
+
+/**
+ * Judges stored output, outside of the sandbox. The output is hostile: the pattern runs in RE2's linear time, JSON is
+ * only parsed line by line from the end, and nothing of it gets into a message.
+ */
+export function score(expected: Expectation, observed: Observed): Score {
+  const wantedExit = expected.exitCode ?? 0;
+  if (observed.exitCode === undefined) return miss('NoExitCode', 'The code did not run to an end of its own.');
+  if (observed.exitCode !== wantedExit) return miss('ExitCode', `Expected exit code ${wantedExit}, got ${observed.exitCode}.`);
+  if (expected.stdout !== undefined) {
+    if (observed.stdout === undefined) return miss('OutputIncomplete', 'stdout was not stored whole, so it cannot be compared.');
+    const missed = compare(expected.stdout, new TextDecoder('utf-8').decode(observed.stdout));
+    if (missed !== undefined) return missed;
+  }
+  return { passed: true, reason: 'AsExpected', message: 'Everything in spec.expect holds.' };
+}
+
+function miss(reason: string, message: string): Score {
+  return { passed: false, reason, message };
+}
+
+function compare(expected: NonNullable<Expectation['stdout']>, stdout: string): Score | undefined {
+  const quote = (text: string): string => JSON.stringify(clip(text, 80));
+  if (expected.equals !== undefined && stdout.trimEnd() !== expected.equals.trimEnd()) {
+    return miss('StdoutEquals', `Expected stdout to be ${quote(expected.equals)}.`);
+  }
+  if (expected.contains !== undefined && !stdout.includes(expected.contains)) {
+    return miss('StdoutContains', `Expected stdout to contain ${quote(expected.contains)}.`);
+  }
+  if (expected.matches !== undefined) {
+    const found = matches(expected.matches, stdout);
+    if (found !== true) return miss('StdoutMatches', `Expected stdout to match ${quote(expected.matches)}${found === false ? '' : `: ${found}`}.`);
+  }
+  return expected.json && compareJson(expected.json, stdout);
+}
+
+function matches(pattern: string, text: string): boolean | string {
+  try {
+    return RE2JS.compile(pattern).matcher(text).find();
+  } catch {
+    return 'the expression is not valid RE2';
+  }
+}
+
+type JsonExpectation = NonNullable<NonNullable<Expectation['stdout']>['json']>;
+
+function compareJson(expected: JsonExpectation, stdout: string): Score | undefined {
+  const document = lastJsonLine(stdout);
+  if (document === undefined) return miss('StdoutJson', 'Expected a line of stdout to be a JSON document; none is.');
+  const value = lookUp(document.value, expected.path);
+  const at = `the value at ${expected.path}`;
+  if (value === undefined) return miss('StdoutJson', `Expected ${at}; the document does not have it.`);
+  if (expected.equals !== undefined && !deepEqual(value, parseJson(expected.equals)?.value ?? expected.equals)) {
+    return miss('StdoutJson', `Expected ${at} to equal ${clip(expected.equals, 80)}.`);
+  }
+  if (expected.min !== undefined && !(typeof value === 'number' && value >= expected.min)) {
+    return miss('StdoutJson', `Expected ${at} to be a number of at least ${expected.min}.`);
+  }
+  if (expected.max !== undefined && !(typeof value === 'number' && value <= expected.max)) {
+    return miss('StdoutJson', `Expected ${at} to be a number of at most ${expected.max}.`);
+  }
+  return undefined;
+}
+
+/** The last line that is a JSON document. A bare word or number counts too: `print(0.93)` is a score. */
+function lastJsonLine(stdout: string): { value: unknown } | undefined {
+  const lines = stdout.split('\n');
+  for (let index = lines.length - 1; index >= 0; index -= 1) {
+    const line = lines[index]!.trim();
+    const document = line === '' ? undefined : parseJson(line);
+    if (document !== undefined) return document;
+  }
+  // Also a document that was printed over several lines, when it is all there is.
+  return parseJson(stdout);
+}
+
+function parseJson(text: string): { value: unknown } | undefined {
+  try {
+    return { value: JSON.parse(text) as unknown };
+  } catch {
+    return undefined;
+  }
+}
+
+function lookUp(document: unknown, path: string): unknown {
+  let value = document;
+  for (const [, index, key] of path.replace(/^\$/, '').matchAll(/\[(\d+)\]|([A-Za-z0-9_-]+)/g)) {
+    if (index !== undefined) value = Array.isArray(value) ? (value as unknown[])[Number(index)] : undefined;
+    else value = isRecord(value) && Object.hasOwn(value, key!) ? value[key!] : undefined;
+    if (value === undefined) return undefined;
+  }
+  return value;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function deepEqual(left: unknown, right: unknown): boolean {
+  if (Array.isArray(left)) return Array.isArray(right) && left.length === right.length && left.every((item, index) => deepEqual(item, right[index]));
+  if (!isRecord(left)) return left === right;
+  if (!isRecord(right)) return false;
+  const keys = Object.keys(left);
+  return keys.length === Object.keys(right).length && keys.every((key) => Object.hasOwn(right, key) && deepEqual(left[key], right[key]));
+}

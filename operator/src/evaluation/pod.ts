@@ -1,0 +1,74 @@
+import { SANDBOX_CONTAINER } from '@crucible/crds';
+import type { ContainerStatus, Pod } from './objects.ts';
+import { trueCondition } from './objects.ts';
+
+// What a pod's status says about the one container that matters. The kubelet writes it; nothing here comes from the sandbox.
+
+export type Terminated = NonNullable<NonNullable<ContainerStatus['state']>['terminated']>;
+
+export function sandboxStatus(pod: Pod): ContainerStatus | undefined {
+  return pod.status?.containerStatuses?.find((status) => status.name === SANDBOX_CONTAINER);
+}
+
+/** The untrusted container runs or has run: from here on there may be output. */
+export function hasStarted(pod: Pod): boolean {
+  const state = sandboxStatus(pod)?.state;
+  if (state?.running !== undefined) return true;
+  const ended = state?.terminated;
+  // A container that could not be created also "terminates" (StartError, ContainerStatusUnknown), at time zero or without an id.
+  return ended !== undefined && ended.reason !== 'StartError' && validTime(ended.startedAt) !== undefined;
+}
+
+export function terminated(pod: Pod): Terminated | undefined {
+  return sandboxStatus(pod)?.state?.terminated;
+}
+
+/** Nothing of the pod will run any more. */
+export function isOver(pod: Pod): boolean {
+  const phase = pod.status?.phase;
+  return phase === 'Succeeded' || phase === 'Failed' || terminated(pod) !== undefined;
+}
+
+export function startedAt(pod: Pod): string | undefined {
+  const state = sandboxStatus(pod)?.state;
+  return validTime(state?.running?.startedAt) ?? validTime(state?.terminated?.startedAt);
+}
+
+export function finishedAt(pod: Pod): string | undefined {
+  return validTime(terminated(pod)?.finishedAt);
+}
+
+/** Whole seconds between the kubelet's own times; both are cut to seconds, so the value is exact to one. */
+export function ranSeconds(pod: Pod): number | undefined {
+  const [from, to] = [startedAt(pod), finishedAt(pod)];
+  if (from === undefined || to === undefined) return undefined;
+  return Math.max(0, Math.round((Date.parse(to) - Date.parse(from)) / 1000));
+}
+
+/** Why something outside the pod ended it: eviction, preemption, a lost node (KEP-3329). */
+export function disruption(pod: Pod): { reason: string; message: string } | undefined {
+  const target = trueCondition(pod.status?.conditions, 'DisruptionTarget');
+  return target && { reason: target.reason ?? '', message: target.message ?? '' };
+}
+
+export function isScheduled(pod: Pod): boolean {
+  return pod.spec?.nodeName !== undefined || trueCondition(pod.status?.conditions, 'PodScheduled') !== undefined;
+}
+
+/** When the pod got its node, or, without a node yet, when it was created. */
+export function waitingSince(pod: Pod): string {
+  const scheduled = trueCondition(pod.status?.conditions, 'PodScheduled')?.lastTransitionTime;
+  return pod.status?.startTime ?? scheduled ?? pod.metadata.creationTimestamp ?? '';
+}
+
+/** The digest the kubelet really ran, `registry/name@sha256:…` or a bare digest, or undefined before that. */
+export function imageDigest(pod: Pod): string | undefined {
+  const id = sandboxStatus(pod)?.imageID;
+  return id === undefined || id === '' ? undefined : id;
+}
+
+// A zero metav1.Time is written as null or as year 1 by different kubelets.
+function validTime(value: string | null | undefined): string | undefined {
+  if (value === undefined || value === null) return undefined;
+  return Date.parse(value) > 0 ? value : undefined;
+}
