@@ -1,0 +1,14 @@
+# The runtime "node": Node.js, without npm: the sandbox has no network to install from.
+# Untrusted code runs in it, so nothing in it is setuid and it carries the launcher (PID 1 of every sandbox) itself.
+ARG LAUNCHER_IMAGE=docker.io/crucible/launcher:latest
+FROM ${LAUNCHER_IMAGE} AS launcher
+FROM docker.io/library/node:24.21.0-trixie-slim AS node
+
+FROM docker.io/library/debian:13.1-slim
+COPY --from=node /usr/local/bin/node /usr/local/bin/node
+COPY --from=launcher /launcher /crucible/bin/launcher
+RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
+ && mkdir -p /work /crucible/code /crucible/config
+WORKDIR /work
+USER 65532:65532
+ENTRYPOINT ["/crucible/bin/launcher"]

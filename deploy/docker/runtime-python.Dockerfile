@@ -1,0 +1,15 @@
+# The runtime "python": Python 3 with its whole standard library.
+# Untrusted code runs in it, so nothing in it is setuid and it carries the launcher (PID 1 of every sandbox) itself.
+ARG LAUNCHER_IMAGE=docker.io/crucible/launcher:latest
+FROM ${LAUNCHER_IMAGE} AS launcher
+
+FROM docker.io/library/debian:13.1-slim
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends python3 \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
+COPY --from=launcher /launcher /crucible/bin/launcher
+RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
+ && mkdir -p /work /crucible/code /crucible/config
+WORKDIR /work
+USER 65532:65532
+ENTRYPOINT ["/crucible/bin/launcher"]
