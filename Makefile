@@ -7,7 +7,7 @@ WITH := $(LOCAL)/with.sh
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: up down status kubeconfig
 up: ## set up all that is needed, start a cluster, install Crucible and run the sample evaluation

@@ -66,3 +66,20 @@ engine() {
     if command -v $e >/dev/null && timeout 10 $e info >/dev/null 2>&1; then echo $e; return; fi
   done
 }
+
+# want PROGRAM-OR-FILE PACKAGE, then install_wanted: what is missing is installed where Debian's
+# packages can be; anywhere else the reader is told what to install.
+packages=()
+want() { command -v "$1" >/dev/null || [ -e "$1" ] || packages+=("$2"); }
+install_wanted() {
+  [ ${#packages[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    die "these programs are missing; install your distribution's packages of: ${packages[*]}"
+  fi
+  step "Install Debian packages: ${packages[*]}" apt_install "${packages[@]}"
+  packages=()
+}
+apt_install() {
+  apt-get update -q
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+}

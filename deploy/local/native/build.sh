@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Build the native cluster's programs from Go modules into the cache, each under a name that
 # holds the hash of all that goes into it: what is there already is not built again.
+#   build.sh [PROGRAM…]   all, or those named
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 cd "$REPO/deploy/local"
 mkdir -p "$CACHE/bin" "$CACHE/tmp"
+only=" $* "
 
 # key DIR WORD…: what decides the content of a build.
 key() {
@@ -15,6 +17,7 @@ key() {
 # build NAME DIR PACKAGE CGO FLAGS…: one program.
 build() {
   local name=$1 dir=$2 package=$3 cgo=$4 target; shift 4
+  [[ $only = "  " || $only = *" $name "* ]] || return 0
   target=$CACHE/bin/$name-$(cd "$dir" && key . "$name" "$package" "$cgo" "$@")
   if [ ! -x "$target" ]; then
     step "Build $name" go_build "$dir" "$cgo" "$target" "$@" "$package"

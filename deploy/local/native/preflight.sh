@@ -32,9 +32,6 @@ for f in overlay tmpfs; do
   grep -qw $f /proc/filesystems || modprobe $f 2>/dev/null || die "the kernel has no $f file system: use a kernel that has it"
 done
 
-# Debian's packages. Installing is part of `make up`; anywhere else the reader is told what to install.
-packages=()
-want() { command -v "$1" >/dev/null || [ -e "$1" ] || packages+=("$2"); }
 want nft nftables
 want ip iproute2
 want openssl openssl
@@ -48,11 +45,7 @@ want /usr/lib/cni/ptp containernetworking-plugins
 want /usr/include/seccomp.h libseccomp-dev
 want modprobe kmod
 want conntrack conntrack
-if [ ${#packages[@]} -gt 0 ]; then
-  command -v apt-get >/dev/null || die "these programs are missing; install your distribution's packages of: ${packages[*]}"
-  install_packages() { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"; }
-  step "Install Debian packages: ${packages[*]}" install_packages
-fi
+install_wanted
 command -v go >/dev/null || die "Go is missing: install Go 1.26.3 or newer and put it on the PATH"
 go_version=$(go env GOVERSION | sed 's/^go//;s/[^0-9.].*//')
 [ "$(printf '%s\n1.26.3\n' "$go_version" | sort -V | head -1)" = 1.26.3 ] || die "Go $go_version is too old: install Go 1.26.3 or newer"
