@@ -28,7 +28,7 @@ step() {
   trap "kill -- -$job 2>/dev/null; exit 130" INT TERM
   if ! wait "$job"; then
     tail -n 15 "$log" | sed 's/^/    /' >&2
-    die "“$name” failed after $(($(date +%s) - begun)) s; the whole log is $log"
+    die "'$name' failed after $(($(date +%s) - begun)) s; the whole log is $log"
   fi
   trap - INT TERM
   say "$name: done in $(($(date +%s) - begun)) s"

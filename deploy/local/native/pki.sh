@@ -26,7 +26,7 @@ pki_up() {
   certificate storageclass "/CN=crucible-local:storageclass"
   local user
   for user in admin controller-manager scheduler proxy kubelet netpol storageclass; do write_kubeconfig "$user" "$dir/$user.kubeconfig"; done
-  touch done
+  touch "$dir/done"
 }
 
 # certificate NAME SUBJECT [SUBJECT-ALTERNATIVE-NAMES]

@@ -20,12 +20,12 @@ memory_gib=$(awk '/MemAvailable/{print int($2/1048576)}' /proc/meminfo)
 # cgroups: version 2 alone, or the version 1 controllers that a kubelet needs.
 if [ ! -f /sys/fs/cgroup/cgroup.controllers ]; then
   for c in cpu cpuacct cpuset memory pids; do
-    mountpoint -q /sys/fs/cgroup/$c || grep -qE "cgroup .*[ ,]$c[ ,]" /proc/mounts ||
-      die "the cgroup controller “$c” is not mounted: mount it with \`mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c\`"
+    mountpoint -q /sys/fs/cgroup/$c || grep -qE "cgroup .*[ ,]${c}[ ,]" /proc/mounts ||
+      die "the cgroup controller '$c' is not mounted: mount it with \`mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c\`"
   done
 elif [ -f /sys/fs/cgroup/cgroup.subtree_control ]; then
   for c in cpu memory pids; do
-    grep -qw $c /sys/fs/cgroup/cgroup.controllers || die "the cgroup controller “$c” is not available: enable it on the kernel's command line"
+    grep -qw $c /sys/fs/cgroup/cgroup.controllers || die "the cgroup controller '$c' is not available: enable it on the kernel's command line"
   done
 fi
 for f in overlay tmpfs; do

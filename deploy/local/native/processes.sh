@@ -78,10 +78,10 @@ end() {
 }
 
 end_all() {
-  local name pid round
+  local name pid _
   for name in kubelet netpol storageclass kube-proxy kube-scheduler kube-controller-manager kube-apiserver containerd etcd; do end $name; done
   # Shims, containers and the mount namespace's keeper, and whatever a killed run left behind.
-  for round in $(seq 50); do
+  for _ in $(seq 50); do
     [ -n "$(our_pids)" ] || break
     for pid in $(our_pids); do kill -9 "$pid" 2>/dev/null || true; done
     sleep 0.1
