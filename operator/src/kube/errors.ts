@@ -62,7 +62,7 @@ export const isTransient = (error: unknown): boolean =>
 /** Builds the error of an HTTP answer from its body, which is a Status object unless something in between answered. */
 export function errorFromStatus(code: number, body: string, what: string, retryAfterSeconds?: number): KubeError {
   const status = parseStatus(body);
-  const detail = status?.message ?? body.slice(0, MAX_MESSAGE);
+  const detail = withoutValues(status?.message ?? body.slice(0, MAX_MESSAGE));
   return new KubeError({
     code,
     reason: status?.reason ?? REASONS[code] ?? 'Unknown',
@@ -73,6 +73,11 @@ export function errorFromStatus(code: number, body: string, what: string, retryA
 }
 
 const MAX_MESSAGE = 2048;
+
+/** A refused object is quoted back at us, and messages end up in logs: users' values must not. */
+function withoutValues(message: string): string {
+  return message.replace(/(Invalid value: )("(?:[^"\\]|\\.)*"|\{.*?\}(?=: ))/gs, '$1…');
+}
 
 const REASONS: Record<number, string> = {
   401: 'Unauthorized', 403: 'Forbidden', 404: 'NotFound', 409: 'Conflict', 410: 'Expired', 422: 'Invalid',

@@ -1,16 +1,54 @@
-import type { InformerOptions } from './informer.ts';
-import type { KubeObject } from './resources.ts';
+import { Informer, type InformerOptions } from './informer.ts';
+import { splitKey, type KubeObject } from './resources.ts';
 import type { ChangeHandler, ObjectCache } from './types.ts';
+
 /** One informer for each namespace, seen as one: for RBAC that grants namespaces one by one. */
-export declare class InformerSet<T extends KubeObject> implements ObjectCache<T> {
-  constructor(options: Omit<InformerOptions<T>, 'namespace'> & { namespaces: readonly string[] });
-  onChange(handler: ChangeHandler<T>): void;
-  start(): void;
-  stop(): Promise<void>;
-  waitForSync(signal?: AbortSignal): Promise<void>;
-  readonly synced: boolean;
-  get(key: string): T | undefined;
-  list(): T[];
-  readonly size: number;
-  lastSyncAgeSeconds(): number;
+export class InformerSet<T extends KubeObject> implements ObjectCache<T> {
+  readonly #informers: ReadonlyMap<string, Informer<T>>;
+
+  constructor(options: Omit<InformerOptions<T>, 'namespace'> & { namespaces: readonly string[] }) {
+    const { namespaces, ...rest } = options;
+    this.#informers = new Map(namespaces.map((namespace) => [namespace, new Informer<T>({ ...rest, namespace })]));
+  }
+
+  get #all(): Informer<T>[] {
+    return [...this.#informers.values()];
+  }
+
+  onChange(handler: ChangeHandler<T>): void {
+    for (const informer of this.#all) informer.onChange(handler);
+  }
+
+  start(): void {
+    for (const informer of this.#all) informer.start();
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#all.map((informer) => informer.stop()));
+  }
+
+  async waitForSync(signal?: AbortSignal): Promise<void> {
+    await Promise.all(this.#all.map((informer) => informer.waitForSync(signal)));
+  }
+
+  get synced(): boolean {
+    return this.#all.every((informer) => informer.synced);
+  }
+
+  get size(): number {
+    return this.#all.reduce((sum, informer) => sum + informer.size, 0);
+  }
+
+  get(key: string): T | undefined {
+    return this.#informers.get(splitKey(key).namespace ?? '')?.get(key);
+  }
+
+  list(): T[] {
+    return this.#all.flatMap((informer) => informer.list());
+  }
+
+  /** Of the one that is furthest behind. */
+  lastSyncAgeSeconds(): number {
+    return this.#all.reduce((most, informer) => Math.max(most, informer.lastSyncAgeSeconds()), 0);
+  }
 }

@@ -1,0 +1,117 @@
+import { keyOf, type KubeObject } from './resources.ts';
+
+export type Notify<T> = (key: string, current: T | undefined, previous: T | undefined) => void;
+
+/** `disorder`: the event cannot be put in order with what is known; only a new list tells. */
+export type Applied = 'applied' | 'duplicate' | 'disorder';
+
+/** Deleted UIDs that are remembered, so that a late line does not bring one back. */
+const MAX_TOMBSTONES = 1024;
+
+/**
+ * Compares resource versions: they are decimal and grow (KEP-5504 made that official). Undefined when one is not.
+ * Longer than 2^53, so not as numbers.
+ */
+export function compareVersions(a: string | undefined, b: string | undefined): number | undefined {
+  if (!isVersion(a) || !isVersion(b)) return undefined;
+  return a.length === b.length ? (a < b ? -1 : a > b ? 1 : 0) : a.length - b.length;
+}
+
+function isVersion(value: string | undefined): value is string {
+  return value !== undefined && /^[1-9]\d*$/.test(value);
+}
+
+/** The cache of an informer: pure bookkeeping, no time and no network. */
+export class ObjectStore<T extends KubeObject> {
+  readonly #objects = new Map<string, T>();
+  readonly #tombstones = new Set<string>();
+  readonly #notify: Notify<T>;
+  #version = '';
+
+  constructor(notify: Notify<T>) {
+    this.#notify = notify;
+  }
+
+  /** A watch may go on from here. */
+  get version(): string {
+    return this.#version;
+  }
+
+  get size(): number {
+    return this.#objects.size;
+  }
+
+  get(key: string): T | undefined {
+    return this.#objects.get(key);
+  }
+
+  list(): T[] {
+    return [...this.#objects.values()];
+  }
+
+  entries(): [string, T][] {
+    return [...this.#objects];
+  }
+
+  /** A bookmark. */
+  advance(version: string): void {
+    if ((compareVersions(version, this.#version) ?? 1) > 0) this.#version = version;
+  }
+
+  /** Makes the store equal to a list, telling each difference. */
+  replace(items: readonly T[], version: string): void {
+    const next = new Map(items.map((item) => [keyOf(item), item]));
+    this.#version = version;
+    for (const [key, previous] of this.#objects) {
+      if (!next.has(key)) this.#remove(key, previous);
+    }
+    for (const [key, current] of next) {
+      if (this.#objects.get(key)?.metadata.resourceVersion !== current.metadata.resourceVersion) this.#put(key, current);
+    }
+  }
+
+  /** An event of a watch. The API server sends them in the order of their versions; what lies between may not. */
+  apply(type: 'ADDED' | 'MODIFIED' | 'DELETED', object: T): Applied {
+    const key = keyOf(object);
+    const { uid, resourceVersion } = object.metadata;
+    const cached = this.#objects.get(key);
+    if (uid !== undefined && this.#tombstones.has(uid)) return 'duplicate';
+    const same = cached !== undefined && cached.metadata.uid === uid;
+    if (same && (compareVersions(resourceVersion, cached.metadata.resourceVersion) ?? 1) <= 0 && type !== 'DELETED') return 'duplicate';
+    if ((compareVersions(resourceVersion, this.#version) ?? 1) <= 0) return 'disorder';
+    // The end of an earlier object of this name, after the beginning of the present one.
+    if (type === 'DELETED' && cached !== undefined && !same) return 'disorder';
+    this.#version = resourceVersion ?? this.#version;
+    if (type !== 'DELETED') this.#put(key, object);
+    else if (cached !== undefined) this.#remove(key, cached);
+    else this.#bury(uid);
+    return 'applied';
+  }
+
+  #put(key: string, current: T): void {
+    let previous = this.#objects.get(key);
+    if (previous !== undefined && previous.metadata.uid !== current.metadata.uid) {
+      // Deleted and created again while we looked away: two changes, or the new one would inherit the old one's life.
+      this.#remove(key, previous);
+      previous = undefined;
+    }
+    this.#objects.set(key, current);
+    this.#notify(key, current, previous);
+  }
+
+  #remove(key: string, previous: T): void {
+    this.#objects.delete(key);
+    this.#bury(previous.metadata.uid);
+    this.#notify(key, undefined, previous);
+  }
+
+  #bury(uid: string | undefined): void {
+    if (uid === undefined) return;
+    this.#tombstones.add(uid);
+    if (this.#tombstones.size <= MAX_TOMBSTONES) return;
+    for (const oldest of this.#tombstones) {
+      this.#tombstones.delete(oldest);
+      break;
+    }
+  }
+}
