@@ -1,0 +1,103 @@
+/** The real cluster of the e2e tests, driven through kubectl as a user would. Needs KUBECONFIG. */
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Evaluation } from '@crucible/crds';
+
+export const NAMESPACE = 'evals';
+export const RELEASE_NAMESPACE = 'crucible-system';
+/** For control pods without policies: never an evaluation namespace. */
+export const DRILL_NAMESPACE = 'crucible-drill';
+export const samples = join(import.meta.dirname, '../../deploy/samples');
+
+/** From apply to the end, on two cores that also run the cluster: start-up about 4 s, the rest is the run itself. */
+export const RUN_SECONDS = 120;
+
+export interface Result {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs kubectl; never throws. `input` goes to its standard input. */
+export function kubectl(args: string[], input?: string): Promise<Result> {
+  return new Promise((resolve) => {
+    const child = execFile('kubectl', args, { maxBuffer: 64 * 1024 * 1024, timeout: 170_000 }, (error, stdout, stderr) => {
+      const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
+      resolve({ code, stdout, stderr });
+    });
+    child.stdin?.on('error', () => {}); // kubectl may end before it has read all
+    child.stdin?.end(input ?? '');
+  });
+}
+
+/** Runs kubectl; throws with its words if it fails. Resolves with stdout. */
+export async function ok(args: string[], input?: string): Promise<string> {
+  const result = await kubectl(args, input);
+  if (result.code !== 0) throw new Error(`kubectl ${args.join(' ')}: ${result.stderr}`);
+  return result.stdout;
+}
+
+export async function getJson<T>(args: string[]): Promise<T> {
+  return JSON.parse(await ok(['get', ...args, '-o', 'json'])) as T;
+}
+
+export const apply = (object: object): Promise<string> => ok(['apply', '-f', '-'], JSON.stringify(object));
+
+/** What the API server says to an object it should refuse. */
+export async function refusal(object: object): Promise<string> {
+  const result = await kubectl(['apply', '-f', '-'], JSON.stringify(object));
+  if (result.code === 0) throw new Error(`accepted, but should be refused: ${result.stdout}`);
+  return result.stderr;
+}
+
+let counter = 0;
+/** A name that no other run of the tests has used. */
+export const uniqueName = (prefix: string): string => `${prefix}-${Date.now().toString(36)}${(counter++).toString(36)}`;
+
+export function evaluation(name: string, spec: Record<string, unknown>, namespace = NAMESPACE): object {
+  return { apiVersion: 'crucible.dev/v1alpha1', kind: 'Evaluation', metadata: { name, namespace }, spec };
+}
+
+export const getEvaluation = (name: string, namespace = NAMESPACE): Promise<Evaluation> =>
+  getJson<Evaluation>(['evaluation', name, '-n', namespace]);
+
+/** Waits for a condition; on time-out throws what kubectl describe tells. */
+export async function waitFor(name: string, condition: string, seconds = RUN_SECONDS, namespace = NAMESPACE): Promise<Evaluation> {
+  const result = await kubectl(['wait', `--for=condition=${condition}`, `evaluation/${name}`, '-n', namespace, `--timeout=${seconds}s`]);
+  if (result.code !== 0) {
+    const { stdout } = await kubectl(['describe', 'evaluation', name, '-n', namespace]);
+    throw new Error(`${name} did not become ${condition} within ${seconds} s: ${result.stderr}\n${stdout}`);
+  }
+  return getEvaluation(name, namespace);
+}
+
+/** Applies an evaluation and waits for its end, whichever it is. */
+export async function run(spec: Record<string, unknown>, prefix = 'e2e'): Promise<Evaluation> {
+  const name = uniqueName(prefix);
+  await apply(evaluation(name, spec));
+  return waitFor(name, 'Finished');
+}
+
+/** Runs SQL in the embedded Postgres as its owner; rows as arrays of text columns. */
+export async function sql(query: string): Promise<string[][]> {
+  const pod = (await ok(['get', 'pods', '-n', RELEASE_NAMESPACE, '-l', 'app.kubernetes.io/component=postgres', '-o', 'name'])).trim();
+  const out = await ok(['exec', '-n', RELEASE_NAMESPACE, pod, '--', 'sh', '-c', 'PGPASSWORD="$(cat "$POSTGRES_PASSWORD_FILE")" psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XAtq -F "|" -c "$0"', query]);
+  return out
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => line.split('|'));
+}
+
+/** Calls `probe` until it gives a value or the time is over. */
+export async function eventually<T>(what: string, seconds: number, probe: () => Promise<T | undefined>): Promise<T> {
+  const end = Date.now() + seconds * 1000;
+  for (;;) {
+    const value = await probe();
+    if (value !== undefined) return value;
+    if (Date.now() > end) throw new Error(`${what}: not within ${seconds} s`);
+    await sleep(500);
+  }
+}
+
+export const condition = (object: Evaluation, type: string) => object.status?.conditions?.find((c) => c.type === type);
