@@ -70,6 +70,8 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   #listedAt = 0;
   #lastSyncAt = -Infinity;
   #failures = 0;
+  /** The current watch has delivered something: an error after that is a first error. */
+  #progress = false;
   #cancelResync = (): void => {};
 
   constructor(options: InformerOptions<T>) {
@@ -136,13 +138,11 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   async #run(): Promise<void> {
     const { signal } = this.#abort;
     while (!signal.aborted) {
-      const before = this.#lastSyncAt;
+      this.#progress = false;
       const end = await this.#cycle();
       if (signal.aborted) return;
       if (end.relist) this.#needsList = true;
-      // An error after a while of good service is a first error.
-      const served = this.#lastSyncAt > before;
-      this.#failures = end.clean ? 0 : served && end.reason !== 'gone' ? 1 : this.#failures + 1;
+      this.#failures = end.clean ? 0 : this.#progress ? 1 : this.#failures + 1;
       this.#options.metrics?.restarts.inc({ resource: this.#options.resource.plural, reason: end.reason });
       if (end.clean) continue;
       const waitMs = Math.max(
@@ -213,6 +213,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
       for await (const event of events) {
         if (event.type === 'BOOKMARK') this.#store.advance(event.object.metadata.resourceVersion ?? '');
         else if (this.#store.apply(event.type, this.#transform(event.object)) === 'disorder') return { reason: 'disorder', relist: true };
+        this.#progress = true;
       }
       this.#lastSyncAt = this.#clock.monotonic();
       return { reason: 'ended', relist: false, clean: this.#clock.monotonic() - startedAt >= SHORT_WATCH_MS };
