@@ -115,7 +115,7 @@ node_up() {
   # Policies before pods: with the engine up first, no pod has a moment without them.
   kube apply -f "$NATIVE/manifests/rbac.yaml"
   run netpol "$CACHE/bin/netpol" --kubeconfig "$PKI/netpol.kubeconfig" --pod-cidr $POD_CIDR
-  retry 3 curl -sf http://127.0.0.1:10290/readyz || true
+  retry 30 curl -sf http://127.0.0.1:10290/readyz
   run kubelet "${enter[@]}" "$CACHE/bin/kubelet" --config "$STATE/kubelet.yaml" --kubeconfig "$PKI/kubelet.kubeconfig" \
     --hostname-override $NODE_NAME --node-ip $NODE_IP --root-dir /var/lib/kubelet
   cat >"$STATE/proxy.yaml" <<END
