@@ -21,7 +21,7 @@ export function generatedFiles(): Map<string, string> {
   );
 }
 
-async function staleFiles(files: ReadonlyMap<string, string>): Promise<string[]> {
+export async function staleFiles(files: ReadonlyMap<string, string>): Promise<string[]> {
   const current = await Promise.all([...files.keys()].map((path) => readFile(path, 'utf8').catch(() => '')));
   return [...files].filter(([, text], index) => text !== current[index]).map(([path]) => relative(REPOSITORY, path));
 }

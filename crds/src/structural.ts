@@ -52,6 +52,8 @@ function jsonSchema(schema: z.ZodType, path: string): StructuralSchema {
 
 function convert(node: StructuralSchema, path: string): StructuralSchema {
   if (node['x-kubernetes-int-or-string'] === true) return intOrString(node, path);
+  // A reference with a description comes wrapped in allOf.
+  if (Array.isArray(node['allOf']) && node['allOf'].some((part) => '$ref' in part)) throw new NotStructuralError(path, REASONS['$ref'] ?? '');
   for (const [keyword, reason] of Object.entries(REASONS)) if (keyword in node) throw new NotStructuralError(path, reason);
   const type = node['type'];
   const extra = typeof type === 'string' ? EXTRA[type] : undefined;
@@ -108,14 +110,17 @@ function convertObject(node: StructuralSchema, path: string): StructuralSchema {
     return { ...rest, additionalProperties: convert(values as StructuralSchema, `${path}{}`) };
   }
   const fields = Object.entries((properties ?? {}) as Record<string, StructuralSchema>);
-  for (const [name, field] of fields) {
-    const meaning = yamlBoolean(name);
-    if (meaning !== undefined && !fields.some(([other]) => other === meaning)) {
-      throw new NotStructuralError(`${path}.${name}`, `kubectl reads an unquoted ${name} as ${meaning}: choose another name, or add a field ${meaning}`);
-    }
-    if (typeof field['description'] !== 'string') throw new NotStructuralError(`${path}.${name}`, 'a field needs a description: kubectl explain shows it');
+  const converted = fields.map(([name, field]) => [name, convert(field, `${path}.${name}`)] as const);
+  for (const [name, field] of fields) checkField(name, field, fields.map(([other]) => other), path);
+  return { ...rest, properties: Object.fromEntries(converted) };
+}
+
+function checkField(name: string, field: StructuralSchema, siblings: readonly string[], path: string): void {
+  const meaning = yamlBoolean(name);
+  if (meaning !== undefined && !siblings.includes(meaning)) {
+    throw new NotStructuralError(`${path}.${name}`, `kubectl reads an unquoted ${name} as ${meaning}: choose another name, or add a field ${meaning}`);
   }
-  return { ...rest, properties: Object.fromEntries(fields.map(([name, field]) => [name, convert(field, `${path}.${name}`)])) };
+  if (typeof field['description'] !== 'string') throw new NotStructuralError(`${path}.${name}`, 'a field needs a description: kubectl explain shows it');
 }
 
 /** What YAML 1.1 takes an unquoted word for. */

@@ -1,0 +1,32 @@
+import { randomBytes } from 'node:crypto';
+import { connect } from 'node:net';
+import { findProgram, freePort } from './processes.ts';
+import type { Sandbox } from './processes.ts';
+
+const REDIS_SECONDS = 15;
+
+/** A Redis or Valkey of its own on 127.0.0.1, or undefined when the machine has neither. */
+export async function startRedis(sandbox: Sandbox): Promise<string | undefined> {
+  const program = findProgram('redis-server', 'valkey-server');
+  if (program === undefined) return undefined;
+  const port = await freePort();
+  const password = randomBytes(16).toString('hex');
+  const settings = ['--bind', '127.0.0.1', '--port', String(port), '--requirepass', password, '--save', '', '--appendonly', 'no'];
+  const server = sandbox.start('redis', program, [...settings, '--dir', sandbox.folder('redis'), '--databases', '64']);
+  await server.ready(() => answers(port, password), REDIS_SECONDS);
+  return `redis://:${password}@127.0.0.1:${port}`;
+}
+
+function answers(port: number, password: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, '127.0.0.1', () => socket.write(`AUTH ${password}\r\nPING\r\n`));
+    let reply = '';
+    socket.on('data', (data) => {
+      reply += data.toString();
+      if (reply.split('\r\n').length > 2) socket.destroy();
+    });
+    socket.once('error', reject);
+    socket.once('close', () => resolve(reply.includes('+PONG')));
+    socket.setTimeout(2_000, () => socket.destroy());
+  });
+}
