@@ -77,16 +77,16 @@ end() {
   kill -9 "$pid" 2>/dev/null || true
 }
 
+# The state goes too, so nothing needs to end gently: components, shims, containers, the mount
+# namespace's keeper, and whatever a killed run left behind.
 end_all() {
-  local name pid _
-  for name in kubelet netpol storageclass kube-proxy kube-scheduler kube-controller-manager kube-apiserver containerd etcd; do end $name; done
-  # Shims, containers and the mount namespace's keeper, and whatever a killed run left behind.
-  for _ in $(seq 50); do
-    [ -n "$(our_pids)" ] || break
+  local pid _
+  for _ in $(seq 100); do
+    [ -n "$(our_pids)" ] || return 0
     for pid in $(our_pids); do kill -9 "$pid" 2>/dev/null || true; done
     sleep 0.1
   done
-  [ -z "$(our_pids)" ] || die "these processes of the cluster do not end: $(our_pids | tr '\n' ' '); look at them with ps, they wait in the kernel"
+  die "these processes of the cluster do not end: $(our_pids | tr '\n' ' '); look at them with ps, they wait in the kernel"
 }
 
 cgroups_down() {
