@@ -1,8 +1,13 @@
+import { readFileSync, readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseAllDocuments } from 'yaml';
 import { ApiServer, readCrds } from '../../test/integration/api-server.ts';
 import type { ApiResponse } from '../../test/integration/api-server.ts';
 import { testServer } from '../../test/integration/environment.ts';
 import { GROUP, VERSION } from './constants.ts';
+import { parseEvaluation } from './resources.ts';
+import type { Evaluation } from './resources.ts';
 import { IMMUTABLE_SPEC_FIELDS } from './schema/evaluation-spec.ts';
 import { aRuntime, anEvaluation } from './testing/builders.ts';
 import { ACCEPTED, FIELD_VALUES, REJECTED } from './testing/samples.ts';
@@ -78,6 +83,20 @@ describe('an Evaluation is refused:', () => {
     const response = await api.create(EVALUATIONS + DRY_RUN, evaluation({ podTemplate: {} }));
     expectStatus(response, 400);
     expect(response.body['message']).toContain('unknown field "spec.podTemplate"');
+  });
+});
+
+describe('every sample is accepted:', () => {
+  const folder = resolve(import.meta.dirname, '../../deploy/samples');
+  const documents = readdirSync(folder).flatMap((file) =>
+    parseAllDocuments(readFileSync(join(folder, file), 'utf8')).map((document) => ({ file, sample: document.toJS() as Evaluation })),
+  );
+
+  test.each(documents)('$file: $sample.metadata.name', async ({ sample }) => {
+    expect(sample.metadata.namespace).toBe('evals');
+    const here = { ...sample, metadata: { ...sample.metadata, namespace: NAMESPACE } };
+    expectStatus(await api.create(EVALUATIONS + DRY_RUN, here), 201);
+    expect(parseEvaluation(sample)).toEqual(sample);
   });
 });
 

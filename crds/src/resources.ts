@@ -53,7 +53,14 @@ export class InvalidResourceError extends Error {
   }
 }
 
-export const parseEvaluation = (raw: unknown): Evaluation => parse(evaluationSchema, 'Evaluation', raw);
+/** Reads an Evaluation, with retry.on under its one name whichever way the YAML was written. */
+export function parseEvaluation(raw: unknown): Evaluation {
+  const evaluation = parse(evaluationSchema, 'Evaluation', raw);
+  const { retry } = evaluation.spec;
+  if (retry?.true === undefined) return evaluation;
+  return { ...evaluation, spec: { ...evaluation.spec, retry: { limit: retry.limit, on: retry.true } } };
+}
+
 export const parseEvaluationRuntime = (raw: unknown): EvaluationRuntime => parse(evaluationRuntimeSchema, 'EvaluationRuntime', raw);
 
 function parse<S extends z.ZodType>(schema: S, kind: string, raw: unknown): z.output<S> {
