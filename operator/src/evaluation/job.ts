@@ -25,6 +25,9 @@ export interface AttemptIdentity {
   readonly attempt: number;
 }
 
+/** What the attempt was allowed, on Job and pod: the runtime that it came from may change or go while it runs. */
+export const TIMEOUT_ANNOTATION = 'crucible.dev/timeout-seconds';
+
 /** After SIGKILL the launcher still sends the artifacts and its summary. */
 const LAUNCHER_CLOSING_SECONDS = 5;
 /** The backstop must not race the launcher's own, polite timeout. */
@@ -111,6 +114,7 @@ export interface JobInputs {
 export function buildJob(inputs: JobInputs): KubeObject {
   const { run, identity } = inputs;
   const labels = attemptLabels(identity);
+  const annotations = { [TIMEOUT_ANNOTATION]: String(run.timeoutSeconds) };
   const job: KubeObject & { spec: object } = {
     apiVersion: 'batch/v1',
     kind: 'Job',
@@ -118,6 +122,7 @@ export function buildJob(inputs: JobInputs): KubeObject {
       name: jobName(identity, identity.attempt),
       namespace: identity.namespace,
       labels: { ...labels, ...(run.queue !== undefined && { [LABELS.kueueQueue]: run.queue }) },
+      annotations,
       // No owner reference yet: foreground deletion of the Evaluation would take the running pod and its log with it.
     },
     spec: {
@@ -127,7 +132,7 @@ export function buildJob(inputs: JobInputs): KubeObject {
       parallelism: 1,
       podReplacementPolicy: 'Failed',
       template: {
-        metadata: { labels: { ...labels, [LABELS.sandbox]: 'true' }, finalizers: [CAPTURE_FINALIZER] },
+        metadata: { labels: { ...labels, [LABELS.sandbox]: 'true' }, annotations, finalizers: [CAPTURE_FINALIZER] },
         spec: podSpec(inputs),
       },
     },

@@ -23,10 +23,24 @@ export function terminated(pod: Pod): Terminated | undefined {
   return sandboxStatus(pod)?.state?.terminated;
 }
 
-/** Nothing of the pod will run any more. */
-export function isOver(pod: Pod): boolean {
+/**
+ * The pod has come to its end and its status says how. A terminated container in a pod that is still Running does not:
+ * the pod's reason (Evicted, DeadlineExceeded) comes with its phase. A pod that was deleted and whose node never said
+ * what became of it is over after `lostSeconds`.
+ */
+export function isOver(pod: Pod, now: number, lostSeconds: number): boolean {
   const phase = pod.status?.phase;
-  return phase === 'Succeeded' || phase === 'Failed' || terminated(pod) !== undefined;
+  if (phase === 'Succeeded' || phase === 'Failed') {
+    // Older kubelets write Failed before they have stopped the container (kubernetes#108366); a lost node never corrects it.
+    return sandboxStatus(pod)?.state?.running === undefined || pod.status?.reason === 'NodeLost' || disruption(pod) !== undefined || isLost(pod, now, lostSeconds);
+  }
+  return isLost(pod, now, lostSeconds);
+}
+
+/** deletionTimestamp is the end of the grace period, by which the kubelet should have been done. */
+export function isLost(pod: Pod, now: number, lostSeconds: number): boolean {
+  const deleted = pod.metadata.deletionTimestamp;
+  return deleted !== undefined && terminated(pod) === undefined && now - Date.parse(deleted) > lostSeconds * 1000;
 }
 
 export function startedAt(pod: Pod): string | undefined {

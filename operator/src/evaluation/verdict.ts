@@ -53,7 +53,7 @@ export function evidence(source: string, detail: string): Evidence {
 export function judge(ending: Ending): Verdict {
   const { pod } = ending;
   if (pod === undefined) return vanished(ending);
-  return outOfMemory(pod) ?? fromOutside(pod) ?? endedByDeadline(pod, ending) ?? ownEnd(pod, ending) ?? withoutContainer(pod, ending);
+  return outOfMemory(pod) ?? fromOutside(pod, ending) ?? endedByDeadline(pod, ending) ?? ownEnd(pod, ending) ?? withoutContainer(pod, ending);
 }
 
 /** The exit code and signal to show beside the verdict. */
@@ -86,7 +86,7 @@ function outOfMemory(pod: Pod): Verdict | undefined {
   );
 }
 
-function fromOutside(pod: Pod): Verdict | undefined {
+function fromOutside(pod: Pod, { cancelled }: Ending): Verdict | undefined {
   const { reason = '', message = '' } = pod.status ?? {};
   const target = disruption(pod);
   const facts = [
@@ -107,7 +107,18 @@ function fromOutside(pod: Pod): Verdict | undefined {
   if (reason === 'Evicted' || target !== undefined || reason === 'Terminated' || reason === 'NodeShutdown') {
     return verdict('Evicted', 'Infrastructure', 'The node ran short of resources or was being emptied, and ended this run.', facts);
   }
+  if (pod.metadata.deletionTimestamp !== undefined && !cancelled) return deletedByOthers(pod);
   return undefined;
+}
+
+// Only when it was stopped by it: a program that had ended before keeps its own end.
+function deletedByOthers(pod: Pod): Verdict | undefined {
+  const ended = terminated(pod);
+  if (ended === undefined && !hasStarted(pod)) return undefined;
+  if (ended === undefined) return verdict('NodeLost', 'Infrastructure', 'The node that ran this stopped answering and its pod was given up.', [evidence('Pod', 'deleted, and its node never said how it ended')], 'Probable');
+  if (!['SIGTERM', 'SIGKILL'].includes(signalOf(ended) ?? '')) return undefined;
+  const facts = [container(ended), evidence('Pod', 'was deleted while it ran')];
+  return verdict('InternalError', 'Infrastructure', 'The pod was deleted from outside of Crucible while the code ran.', facts, 'Probable');
 }
 
 function endedByDeadline(pod: Pod, { cancelled, timeoutSeconds }: Ending): Verdict | undefined {

@@ -1,0 +1,64 @@
+import type { Attempt, Condition, EvaluationStatus, Phase, Verdict } from '@crucible/crds';
+import type { AttemptPod, FinalAttempt } from '@crucible/storage';
+import type { Run } from './admission.ts';
+
+/** The only things that reconciling an Evaluation does to the world, carried out in the order of the plan. */
+export type Action =
+  | { readonly type: 'addFinalizer' }
+  | { readonly type: 'recordEvaluation'; readonly phase: Phase }
+  /** Rows of the evaluation and its attempt, before anything of it can be in the cluster. */
+  | { readonly type: 'recordAttempt'; readonly number: number; readonly run: Run }
+  /** ConfigMap and Job of an attempt, and the Job's uid in its row. */
+  | { readonly type: 'launch'; readonly number: number; readonly run: Run }
+  | { readonly type: 'recordJob'; readonly number: number; readonly jobUid: string }
+  | { readonly type: 'recordPod'; readonly number: number; readonly pod: AttemptPod }
+  | { readonly type: 'recordPhase'; readonly phase: Phase }
+  | { readonly type: 'lowerDeadline'; readonly podName: string; readonly podUid: string; readonly seconds: number }
+  | { readonly type: 'recordEnd'; readonly attempt: AttemptEnd | undefined; readonly evaluation: EvaluationEnd | undefined }
+  /** Nothing of it may have run: this deletes the pod and its log. */
+  | { readonly type: 'deleteJob'; readonly jobName: string; readonly jobUid: string }
+  /** Hands the Job over to the garbage collector: owner reference and time to live. */
+  | { readonly type: 'settleJob'; readonly jobName: string; readonly jobUid: string }
+  | { readonly type: 'deleteConfigMap'; readonly name: string }
+  | { readonly type: 'releasePod'; readonly podName: string; readonly podUid: string }
+  | { readonly type: 'removeFinalizer' }
+  | { readonly type: 'deleteEvaluation' };
+
+export type AttemptEnd = Omit<FinalAttempt, 'evaluationUid' | 'epoch'> & { readonly pod: AttemptPod | undefined };
+
+export interface EvaluationEnd {
+  readonly phase: Phase;
+  readonly verdict: Verdict;
+  readonly passed: boolean | null;
+  readonly finishedAt: Date;
+  readonly acceptedAttempt: number | undefined;
+}
+
+/** What a condition says, apart from when it began to. */
+export type Claim = Pick<Condition, 'status' | 'reason' | 'message'>;
+
+/** What the status is to say. Conditions that are left out are left out of the status. */
+export interface View {
+  readonly phase: Phase;
+  readonly accepted: Claim;
+  readonly started?: Claim;
+  readonly captured?: Claim;
+  readonly end?: { readonly verdict: Verdict; readonly passed?: Claim };
+  readonly queueReason?: string;
+  readonly attempts: readonly Attempt[];
+  readonly output?: NonNullable<EvaluationStatus['output']>;
+  readonly artifacts?: NonNullable<EvaluationStatus['artifacts']>;
+  readonly receipt?: NonNullable<EvaluationStatus['receipt']>;
+}
+
+export interface Plan {
+  readonly actions: readonly Action[];
+  /** Undefined: the status stays as it is. */
+  readonly view: View | undefined;
+  readonly requeueAfterSeconds?: number;
+  /**
+   * Its place among the running: `hold` it has one by having a Job; `request` it needs one to go on; `release` it needs
+   * none (any more).
+   */
+  readonly turn: 'hold' | 'request' | 'release';
+}

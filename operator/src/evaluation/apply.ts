@@ -1,0 +1,232 @@
+import { API_VERSION, CAPTURE_FINALIZER, FIELD_MANAGERS, LABELS } from '@crucible/crds';
+import type { AttemptRepository, Database, EvaluationRepository, Transaction } from '@crucible/storage';
+import { CONFIG_MAPS, EVALUATIONS, JOBS, PODS, isConflict, isForbidden, isInvalid, isNamespaceTerminating, isNotFound } from '../kube/index.ts';
+import type { CallOptions, KubeClient, KubeObject, Resource } from '../kube/index.ts';
+import type { Action } from './actions.ts';
+import type { AttemptIdentity } from './job.ts';
+import { buildConfigMap, buildJob } from './job.ts';
+import { jobName } from './names.ts';
+import type { Job } from './objects.ts';
+import { uidOf } from './objects.ts';
+import { allocateUid } from './sandbox-uid.ts';
+import type { Settings } from './settings.ts';
+import type { Snapshot } from './snapshot.ts';
+
+export interface ApplyDependencies {
+  readonly client: KubeClient;
+  readonly database: Pick<Database, 'transaction'>;
+  readonly evaluations: EvaluationRepository;
+  readonly attempts: AttemptRepository;
+  readonly settings: Settings;
+  /** The leader's epoch, the fence of every write to the record. */
+  readonly epoch: () => number;
+  /** Of the sandboxes that run at this moment. */
+  readonly sandboxUids: () => ReadonlySet<number>;
+}
+
+/**
+ * Carries out a plan, action by action; the first failure ends it, and the next reconcile decides anew. Every action may
+ * be repeated: it was perhaps done by a process that did not live to see the answer.
+ */
+export class Applier {
+  readonly #deps: ApplyDependencies;
+
+  constructor(deps: ApplyDependencies) {
+    this.#deps = deps;
+  }
+
+  async apply(snapshot: Snapshot, actions: readonly Action[], signal: AbortSignal): Promise<void> {
+    for (const action of actions) {
+      signal.throwIfAborted();
+      await this.#perform(snapshot, action, { signal });
+    }
+  }
+
+  async #perform(snapshot: Snapshot, action: Action, call: CallOptions): Promise<void> {
+    const { client } = this.#deps;
+    const { namespace = '', uid = '' } = snapshot.raw.metadata;
+    switch (action.type) {
+      case 'addFinalizer':
+        return await this.#addFinalizer(snapshot, call);
+      case 'removeFinalizer':
+        return await this.#removeFinalizer(EVALUATIONS, snapshot.raw, call);
+      case 'deleteEvaluation':
+        return await ignoreGone(client.delete(EVALUATIONS, namespace, snapshot.raw.metadata.name ?? '', { uid, propagationPolicy: 'Background', ...call }));
+      case 'launch':
+        return await this.#launch(snapshot, action, call);
+      case 'lowerDeadline':
+        return await this.#lowerDeadline(namespace, action, call);
+      case 'settleJob':
+        return await this.#settleJob(snapshot, action, call);
+      case 'deleteJob':
+        return await ignoreGone(client.delete(JOBS, namespace, action.jobName, { uid: action.jobUid, propagationPolicy: 'Background', ...call }));
+      case 'deleteConfigMap':
+        return await ignoreGone(client.delete(CONFIG_MAPS, namespace, action.name, { propagationPolicy: 'Background', ...call }));
+      case 'releasePod':
+        return await this.#releasePod(snapshot, action, call);
+      case 'recordJob':
+        return await this.#deps.attempts.setJob({ evaluationUid: uid, number: action.number, jobUid: action.jobUid, epoch: this.#deps.epoch() });
+      case 'recordPod':
+        return await this.#deps.attempts.setPod({ evaluationUid: uid, number: action.number, epoch: this.#deps.epoch(), ...action.pod });
+      case 'recordPhase':
+        await this.#deps.evaluations.setPhase({ uid, phase: action.phase, epoch: this.#deps.epoch() });
+        return;
+      case 'recordEvaluation':
+        return await this.#recordEvaluation(snapshot, action.phase);
+      case 'recordAttempt':
+        return await this.#recordAttempt(snapshot, action);
+      case 'recordEnd':
+        return await this.#recordEnd(uid, action);
+    }
+  }
+
+  // ---------------------------------------------------------------- the record
+
+  async #recordEvaluation(snapshot: Snapshot, phase: string, tx?: Transaction): Promise<void> {
+    const { uid = '', namespace = '', name = '', generation = 1, labels, creationTimestamp } = snapshot.raw.metadata;
+    const input = {
+      uid,
+      namespace,
+      namespaceUid: snapshot.cluster.namespace?.metadata.uid ?? '',
+      name,
+      generation,
+      spec: snapshot.raw.spec as object,
+      ...(labels && { labels }),
+      createdAt: new Date(creationTimestamp ?? 0),
+      phase,
+      epoch: this.#deps.epoch(),
+    };
+    await this.#deps.evaluations.upsertAccepted(input, tx);
+  }
+
+  async #recordAttempt(snapshot: Snapshot, { number, run }: Extract<Action, { type: 'recordAttempt' }>): Promise<void> {
+    const { uid = '', name = '' } = snapshot.raw.metadata;
+    const epoch = this.#deps.epoch();
+    await this.#deps.database.transaction(async (tx) => {
+      await this.#recordEvaluation(snapshot, 'Starting', tx);
+      const attempt = { evaluationUid: uid, number, jobName: jobName({ name, uid }, number), image: run.image, runtimeClass: run.runtimeClassName ?? null, epoch };
+      await this.#deps.attempts.create(attempt, tx);
+      await this.#deps.evaluations.setPhase({ uid, phase: 'Starting', epoch }, tx);
+    });
+  }
+
+  async #recordEnd(uid: string, { attempt, evaluation }: Extract<Action, { type: 'recordEnd' }>): Promise<void> {
+    const epoch = this.#deps.epoch();
+    await this.#deps.database.transaction(async (tx) => {
+      if (attempt !== undefined) {
+        const { pod, ...end } = attempt;
+        if (pod !== undefined) await this.#deps.attempts.setPod({ evaluationUid: uid, number: end.number, epoch, ...pod }, tx);
+        agreed(await this.#deps.attempts.finalize({ evaluationUid: uid, epoch, ...end }, tx), 'the end of the attempt');
+      }
+      if (evaluation === undefined) return;
+      const { acceptedAttempt, ...end } = evaluation;
+      if (acceptedAttempt !== undefined) {
+        agreed(await this.#deps.attempts.accept({ evaluationUid: uid, number: acceptedAttempt, epoch }, tx), 'the accepted attempt');
+      }
+      agreed(await this.#deps.evaluations.finish({ uid, epoch, ...end }, tx), 'the end of the evaluation');
+    });
+  }
+
+  // ---------------------------------------------------------------- the cluster
+
+  async #launch(snapshot: Snapshot, { number, run }: Extract<Action, { type: 'launch' }>, call: CallOptions): Promise<void> {
+    const { client, settings, attempts, epoch } = this.#deps;
+    const { namespace = '', name = '', uid = '' } = snapshot.raw.metadata;
+    const identity: AttemptIdentity = { namespace, name, uid, attempt: number };
+    const options = { fieldManager: FIELD_MANAGERS.objects, force: true, ...call };
+    await refusable(client.apply(CONFIG_MAPS, buildConfigMap(run, identity, settings.sandbox), options));
+    const sandboxUid = allocateUid(settings.sandbox.uids, { uid, number }, this.#deps.sandboxUids());
+    const wanted = buildJob({ run, identity, sandboxUid, settings: settings.sandbox, patience: settings.patience });
+    const job = await refusable(client.apply<Job>(JOBS, wanted, options));
+    if (job.metadata.labels?.[LABELS.evaluationUid] !== uid) throw new Error('a Job of that name belongs to another evaluation');
+    // Only from here on does the recorder trust the Job's pods.
+    await attempts.setJob({ evaluationUid: uid, number, jobUid: uidOf(job), epoch: epoch() });
+  }
+
+  async #lowerDeadline(namespace: string, action: Extract<Action, { type: 'lowerDeadline' }>, call: CallOptions): Promise<void> {
+    const patch = { metadata: { uid: action.podUid }, spec: { activeDeadlineSeconds: action.seconds } };
+    try {
+      await this.#deps.client.mergePatch(PODS, namespace, action.podName, patch, { fieldManager: FIELD_MANAGERS.objects, ...call });
+    } catch (error) {
+      // Gone, another one of that name, or a deadline that is lower already (the API server refuses to raise it).
+      if (!isNotFound(error) && !isConflict(error) && !isInvalid(error)) throw error;
+    }
+  }
+
+  async #settleJob(snapshot: Snapshot, action: Extract<Action, { type: 'settleJob' }>, call: CallOptions): Promise<void> {
+    const { name = '', uid = '', namespace = '' } = snapshot.raw.metadata;
+    const ownerReferences = [{ apiVersion: API_VERSION, kind: 'Evaluation', name, uid }];
+    const patch = { metadata: { uid: action.jobUid, ownerReferences }, spec: { ttlSecondsAfterFinished: this.#deps.settings.jobTtlSeconds } };
+    await ignoreGone(this.#deps.client.mergePatch(JOBS, namespace, action.jobName, patch, { fieldManager: FIELD_MANAGERS.objects, ...call }));
+  }
+
+  async #releasePod(snapshot: Snapshot, action: Extract<Action, { type: 'releasePod' }>, call: CallOptions): Promise<void> {
+    const { pod } = snapshot;
+    if (pod === undefined || uidOf(pod) !== action.podUid) return;
+    await this.#removeFinalizer(PODS, pod, call);
+  }
+
+  async #addFinalizer(snapshot: Snapshot, call: CallOptions): Promise<void> {
+    const { namespace = '', name = '', uid, finalizers, resourceVersion } = snapshot.raw.metadata;
+    // The resourceVersion makes it a compare-and-set: the list is replaced as a whole, and others keep theirs in it.
+    const patch = { metadata: { uid, resourceVersion, finalizers: [...(finalizers ?? []), CAPTURE_FINALIZER] } };
+    await this.#deps.client.mergePatch(EVALUATIONS, namespace, name, patch, { fieldManager: FIELD_MANAGERS.objects, ...call });
+  }
+
+  /** Others remove theirs at the same time (the Job controller from the pod), so ours is found anew when the first try misses. */
+  async #removeFinalizer(resource: Resource, object: KubeObject, call: CallOptions): Promise<void> {
+    const { client } = this.#deps;
+    const { namespace, name = '', uid } = object.metadata;
+    let current: KubeObject | undefined = object;
+    for (let attempt = 0; attempt < 3 && current !== undefined; attempt += 1) {
+      const index = current.metadata.finalizers?.indexOf(CAPTURE_FINALIZER) ?? -1;
+      if (index < 0 || current.metadata.uid !== uid) return;
+      const path = `/metadata/finalizers/${index}`;
+      try {
+        await client.jsonPatch(resource, namespace, name, [
+          { op: 'test', path: '/metadata/uid', value: uid },
+          { op: 'test', path, value: CAPTURE_FINALIZER },
+          { op: 'remove', path },
+        ], { fieldManager: FIELD_MANAGERS.objects, ...call });
+        return;
+      } catch (error) {
+        if (isNotFound(error)) return;
+        if (!isInvalid(error) && !isConflict(error)) throw error;
+        current = await client.get<KubeObject>(resource, namespace, name, call).catch(undefinedIfGone);
+      }
+    }
+  }
+}
+
+/** The API server's policies, quotas or validation refused the attempt's objects. */
+export class LaunchRefusedError extends Error {
+  override readonly name = 'LaunchRefusedError';
+}
+
+async function refusable<T>(call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (error) {
+    const refused = (isForbidden(error) && !isNamespaceTerminating(error)) || isInvalid(error);
+    throw refused ? new LaunchRefusedError((error as Error).message, { cause: error }) : error;
+  }
+}
+
+/** Two that decided differently about one end: the record has the first; the next reconcile reads it. */
+function agreed(outcome: string, what: string): void {
+  if (outcome === 'conflict') throw new Error(`${what} was recorded otherwise`);
+}
+
+async function ignoreGone(call: Promise<unknown>): Promise<void> {
+  try {
+    await call;
+  } catch (error) {
+    // A conflict is the uid's precondition: an object of that name which is not ours.
+    if (!isNotFound(error) && !isConflict(error)) throw error;
+  }
+}
+
+function undefinedIfGone(error: unknown): undefined {
+  if (isNotFound(error)) return undefined;
+  throw error;
+}

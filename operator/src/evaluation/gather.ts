@@ -1,0 +1,169 @@
+import { InvalidResourceError, LABELS, parseEvaluation } from '@crucible/crds';
+import type { Evaluation, EvaluationRuntime } from '@crucible/crds';
+import type { AttemptRecord, AttemptRepository, CaptureRecord, CaptureRepository, EvaluationRepository } from '@crucible/storage';
+import { isUnavailable } from '@crucible/storage';
+import { EVENTS, JOBS, PODS, isNotFound } from '../kube/index.ts';
+import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
+import type { Job, KubeEvent, Namespace, Pod } from './objects.ts';
+import { hasStarted, waitingSince } from './pod.ts';
+import { isFinished } from './snapshot.ts';
+import type { RawEvaluation, RecordState, Snapshot, StoredOutput } from './snapshot.ts';
+import { ageSeconds } from './start.ts';
+import { TAIL_BYTES } from './tail.ts';
+import type { PodIndex } from './pod-index.ts';
+
+/** Before this age a Job or pod is merely young; after it, Kubernetes may have said why it does not get on. */
+const WARNINGS_AFTER_SECONDS = 4;
+const MAX_WARNINGS = 20;
+
+export interface Caches {
+  readonly evaluations: ObjectCache<RawEvaluation>;
+  readonly jobs: ObjectCache<Job>;
+  readonly pods: PodIndex;
+  readonly namespaces: ObjectCache<Namespace>;
+  readonly runtimes: ObjectCache<KubeObject>;
+  readonly runtimeClasses: ObjectCache<KubeObject>;
+}
+
+export interface GatherDependencies {
+  readonly client: KubeClient;
+  readonly caches: Caches;
+  readonly evaluations: EvaluationRepository;
+  readonly attempts: AttemptRepository;
+  readonly captures: CaptureRepository;
+  readonly now: () => number;
+}
+
+/** Reads everything a decision needs, from caches where they are enough and live where a mistake would be final. */
+export class Gatherer {
+  readonly #deps: GatherDependencies;
+
+  constructor(deps: GatherDependencies) {
+    this.#deps = deps;
+  }
+
+  async gather(key: string, raw: RawEvaluation, own: Pick<Snapshot, 'turn' | 'launchRefusal'>, signal: AbortSignal): Promise<Snapshot> {
+    const { caches } = this.#deps;
+    const { evaluation, invalid } = parse(raw);
+    const cluster = {
+      namespace: caches.namespaces.get(raw.metadata.namespace ?? ''),
+      runtimes: caches.runtimes.list() as unknown as EvaluationRuntime[],
+      runtimeClasses: caches.runtimeClasses.list().map(({ metadata }) => metadata.name ?? ''),
+    };
+    const base = { key, raw, evaluation, invalid, cluster, ...own, warnings: [], capture: undefined, output: undefined };
+    const { namespace = '', uid = '' } = raw.metadata;
+    const lastJob = raw.status?.attempts?.at(-1);
+    if (isFinished(raw)) {
+      const job = lastJob?.jobName === undefined ? undefined : ofEvaluation(caches.jobs.get(`${namespace}/${lastJob.jobName}`), uid);
+      return { ...base, record: { evaluation: undefined, attempts: [] }, job, pod: caches.pods.of(uid, lastJob?.number ?? 1)[0] };
+    }
+    const record = await this.#record(uid);
+    if (record === 'unavailable') {
+      const job = caches.jobs.list().find((candidate) => candidate.metadata.labels?.[LABELS.evaluationUid] === uid && candidate.status?.active);
+      return { ...base, record, job, pod: job && caches.pods.of(uid, Number(job.metadata.labels?.[LABELS.attempt]))[0] };
+    }
+    const attempt = record.attempts.at(-1);
+    if (attempt === undefined) return { ...base, record, job: undefined, pod: undefined };
+    const capture = await this.#deps.captures.get(uid, attempt.number);
+    const job = await this.#job(namespace, uid, attempt, signal);
+    const pod = await this.#pod(namespace, uid, attempt, capture, job, signal);
+    const [warnings, output] = await Promise.all([
+      attempt.state === 'finalized' ? [] : this.#warnings(namespace, job, pod, signal),
+      this.#output(evaluation, attempt, capture),
+    ]);
+    return { ...base, record, job, pod, warnings, capture, output };
+  }
+
+  async #record(uid: string): Promise<RecordState | 'unavailable'> {
+    try {
+      const evaluation = await this.#deps.evaluations.get(uid);
+      return { evaluation, attempts: evaluation === undefined ? [] : await this.#deps.attempts.list(uid) };
+    } catch (error) {
+      if (isUnavailable(error)) return 'unavailable';
+      throw error;
+    }
+  }
+
+  /** A Job that the cache does not have is only missing when the API server says so: the cache may be behind. */
+  async #job(namespace: string, uid: string, attempt: AttemptRecord, signal: AbortSignal): Promise<Job | undefined> {
+    const cached = ofEvaluation(this.#deps.caches.jobs.get(`${namespace}/${attempt.jobName}`), uid);
+    if (cached !== undefined || attempt.state === 'finalized') return cached;
+    return ofEvaluation(await this.#deps.client.get<Job>(JOBS, namespace, attempt.jobName, { signal }).catch(undefinedIfGone), uid);
+  }
+
+  async #pod(
+    namespace: string,
+    uid: string,
+    attempt: AttemptRecord,
+    capture: CaptureRecord | undefined,
+    job: Job | undefined,
+    signal: AbortSignal,
+  ): Promise<Pod | undefined> {
+    const wanted = attempt.podUid ?? capture?.podUid;
+    const cached = choosePod(this.#deps.caches.pods.of(uid, attempt.number), wanted, attempt.jobUid);
+    if (cached !== undefined || attempt.state === 'finalized') return cached;
+    const { active = 0, succeeded = 0, failed = 0 } = job?.status ?? {};
+    if (job !== undefined && wanted === undefined && active + succeeded + failed === 0) return undefined;
+    const labelSelector = `${LABELS.evaluationUid}=${uid},${LABELS.attempt}=${attempt.number}`;
+    const { items } = await this.#deps.client.list<Pod>(PODS, { namespace, labelSelector, signal });
+    return choosePod(items, wanted, attempt.jobUid);
+  }
+
+  async #warnings(namespace: string, job: Job | undefined, pod: Pod | undefined, signal: AbortSignal): Promise<KubeEvent[]> {
+    const now = this.#deps.now();
+    const stuck = pod === undefined ? job : hasStarted(pod) ? undefined : pod;
+    if (stuck === undefined) return [];
+    const since = pod === undefined ? job?.metadata.creationTimestamp : waitingSince(pod);
+    if (ageSeconds(since, now) < WARNINGS_AFTER_SECONDS) return [];
+    const fieldSelector = `involvedObject.uid=${stuck.metadata.uid},type=Warning`;
+    const { items } = await this.#deps.client.list<KubeEvent>(EVENTS, { namespace, fieldSelector, signal });
+    // The newest: what was said first may be out of date, such as a quota that has been raised since.
+    return items.sort((a, b) => eventTime(b).localeCompare(eventTime(a))).slice(0, MAX_WARNINGS);
+  }
+
+  async #output(evaluation: Evaluation | undefined, attempt: AttemptRecord, capture: CaptureRecord | undefined): Promise<StoredOutput | undefined> {
+    if (capture?.state !== 'captured') return undefined;
+    const { evaluationUid, number } = attempt;
+    const { captures } = this.#deps;
+    const { stdout, stderr } = capture.streams;
+    // People look at the tail to see why it failed: stderr when that is all there is.
+    const tailOf = stdout.bytes > 0 || stderr.bytes === 0 ? 'stdout' : 'stderr';
+    const tail = (await captures.readTail(evaluationUid, number, tailOf, TAIL_BYTES)).data;
+    const wanted = evaluation?.spec.expect?.stdout !== undefined && stdout.complete;
+    return { capture, tail, stdout: wanted ? (await captures.readOutput(evaluationUid, number, 'stdout')).data : undefined };
+  }
+}
+
+function parse(raw: RawEvaluation): { evaluation: Evaluation | undefined; invalid: string | undefined } {
+  try {
+    return { evaluation: parseEvaluation(raw), invalid: undefined };
+  } catch (error) {
+    if (!(error instanceof InvalidResourceError)) throw error;
+    return { evaluation: undefined, invalid: `The spec cannot be read: ${error.problems.join('; ')}. Correct it and create the Evaluation again.` };
+  }
+}
+
+/** Names are used again; only the uid tells whose it is. */
+function ofEvaluation(job: Job | undefined, uid: string): Job | undefined {
+  return job?.metadata.labels?.[LABELS.evaluationUid] === uid ? job : undefined;
+}
+
+/**
+ * Kubernetes may create a second pod for a Job. The one that is in the record, or being captured, is the attempt's; before
+ * that the oldest. Pods of another Job carry our labels only if somebody forged them.
+ */
+export function choosePod(pods: readonly Pod[], wanted: string | undefined | null, jobUid: string | null): Pod | undefined {
+  if (wanted != null) return pods.find(({ metadata }) => metadata.uid === wanted);
+  const own = pods.filter(({ metadata }) => metadata.ownerReferences?.some((owner) => owner.uid === jobUid) ?? false);
+  return own.sort((a, b) => (a.metadata.creationTimestamp ?? '').localeCompare(b.metadata.creationTimestamp ?? ''))[0];
+}
+
+function eventTime(event: KubeEvent): string {
+  const { lastTimestamp, eventTime: at } = event as { lastTimestamp?: string | null; eventTime?: string | null };
+  return lastTimestamp ?? at ?? event.metadata.creationTimestamp ?? '';
+}
+
+function undefinedIfGone(error: unknown): undefined {
+  if (isNotFound(error)) return undefined;
+  throw error;
+}

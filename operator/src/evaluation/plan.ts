@@ -1,0 +1,182 @@
+import { CAPTURE_FINALIZER, clip, formatDuration } from '@crucible/crds';
+import type { Verdict } from '@crucible/crds';
+import type { AttemptRecord } from '@crucible/storage';
+import type { Action, EvaluationEnd, Plan, View } from './actions.ts';
+import { admit } from './admission.ts';
+import type { Refusal } from './admission.ts';
+import { cleanUp, phaseOf, planAttempt, planNeverLaunched } from './plan-attempt.ts';
+import { hasFinalizer } from './objects.ts';
+import { conditionOf, currentAttempt, isDeletingSnapshot, isFinished, wantsEnd } from './snapshot.ts';
+import type { RecordState, Snapshot } from './snapshot.ts';
+import type { Settings } from './settings.ts';
+import { judgeRefusal } from './start.ts';
+import { ADMITTED, asVerdict, attemptViews, capturedClaim, NEVER_STARTED, NO_OUTPUT, outputParts, passedClaim, STARTED } from './view.ts';
+import { verdict } from './verdict.ts';
+
+/** While Postgres is away nothing is decided; this is how often it is asked again. */
+const RECORD_RETRY_SECONDS = 5;
+const FIRST_RETRY_SECONDS = 5;
+const MAX_RETRY_SECONDS = 300;
+
+/**
+ * What to do next about one Evaluation. Pure: the same snapshot at the same time gives the same plan, so that every
+ * crash between two actions is answered by deciding again.
+ */
+export function plan(snapshot: Snapshot, now: number, settings: Settings): Plan {
+  const { record } = snapshot;
+  if (isFinished(snapshot.raw)) return planLeftovers(snapshot, now);
+  if (record === 'unavailable') return planWithoutRecord(snapshot, now, settings);
+  if (record.evaluation?.finishedAt != null) return planFinished(snapshot, record);
+  const current = currentAttempt(snapshot);
+  if (current !== undefined && current.state !== 'finalized' && current.jobUid !== null) return planAttempt(snapshot, current, now, settings);
+  if (current !== undefined && current.state !== 'finalized' && snapshot.job?.metadata.uid !== undefined) {
+    // The Job is there but not its uid in the row: the operator was stopped in between. Take it over, then decide again.
+    return { actions: [{ type: 'recordJob', number: current.number, jobUid: snapshot.job.metadata.uid }], view: undefined, requeueAfterSeconds: 0, turn: 'hold' };
+  }
+  if (wantsEnd(snapshot)) return planEndWithoutAttempt(snapshot, record, now);
+  if (snapshot.invalid !== undefined) return planRefusal(snapshot, { admitted: false, reason: 'InvalidSpec', message: snapshot.invalid });
+  return planNextAttempt(snapshot, record, now, settings);
+}
+
+/** Finished, and the status says so: only what a crash or a deletion left over is still to be done. */
+function planLeftovers(snapshot: Snapshot, now: number): Plan {
+  const actions: Action[] = cleanUp(snapshot);
+  if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
+  const left = isDeletingSnapshot(snapshot) ? undefined : timeToLive(snapshot, now);
+  if (left === undefined) return { actions, view: undefined, turn: 'release' };
+  if (left > 0) return { actions, view: undefined, requeueAfterSeconds: left, turn: 'release' };
+  return { actions: [...actions, { type: 'deleteEvaluation' }], view: undefined, turn: 'release' };
+}
+
+/** Seconds until spec.ttlSecondsAfterFinished is over; the record stays. */
+function timeToLive(snapshot: Snapshot, now: number): number | undefined {
+  const ttl = snapshot.evaluation?.spec.ttlSecondsAfterFinished;
+  const since = conditionOf(snapshot.raw, 'Finished')?.lastTransitionTime;
+  if (ttl === undefined || since === undefined) return undefined;
+  return Math.ceil(Date.parse(since) / 1000 + ttl - now / 1000);
+}
+
+function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings): Plan {
+  const accepted = conditionOf(snapshot.raw, 'Accepted');
+  const requeueAfterSeconds = RECORD_RETRY_SECONDS;
+  if (accepted?.status === 'True' || hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) {
+    // What runs goes on and is ended on time, by the API server alone; its result waits in the pod.
+    const actions = planDeadlines(snapshot, now, settings);
+    return { actions, view: undefined, requeueAfterSeconds, turn: 'hold' };
+  }
+  if (isDeletingSnapshot(snapshot)) return { actions: [], view: undefined, turn: 'release' };
+  const view: View = {
+    phase: 'Queued',
+    accepted: { status: 'Unknown', reason: 'RecordUnavailable', message: 'Nothing is admitted while the database cannot be reached.' },
+    queueReason: 'The database cannot be reached; nothing is admitted until it is back.',
+    attempts: [],
+  };
+  return { actions: [], view, requeueAfterSeconds, turn: 'release' };
+}
+
+/** Only the deadlines of planAttempt: the rest of it writes to the record. */
+function planDeadlines(snapshot: Snapshot, now: number, settings: Settings): Action[] {
+  if (snapshot.job === undefined || snapshot.pod === undefined) return [];
+  const placeholder = { number: 1, state: 'running', podUid: snapshot.pod.metadata.uid ?? null } as AttemptRecord;
+  return planAttempt(snapshot, placeholder, now, settings).actions.filter((action) => action.type === 'lowerDeadline');
+}
+
+/** The record says how it ended; the operator stopped before it could say so in the status. */
+function planFinished(snapshot: Snapshot, record: RecordState): Plan {
+  const last = record.attempts.at(-1);
+  const judged = asVerdict(record.evaluation?.verdict) ?? verdict('InternalError', 'Infrastructure', 'The recorded verdict cannot be read.');
+  const actions: Action[] = cleanUp(snapshot);
+  if (last !== undefined) actions.push({ type: 'deleteConfigMap', name: last.jobName });
+  if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
+  const view = isDeletingSnapshot(snapshot) ? undefined : finishedView(snapshot, judged, last);
+  return { actions, view, turn: 'release' };
+}
+
+function finishedView(snapshot: Snapshot, judged: Verdict, last: AttemptRecord | undefined): View {
+  const passed = passedClaim(snapshot, last?.exitCode ?? undefined);
+  const started = last?.startedAt != null;
+  return {
+    phase: phaseOf(judged),
+    accepted: ADMITTED,
+    started: started ? STARTED : NEVER_STARTED,
+    captured: snapshot.output === undefined ? NO_OUTPUT : capturedClaim(snapshot.output),
+    end: { verdict: judged, ...(passed && { passed }) },
+    attempts: attemptViews(snapshot),
+    ...outputParts(snapshot.output, last?.runtimeClass ?? null, snapshot.evaluation?.spec.artifacts !== undefined),
+  };
+}
+
+/** Cancelled or deleted while nothing of it is in the cluster. */
+function planEndWithoutAttempt(snapshot: Snapshot, record: RecordState, now: number): Plan {
+  const deleting = isDeletingSnapshot(snapshot);
+  const actions: Action[] = cleanUp(snapshot);
+  const judged = verdict('Cancelled', 'User', deleting ? 'Deleted before the code started.' : 'Cancelled before the code started.');
+  const current = currentAttempt(snapshot);
+  // A row without a Job: the operator was stopped between the two.
+  const attempt = current === undefined || current.state === 'finalized' ? undefined : {
+    number: current.number, podUid: null, pod: undefined, startedAt: null, finishedAt: null, exitCode: null, signal: null, verdict: judged,
+  };
+  const end: EvaluationEnd = { phase: 'Cancelled', verdict: judged, passed: null, finishedAt: new Date(now), acceptedAttempt: undefined };
+  if (record.evaluation !== undefined || !deleting) {
+    if (record.evaluation === undefined) actions.push({ type: 'recordEvaluation', phase: 'Queued' });
+    actions.push({ type: 'recordEnd', attempt, evaluation: end });
+  }
+  if (current !== undefined) actions.push({ type: 'deleteConfigMap', name: current.jobName });
+  if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
+  if (deleting) return { actions, view: undefined, turn: 'release' };
+  return { actions, view: finishedView(snapshot, judged, undefined), turn: 'release' };
+}
+
+/**
+ * Refused: the status says what to change. Stalled, not finished: the object that is missing may appear, and then this
+ * is decided again (its informer wakes every Evaluation that is not accepted).
+ */
+function planRefusal(snapshot: Snapshot, refusal: Refusal): Plan {
+  const accepted = { status: 'False', reason: refusal.reason, message: clip(refusal.message, 1024) } as const;
+  return { actions: [], view: { phase: 'Queued', accepted, attempts: attemptViews(snapshot) }, turn: 'release' };
+}
+
+function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, settings: Settings): Plan {
+  const { evaluation } = snapshot;
+  if (evaluation === undefined) return { actions: [], view: undefined, turn: 'release' };
+  const last = record.attempts.at(-1);
+  const retrying = last?.state === 'finalized';
+  const wait = retrying ? retryInSeconds(last, now) : 0;
+  const actions: Action[] = retrying ? cleanUp(snapshot) : [];
+  if (wait > 0) {
+    const queueReason = `The next attempt starts ${formatDuration(retryDelay(last!.number))} after the last one ended.`;
+    return { actions, view: queuedView(snapshot, queueReason), requeueAfterSeconds: wait, turn: 'hold' };
+  }
+  const admission = admit(evaluation, snapshot.cluster, settings);
+  if (!admission.admitted) return planRefusal(snapshot, admission);
+  if (!snapshot.turn) {
+    if (record.evaluation === undefined) actions.push({ type: 'recordEvaluation', phase: 'Queued' });
+    return { actions, view: queuedView(snapshot, 'As many evaluations run as may at once.'), turn: 'request' };
+  }
+  const { run } = admission;
+  const refused = snapshot.launchRefusal === undefined || last === undefined || retrying
+    ? undefined
+    : judgeRefusal('Job', snapshot.launchRefusal, (now - last.createdAt.getTime()) / 1000, settings.patience);
+  if (refused?.kind === 'failed') return planNeverLaunched(snapshot, last!, now, settings, refused.verdict);
+  const number = retrying ? last.number + 1 : (last?.number ?? 1);
+  if (!hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'addFinalizer' });
+  if (last === undefined || retrying) actions.push({ type: 'recordAttempt', number, run });
+  actions.push({ type: 'launch', number, run });
+  const { reason, message } = refused ?? { reason: 'PodPending', message: 'Waits for its pod.' };
+  const started = { status: 'False', reason, message } as const;
+  const view: View = { phase: 'Starting', accepted: ADMITTED, started, attempts: attemptViews(snapshot) };
+  return { actions, view, requeueAfterSeconds: 5, turn: 'hold' };
+}
+
+function queuedView(snapshot: Snapshot, queueReason: string): View {
+  return { phase: 'Queued', accepted: ADMITTED, queueReason, attempts: attemptViews(snapshot) };
+}
+
+function retryDelay(attempt: number): number {
+  return Math.min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (attempt - 1));
+}
+
+function retryInSeconds(last: AttemptRecord, now: number): number {
+  const since = last.finalizedAt?.getTime() ?? now;
+  return Math.max(0, Math.ceil((since + retryDelay(last.number) * 1000 - now) / 1000));
+}

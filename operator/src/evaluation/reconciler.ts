@@ -1,0 +1,135 @@
+import { API_VERSION, FIELD_MANAGERS } from '@crucible/crds';
+import type { EvaluationStatus } from '@crucible/crds';
+import { isUnavailable } from '@crucible/storage';
+import { WaitingError } from '../controller/index.ts';
+import type { ReconcileContext, Result } from '../controller/index.ts';
+import { EVALUATIONS, isNotFound } from '../kube/index.ts';
+import type { EventRecorder, KubeClient, ObjectCache } from '../kube/index.ts';
+import type { Plan, View } from './actions.ts';
+import { LaunchRefusedError } from './apply.ts';
+import type { Applier } from './apply.ts';
+import type { Gatherer } from './gather.ts';
+import type { DomainMetrics } from './metrics.ts';
+import { plan } from './plan.ts';
+import type { AdmissionQueue } from './queue.ts';
+import type { Settings } from './settings.ts';
+import type { RawEvaluation, Snapshot } from './snapshot.ts';
+import { announcements, buildStatus, sameStatus } from './status.ts';
+
+const RECORD_RETRY_SECONDS = 5;
+const REFUSED_RETRY_SECONDS = 5;
+
+export interface ReconcilerDependencies {
+  readonly client: KubeClient;
+  readonly evaluations: ObjectCache<RawEvaluation>;
+  readonly gatherer: Gatherer;
+  readonly applier: Applier;
+  readonly turns: AdmissionQueue;
+  readonly events: EventRecorder;
+  readonly metrics: DomainMetrics;
+  readonly settings: Settings;
+  readonly now: () => number;
+}
+
+/** One Evaluation, from whatever state it is in, one decision further. */
+export class Reconciler {
+  readonly #deps: ReconcilerDependencies;
+  /** What we wrote and the watch has not brought yet: deciding from the older one would repeat what was done. */
+  readonly #written = new Map<string, RawEvaluation>();
+  readonly #refusals = new Map<string, string>();
+
+  constructor(deps: ReconcilerDependencies) {
+    this.#deps = deps;
+  }
+
+  async reconcile(key: string, signal: AbortSignal, context: ReconcileContext): Promise<Result> {
+    const raw = this.#read(key);
+    if (raw === undefined) {
+      this.#forget(key);
+      return {};
+    }
+    try {
+      const { snapshot, decision } = await this.#decide(key, raw, signal);
+      await this.#deps.applier.apply(snapshot, decision.actions, signal);
+      if (decision.turn === 'release') this.#deps.turns.release(key, raw.metadata.namespace ?? '');
+      if (decision.actions.length > 0) context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');
+      if (decision.view !== undefined) await this.#writeStatus(snapshot, decision.view, signal);
+      this.#refusals.delete(key);
+      return { requeueAfterSeconds: decision.requeueAfterSeconds };
+    } catch (error) {
+      throw this.#explain(key, error);
+    }
+  }
+
+  async #decide(key: string, raw: RawEvaluation, signal: AbortSignal): Promise<{ snapshot: Snapshot; decision: Plan }> {
+    const { gatherer, turns, settings, now } = this.#deps;
+    const { namespace = '' } = raw.metadata;
+    const own = { turn: turns.has(key), launchRefusal: this.#refusals.get(key) };
+    let snapshot = await gatherer.gather(key, raw, own, signal);
+    let decision = plan(snapshot, now(), settings);
+    if (decision.turn === 'request') {
+      const priority = snapshot.evaluation?.spec.priority ?? 0;
+      const createdAt = Date.parse(raw.metadata.creationTimestamp ?? '');
+      if (turns.request(key, { namespace, priority, createdAt })) {
+        snapshot = { ...snapshot, turn: true };
+        decision = plan(snapshot, now(), settings);
+      }
+    }
+    if (decision.turn === 'hold') turns.hold(key, namespace);
+    return { snapshot, decision };
+  }
+
+  /** The newer of what the watch brought and what we wrote ourselves. */
+  #read(key: string): RawEvaluation | undefined {
+    const cached = this.#deps.evaluations.get(key);
+    const written = this.#written.get(key);
+    if (cached === undefined || written === undefined) return cached;
+    const newer = written.metadata.uid === cached.metadata.uid && version(written) > version(cached);
+    if (!newer) this.#written.delete(key);
+    return newer ? written : cached;
+  }
+
+  async #writeStatus(snapshot: Snapshot, view: View, signal: AbortSignal): Promise<void> {
+    const { client, events, metrics, now } = this.#deps;
+    const { raw, key } = snapshot;
+    const { namespace = '', name = '', uid = '', generation = 1 } = raw.metadata;
+    const status: EvaluationStatus = buildStatus(view, generation, raw.status, now());
+    if (sameStatus(raw.status, status)) return;
+    // The uid makes it fail on another resource of the same name.
+    const object = { apiVersion: API_VERSION, kind: 'Evaluation', metadata: { namespace, name, uid }, status };
+    const options = { fieldManager: FIELD_MANAGERS.status, force: true, subresource: 'status', signal };
+    try {
+      const written = await client.apply<RawEvaluation>(EVALUATIONS, object, options);
+      delete written.metadata.managedFields;
+      this.#written.set(key, written);
+    } catch (error) {
+      // Gone in the meantime, which is what happens to a finished one once its finalizer is off.
+      if (isNotFound(error)) return;
+      throw error;
+    }
+    for (const announcement of announcements(raw.status, status)) events.event(raw, announcement);
+    metrics.statusWritten(raw, status, now());
+  }
+
+  #forget(key: string): void {
+    this.#written.delete(key);
+    this.#refusals.delete(key);
+    this.#deps.turns.release(key, key.slice(0, key.indexOf('/')));
+  }
+
+  /** What stops a reconcile is either somebody's absence, which passes, or an error to back off from. */
+  #explain(key: string, error: unknown): unknown {
+    if (isUnavailable(error)) return new WaitingError(RECORD_RETRY_SECONDS, 'RecordUnavailable', 'the database cannot be reached', { cause: error });
+    if (error instanceof LaunchRefusedError) {
+      this.#refusals.set(key, error.message);
+      return new WaitingError(REFUSED_RETRY_SECONDS, 'LaunchRefused', 'the cluster refused the sandbox', { cause: error });
+    }
+    return error;
+  }
+}
+
+// Versions of one kind are comparable numbers (KEP-5504); before that was promised, every etcd-backed server did it.
+function version(object: RawEvaluation): bigint {
+  const text = object.metadata.resourceVersion ?? '';
+  return /^\d+$/.test(text) ? BigInt(text) : 0n;
+}

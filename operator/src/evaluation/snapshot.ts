@@ -1,0 +1,69 @@
+import type { Evaluation, EvaluationStatus } from '@crucible/crds';
+import type { AttemptRecord, CaptureRecord, EvaluationRecord } from '@crucible/storage';
+import type { KubeObject } from '../kube/index.ts';
+import type { ClusterFacts } from './admission.ts';
+import type { Job, KubeEvent, Pod } from './objects.ts';
+
+export interface RawEvaluation extends KubeObject {
+  spec?: unknown;
+  status?: EvaluationStatus;
+}
+
+/** What Postgres knows. */
+export interface RecordState {
+  readonly evaluation: EvaluationRecord | undefined;
+  /** By number, ascending. */
+  readonly attempts: readonly AttemptRecord[];
+}
+
+/** Stored output of the current attempt, read once it is captured. */
+export interface StoredOutput {
+  readonly capture: CaptureRecord;
+  /** Whole stdout, only read when spec.expect asks for it and it is complete. */
+  readonly stdout: Uint8Array | undefined;
+  readonly tail: Uint8Array;
+}
+
+/** Everything one decision is made from, gathered at one moment. */
+export interface Snapshot {
+  readonly key: string;
+  readonly raw: RawEvaluation;
+  /** The parsed resource, or what is wrong with it. */
+  readonly evaluation: Evaluation | undefined;
+  readonly invalid: string | undefined;
+  readonly cluster: ClusterFacts;
+  readonly record: RecordState | 'unavailable';
+  /** Of the current attempt, that is the last one in the record. */
+  readonly job: Job | undefined;
+  readonly pod: Pod | undefined;
+  readonly warnings: readonly KubeEvent[];
+  /** Of the current attempt, finished or not. */
+  readonly capture: CaptureRecord | undefined;
+  /** Only once the capture is finished. */
+  readonly output: StoredOutput | undefined;
+  /** What the API server said to the last try to create the attempt's Job, when it refused. */
+  readonly launchRefusal: string | undefined;
+  /** It has a place among the running ones. */
+  readonly turn: boolean;
+}
+
+export function currentAttempt(snapshot: Snapshot): AttemptRecord | undefined {
+  return snapshot.record === 'unavailable' ? undefined : snapshot.record.attempts.at(-1);
+}
+
+/** Cancelled or being deleted: nothing new starts and what runs is ended. */
+export function wantsEnd(snapshot: Snapshot): boolean {
+  return isDeletingSnapshot(snapshot) || snapshot.evaluation?.spec.cancel === true;
+}
+
+export function isDeletingSnapshot(snapshot: Snapshot): boolean {
+  return snapshot.raw.metadata.deletionTimestamp !== undefined;
+}
+
+export function conditionOf(raw: RawEvaluation, type: string): { status: string; reason: string; lastTransitionTime: string } | undefined {
+  return raw.status?.conditions?.find((condition) => condition.type === type);
+}
+
+export function isFinished(raw: RawEvaluation): boolean {
+  return conditionOf(raw, 'Finished')?.status === 'True';
+}
