@@ -55,6 +55,10 @@ export function isConflict(error: unknown): error is ConflictError {
   return error instanceof ConflictError;
 }
 
+export function isForeignPod(error: unknown): boolean {
+  return error instanceof ConflictError && (error.cause as { code?: string } | undefined)?.code === FOREIGN_POD;
+}
+
 const NETWORK_CODES = new Set([
   'ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENETDOWN',
   'ENOTFOUND', 'EAI_AGAIN', 'ENOENT',
@@ -64,8 +68,9 @@ const NETWORK_CODES = new Set([
 const DRIVER_MESSAGES =
   /Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|not queryable|Client was closed|stream has been aborted|does not support SSL/i;
 
-/** Raised by our triggers (0001_init.sql): the row is final. */
-export const FINAL_STATE = 'CRU01';
+/** Raised by our triggers (0001_init.sql): the row is final; the attempt belongs to another pod. */
+const FINAL_STATE = 'CRU01';
+const FOREIGN_POD = 'CRU02';
 
 function isUnavailableState(code: string): boolean {
   return (
@@ -96,7 +101,7 @@ export function toStorageError(error: unknown): StorageError {
   if (NETWORK_CODES.has(code) || isUnavailableState(code)) {
     return new UnavailableError(`Postgres is not available: ${message}`, { cause: scrubbed(error, code) });
   }
-  if (code === FINAL_STATE || code === '23505') return new ConflictError(message, { cause: scrubbed(error, code) });
+  if ([FINAL_STATE, FOREIGN_POD, '23505'].includes(code)) return new ConflictError(message, { cause: scrubbed(error, code) });
   if (code === '23503') return new NotFoundError(message, { cause: scrubbed(error, code) });
   return new QueryError(`${message} (SQLSTATE ${code})`, code, { cause: scrubbed(error, code) });
 }

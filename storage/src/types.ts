@@ -67,12 +67,13 @@ export interface FinishEvaluation {
   finishedAt: Date;
 }
 
-/** `already`: the row holds the same end. `conflict`: it holds another one, or a newer leader wrote it. */
+/** `already`: the row holds the same phase, verdict and passed. `conflict`: it holds another one, or a newer leader wrote it. */
 export type FinishOutcome = 'finished' | 'already' | 'conflict';
 
 // ---------------------------------------------------------------------------------------------- attempts
 
-export type AttemptState = 'created' | 'running' | 'captured' | 'finalized';
+/** Whether its output is captured is said by the capture's state alone. */
+export type AttemptState = 'created' | 'running' | 'finalized';
 
 export interface NewAttempt {
   evaluationUid: string;
@@ -105,7 +106,7 @@ export interface FinalAttempt {
   verdict: VerdictRecord;
 }
 
-/** `already`: finalized before with the same content. `conflict`: other content, another pod, or a newer leader. */
+/** `already`: finalized before with the same pod, exit code, signal and verdict. `conflict`: other content, another pod, or a newer leader. */
 export type FinalizeOutcome = 'finalized' | 'already' | 'conflict';
 
 /** `already`: this attempt was accepted before. `conflict`: another one was, or a newer leader wrote the row. */

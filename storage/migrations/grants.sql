@@ -1,0 +1,38 @@
+-- Who may do what: the whole truth, applied anew after every migration in the same transaction. Everything is taken
+-- away first, so a right that is not listed here does not exist. No role may delete anything.
+REVOKE ALL ON ALL TABLES IN SCHEMA crucible FROM PUBLIC, crucible_operator, crucible_recorder, crucible_api;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA crucible FROM PUBLIC, crucible_operator, crucible_recorder, crucible_api;
+REVOKE ALL ON SCHEMA crucible FROM PUBLIC, crucible_operator, crucible_recorder, crucible_api;
+
+GRANT USAGE ON SCHEMA crucible TO crucible_operator, crucible_recorder, crucible_api;
+-- Every process waits until the schema is as new as its code.
+GRANT SELECT ON crucible.schema_migrations TO crucible_operator, crucible_recorder, crucible_api;
+
+-- The operator judges: it alone writes evaluations and attempts. Output it only reads.
+GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, crucible.streams, crucible.output_chunks,
+  crucible.artifacts, crucible.events TO crucible_operator;
+GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, phase, created_at, epoch)
+  ON crucible.evaluations TO crucible_operator;
+GRANT UPDATE (generation, spec, labels, phase, verdict, passed, finished_at, accepted_attempt, epoch)
+  ON crucible.evaluations TO crucible_operator;
+GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, epoch) ON crucible.attempts TO crucible_operator;
+GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, started_at, finished_at, finalized_at,
+  exit_code, signal, verdict) ON crucible.attempts TO crucible_operator;
+GRANT EXECUTE ON FUNCTION crucible.append_event TO crucible_operator;
+
+-- The recorder reads what the sandbox wrote, which is hostile: it sees neither code nor verdicts and writes output only.
+GRANT SELECT (uid, namespace, namespace_uid, name) ON crucible.evaluations TO crucible_recorder;
+GRANT SELECT (evaluation_uid, number, job_name, job_uid, pod_name, pod_uid, state) ON crucible.attempts TO crucible_recorder;
+GRANT SELECT ON crucible.captures, crucible.streams, crucible.output_chunks, crucible.artifacts TO crucible_recorder;
+GRANT INSERT (evaluation_uid, attempt, pod_uid, recorder) ON crucible.captures TO crucible_recorder;
+GRANT UPDATE (recorder, state, last_seq, missing, captured_at, complete, reason, artifacts_complete, summary, receipt)
+  ON crucible.captures TO crucible_recorder;
+GRANT INSERT (evaluation_uid, attempt, stream) ON crucible.streams TO crucible_recorder;
+GRANT UPDATE (bytes, lines, gaps, truncated, complete, produced_bytes, sha256) ON crucible.streams TO crucible_recorder;
+GRANT INSERT, UPDATE (byte_offset) ON crucible.output_chunks TO crucible_recorder;
+GRANT INSERT ON crucible.artifacts TO crucible_recorder;
+GRANT EXECUTE ON FUNCTION crucible.append_capture_event TO crucible_recorder;
+
+-- The API shows everything and changes nothing; whom it shows what is Kubernetes RBAC's decision.
+GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, crucible.streams, crucible.output_chunks,
+  crucible.artifacts, crucible.events TO crucible_api;

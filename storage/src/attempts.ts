@@ -1,0 +1,214 @@
+import { inTransaction } from './database.ts';
+import type { Database, Queryable, Transaction } from './database.ts';
+import { ConflictError, NotFoundError } from './errors.ts';
+import { lockEvaluation, lockUnlessFenced } from './evaluations.ts';
+import { appendEvent } from './events.ts';
+import { jsonbText } from './json.ts';
+import { EVENT_TYPES } from './types.ts';
+import type {
+  AcceptOutcome, AttemptIdentity, AttemptPod, AttemptRecord, FinalAttempt, FinalizeOutcome, NewAttempt,
+} from './types.ts';
+
+const COLUMNS = `evaluation_uid AS "evaluationUid", number, job_name AS "jobName", job_uid AS "jobUid", pod_name AS "podName",
+  pod_uid AS "podUid", node, runtime_class AS "runtimeClass", image, image_digest AS "imageDigest", state, epoch,
+  created_at AS "createdAt", started_at AS "startedAt", finished_at AS "finishedAt", finalized_at AS "finalizedAt",
+  exit_code AS "exitCode", signal, verdict`;
+
+interface AttemptKey {
+  evaluationUid: string;
+  number: number;
+}
+
+/** Written by the operator alone. Every change is fenced by the leader's epoch. */
+export class AttemptRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /**
+   * Idempotent on (evaluation, number). Throws ConflictError when the number is taken by another Job name, the attempt
+   * before it is not finalized, or the evaluation is finished; FencedError; NotFoundError.
+   */
+  async create(input: NewAttempt, tx?: Transaction): Promise<{ created: boolean; attempt: AttemptRecord }> {
+    return await inTransaction(this.#db, tx, async (tx) => {
+      const { finishedAt } = await lockEvaluation(tx, input.evaluationUid, input.epoch);
+      const existing = await read(tx, input);
+      if (existing !== undefined) {
+        if (existing.jobName === input.jobName) return { created: false, attempt: existing };
+        throw new ConflictError(`attempt ${input.number} of evaluation ${input.evaluationUid} has another Job`);
+      }
+      if (finishedAt !== null) throw new ConflictError(`evaluation ${input.evaluationUid} is finished`);
+      const previous = await read(tx, { evaluationUid: input.evaluationUid, number: input.number - 1 });
+      if (input.number > 1 && previous?.state !== 'finalized') {
+        throw new ConflictError(`attempt ${input.number - 1} of evaluation ${input.evaluationUid} is not finalized`);
+      }
+      const { rows } = await tx.query<AttemptRecord>(
+        `INSERT INTO crucible.attempts (evaluation_uid, number, job_name, image, runtime_class, epoch)
+         VALUES ($1, $2, $3, $4, $5, $6) RETURNING ${COLUMNS}`,
+        [input.evaluationUid, input.number, input.jobName, input.image, input.runtimeClass, input.epoch],
+      );
+      const data = { attempt: input.number, jobName: input.jobName };
+      await appendEvent(tx, input.evaluationUid, { type: EVENT_TYPES.attemptCreated, data });
+      return { created: true, attempt: rows[0] as AttemptRecord };
+    });
+  }
+
+  /** Once known, the Job's UID makes its pods trusted by the recorder. Idempotent. Throws ConflictError on another UID. */
+  async setJob(input: AttemptKey & { jobUid: string; epoch: number }, tx?: Transaction): Promise<void> {
+    await inTransaction(this.#db, tx, async (tx) => {
+      const attempt = await lock(tx, input);
+      if (attempt.jobUid === input.jobUid) return;
+      if (attempt.jobUid !== null || attempt.state === 'finalized') {
+        throw new ConflictError(`attempt ${input.number} of evaluation ${input.evaluationUid} has another Job or is finalized`);
+      }
+      await tx.query('UPDATE crucible.attempts SET job_uid = $3, epoch = $4 WHERE evaluation_uid = $1 AND number = $2', [
+        input.evaluationUid, input.number, input.jobUid, input.epoch,
+      ]);
+    });
+  }
+
+  /**
+   * Binds the pod, and later adds what becomes known of it (node, digest, start): what is not given stays. `startedAt`
+   * makes the attempt `running`. Throws ConflictError when it is bound to, or captured from, another pod, or finalized.
+   */
+  async setPod(input: AttemptKey & AttemptPod & { epoch: number }, tx?: Transaction): Promise<void> {
+    await inTransaction(this.#db, tx, async (tx) => {
+      const attempt = await lock(tx, input);
+      const next = {
+        podName: input.podName,
+        podUid: input.podUid,
+        node: input.node ?? attempt.node,
+        imageDigest: input.imageDigest ?? attempt.imageDigest,
+        startedAt: input.startedAt ?? attempt.startedAt,
+      };
+      if (samePod(attempt, next)) return;
+      if (attempt.state === 'finalized' || (attempt.podUid !== null && attempt.podUid !== input.podUid)) {
+        throw new ConflictError(`attempt ${input.number} of evaluation ${input.evaluationUid} has another pod or is finalized`);
+      }
+      await tx.query(
+        `UPDATE crucible.attempts SET pod_name = $3, pod_uid = $4, node = $5, image_digest = $6, started_at = $7, epoch = $8,
+           state = CASE WHEN $7::timestamptz IS NULL THEN state ELSE 'running' END
+         WHERE evaluation_uid = $1 AND number = $2`,
+        [
+          input.evaluationUid, input.number, next.podName, next.podUid, next.node, next.imageDigest, next.startedAt,
+          input.epoch,
+        ],
+      );
+      if (attempt.startedAt !== null || next.startedAt === null) return;
+      const data = { attempt: input.number, podName: next.podName, node: next.node };
+      await appendEvent(tx, input.evaluationUid, { type: EVENT_TYPES.attemptStarted, data });
+    });
+  }
+
+  /** The end of the attempt, once and for all. Throws NotFoundError. */
+  async finalize(input: FinalAttempt, tx?: Transaction): Promise<FinalizeOutcome> {
+    return await inTransaction(this.#db, tx, async (tx) => {
+      const allowed = await lockUnlessFenced(tx, input.evaluationUid, input.epoch);
+      const attempt = await readLocked(tx, input);
+      if (attempt.state === 'finalized') return (await sameEnd(tx, input)) ? 'already' : 'conflict';
+      if (allowed === undefined || (attempt.podUid ?? input.podUid) !== input.podUid) return 'conflict';
+      if (await capturedFromAnother(tx, input)) return 'conflict';
+      await tx.query(
+        `UPDATE crucible.attempts SET state = 'finalized', finalized_at = now(), pod_uid = $3, started_at = coalesce($4, started_at),
+           finished_at = $5, exit_code = $6, signal = $7, verdict = $8, epoch = $9
+         WHERE evaluation_uid = $1 AND number = $2`,
+        [...endValues(input), input.epoch],
+      );
+      const { number, exitCode, signal, verdict } = input;
+      const data = { attempt: number, exitCode, signal, verdict };
+      await appendEvent(tx, input.evaluationUid, { type: EVENT_TYPES.attemptFinalized, data });
+      return 'finalized';
+    });
+  }
+
+  /** Makes this finalized attempt the evaluation's result, if there is none. Throws NotFoundError, ConflictError when not finalized. */
+  async accept(input: AttemptKey & { epoch: number }, tx?: Transaction): Promise<AcceptOutcome> {
+    return await inTransaction(this.#db, tx, async (tx) => {
+      const row = await lockUnlessFenced(tx, input.evaluationUid, input.epoch);
+      if (row === undefined) return 'conflict';
+      if (row.acceptedAttempt !== null) return row.acceptedAttempt === input.number ? 'already' : 'conflict';
+      const attempt = await readLocked(tx, input);
+      if (attempt.state !== 'finalized') throw new ConflictError('only a finalized attempt can be accepted');
+      await tx.query('UPDATE crucible.evaluations SET accepted_attempt = $2 WHERE uid = $1', [
+        input.evaluationUid, input.number,
+      ]);
+      const data = { attempt: input.number };
+      await appendEvent(tx, input.evaluationUid, { type: EVENT_TYPES.attemptAccepted, data });
+      return 'accepted';
+    });
+  }
+
+  async get(evaluationUid: string, number: number): Promise<AttemptRecord | undefined> {
+    return await read(this.#db, { evaluationUid, number });
+  }
+
+  /** In order of their numbers. */
+  async list(evaluationUid: string): Promise<AttemptRecord[]> {
+    const { rows } = await this.#db.query<AttemptRecord>(
+      `SELECT ${COLUMNS} FROM crucible.attempts WHERE evaluation_uid = $1 ORDER BY number`,
+      [evaluationUid],
+    );
+    return rows;
+  }
+
+  /** For the recorder, whose role sees only this much: it trusts pods of Jobs that are found here. */
+  async findByJobUid(jobUid: string): Promise<AttemptIdentity | undefined> {
+    const { rows } = await this.#db.query<AttemptIdentity>(
+      `SELECT a.evaluation_uid AS "evaluationUid", a.number, e.namespace, e.name, a.job_name AS "jobName",
+              a.job_uid AS "jobUid", a.pod_uid AS "podUid", a.state
+       FROM crucible.attempts a JOIN crucible.evaluations e ON e.uid = a.evaluation_uid WHERE a.job_uid = $1`,
+      [jobUid],
+    );
+    return rows[0];
+  }
+}
+
+async function read(db: Queryable, key: AttemptKey, suffix = ''): Promise<AttemptRecord | undefined> {
+  const text = `SELECT ${COLUMNS} FROM crucible.attempts WHERE evaluation_uid = $1 AND number = $2 ${suffix}`;
+  return (await db.query<AttemptRecord>(text, [key.evaluationUid, key.number])).rows[0];
+}
+
+async function readLocked(tx: Transaction, key: AttemptKey): Promise<AttemptRecord> {
+  const attempt = await read(tx, key, 'FOR NO KEY UPDATE');
+  if (attempt === undefined) throw new NotFoundError(`there is no attempt ${key.number} of evaluation ${key.evaluationUid}`);
+  return attempt;
+}
+
+async function lock(tx: Transaction, input: AttemptKey & { epoch: number }): Promise<AttemptRecord> {
+  await lockEvaluation(tx, input.evaluationUid, input.epoch);
+  return await readLocked(tx, input);
+}
+
+type PodFields = Pick<AttemptRecord, 'podName' | 'podUid' | 'node' | 'imageDigest' | 'startedAt'>;
+
+function samePod(a: PodFields, b: PodFields): boolean {
+  return (
+    a.podName === b.podName && a.podUid === b.podUid && a.node === b.node && a.imageDigest === b.imageDigest &&
+    a.startedAt?.getTime() === b.startedAt?.getTime()
+  );
+}
+
+function endValues(input: FinalAttempt): unknown[] {
+  const { evaluationUid, number, podUid, startedAt, finishedAt, exitCode, signal, verdict } = input;
+  return [evaluationUid, number, podUid, startedAt, finishedAt, exitCode, signal, jsonbText(verdict)];
+}
+
+async function sameEnd(tx: Transaction, input: FinalAttempt): Promise<boolean> {
+  const { rows } = await tx.query<{ same: boolean }>(
+    `SELECT (pod_uid, exit_code, signal, verdict) IS NOT DISTINCT FROM ($3::uuid, $4::integer, $5::text, $6::jsonb) AS same
+     FROM crucible.attempts WHERE evaluation_uid = $1 AND number = $2`,
+    [input.evaluationUid, input.number, input.podUid, input.exitCode, input.signal, jsonbText(input.verdict)],
+  );
+  return rows[0]?.same === true;
+}
+
+/** Exact, because a new capture waits for the attempt's row lock that we hold. */
+async function capturedFromAnother(tx: Transaction, input: FinalAttempt): Promise<boolean> {
+  const { rowCount } = await tx.query(
+    'SELECT FROM crucible.captures WHERE evaluation_uid = $1 AND attempt = $2 AND pod_uid IS DISTINCT FROM $3::uuid',
+    [input.evaluationUid, input.number, input.podUid],
+  );
+  return rowCount > 0;
+}

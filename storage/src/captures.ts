@@ -1,0 +1,333 @@
+import { inTransaction } from './database.ts';
+import type { Database, Queryable, Transaction } from './database.ts';
+import { checkAppend, checkFinish, checkReconcile } from './capture-rules.ts';
+import { ConflictError, IntegrityError, NotFoundError, isForeignPod } from './errors.ts';
+import { appendEvent } from './events.ts';
+import { advisoryJsonText, jsonbText } from './json.ts';
+import { readSlice } from './output.ts';
+import { CAPTURED_CHANNEL, EVENT_TYPES, STREAM_NAMES } from './types.ts';
+import type {
+  AppendChunks, AppendOutcome, ArtifactInput, BeginCapture, BeginOutcome, CaptureKey, CapturePosition, CaptureRecord,
+  FinishCapture, FinishCaptureOutcome, FollowingCapture, OutputChunk, OutputSlice, Reconcile, SeqRange, StreamLedger, StreamName,
+} from './types.ts';
+
+const KEY = 'evaluation_uid = $1 AND attempt = $2';
+const MISSING = `(SELECT coalesce(json_agg(json_build_object('from', lower(r), 'to', upper(r) - 1) ORDER BY lower(r)), '[]')
+  FROM unnest(missing) r) AS missing`;
+const NIL_UID = '00000000-0000-0000-0000-000000000000';
+const MAX_PAGE = 1000;
+/** Rows in one INSERT: bounds parameters and the size of a message (64 × 64 KiB). */
+const INSERT_ROWS = 64;
+
+interface CaptureRow {
+  podUid: string;
+  state: 'following' | 'captured';
+  lastSeq: number;
+  missing: SeqRange[];
+}
+
+/**
+ * What came out of the sandbox. Written by the recorder alone. Any number of recorders may write the same capture: every
+ * write is a compare-and-set on what it continues, so nothing is stored twice, and the one that comes second is told where
+ * to continue. All methods are idempotent in that sense and may be repeated after UnavailableError.
+ */
+export class CaptureRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /** Starts following a pod, or says where to go on. Call it again after every restart. */
+  async begin(input: BeginCapture): Promise<BeginOutcome> {
+    try {
+      return await this.#db.transaction((tx) => begin(tx, input));
+    } catch (error) {
+      if (isForeignPod(error)) return { outcome: 'foreignPod' };
+      throw error;
+    }
+  }
+
+  /**
+   * Stores frames afterSeq + 1 … lastSeq in one transaction, if lastSeq is still afterSeq. Throws RangeError for a batch
+   * that contradicts itself, NotFoundError without begin, ConflictError for another pod.
+   */
+  async append(input: AppendChunks): Promise<AppendOutcome> {
+    checkAppend(input);
+    return await this.#db.transaction(async (tx) => {
+      const { rowCount } = await tx.query(
+        `UPDATE crucible.captures SET last_seq = $3, recorder = $4, missing = missing + $5::int8multirange
+         WHERE ${KEY} AND pod_uid = $6 AND state = 'following' AND last_seq = $7`,
+        [
+          input.evaluationUid, input.attempt, input.lastSeq, input.recorder, multirange(input.missing ?? []), input.podUid,
+          input.afterSeq,
+        ],
+      );
+      if (rowCount === 0) return await lost(tx, input);
+      for (const stream of STREAM_NAMES) {
+        const chunks = input.chunks.filter((chunk) => chunk.stream === stream);
+        if (chunks.length > 0) await insertChunks(tx, input, chunks, await grow(tx, input, stream, chunks));
+      }
+      return { outcome: 'appended', position: await position(tx, input) };
+    });
+  }
+
+  /**
+   * Fills holes: what the final full read contains although it was declared missing. Bytes after a hole move; none
+   * change. `stale`: somebody else has filled one of them. Throws as append().
+   */
+  async reconcile(input: Reconcile): Promise<AppendOutcome> {
+    checkReconcile(input);
+    return await this.#db.transaction(async (tx) => {
+      const { rowCount } = await tx.query(
+        `UPDATE crucible.captures SET recorder = $3, missing = missing - $4::int8multirange
+         WHERE ${KEY} AND pod_uid = $5 AND state = 'following' AND missing @> $4::int8multirange`,
+        [input.evaluationUid, input.attempt, input.recorder, multirange(input.found), input.podUid],
+      );
+      if (rowCount === 0) return await lost(tx, input);
+      for (const chunk of input.chunks) await fill(tx, input, chunk);
+      return { outcome: 'appended', position: await position(tx, input) };
+    });
+  }
+
+  /**
+   * Writes the ledger, artifacts, summary and receipt, and closes the capture for ever; tells listeners of
+   * `crucible_captured`. The ledger is checked against the stored bytes: IntegrityError when it would lie. Content of
+   * artifacts must be in the file store before.
+   */
+  async finish(input: FinishCapture): Promise<FinishCaptureOutcome> {
+    checkFinish(input);
+    return await this.#db.transaction(async (tx) => {
+      const row = await lockCapture(tx, input);
+      if (row.state === 'captured') return { outcome: 'already', position: await position(tx, input) };
+      if (row.lastSeq !== input.lastSeq) return { outcome: 'stale', position: await position(tx, input) };
+      if (input.complete && row.missing.length > 0) throw new IntegrityError('a capture with missing frames is not complete');
+      for (const stream of STREAM_NAMES) await closeStream(tx, input, stream);
+      await insertArtifacts(tx, input, input.artifacts);
+      await close(tx, input);
+      return { outcome: 'captured', position: await position(tx, input) };
+    });
+  }
+
+  /** With ledger and artifact counts; `sha256` of the streams and `complete` are null while following. */
+  async get(evaluationUid: string, attempt: number, tx?: Transaction): Promise<CaptureRecord | undefined> {
+    return await inTransaction(this.#db, tx, (tx) => readCapture(tx, { evaluationUid, attempt }));
+  }
+
+  /** By key, ascending; at most 1000. A recorder that starts looks here for pods that went away meanwhile. */
+  async listFollowing(options: { after?: CaptureKey; limit?: number } = {}): Promise<FollowingCapture[]> {
+    const { rows } = await this.#db.query<FollowingCapture>(
+      `SELECT c.evaluation_uid AS "evaluationUid", c.attempt, c.pod_uid AS "podUid", e.namespace, e.name,
+              c.last_seq AS "lastSeq", c.started_at AS "startedAt"
+       FROM crucible.captures c JOIN crucible.evaluations e ON e.uid = c.evaluation_uid
+       WHERE c.state = 'following' AND (c.evaluation_uid, c.attempt) > ($1, $2)
+       ORDER BY c.evaluation_uid, c.attempt LIMIT $3`,
+      [options.after?.evaluationUid ?? NIL_UID, options.after?.attempt ?? 0, Math.min(options.limit ?? MAX_PAGE, MAX_PAGE)],
+    );
+    return rows;
+  }
+
+  /** At most 1 MiB a call: go on from offset + data.length. Empty past the end. Throws NotFoundError without a capture. */
+  async readOutput(
+    evaluationUid: string,
+    attempt: number,
+    stream: StreamName,
+    range: { offset?: number; length?: number } = {},
+  ): Promise<OutputSlice> {
+    return await readSlice(this.#db, { evaluationUid, attempt }, stream, { from: 'start', offset: range.offset ?? 0 }, range.length);
+  }
+
+  /** The last `maxBytes` bytes (at most 1 MiB), cut wherever that falls. Throws NotFoundError without a capture. */
+  async readTail(evaluationUid: string, attempt: number, stream: StreamName, maxBytes: number): Promise<OutputSlice> {
+    return await readSlice(this.#db, { evaluationUid, attempt }, stream, { from: 'end', offset: maxBytes }, maxBytes);
+  }
+}
+
+async function begin(tx: Transaction, input: BeginCapture): Promise<BeginOutcome> {
+  const { rows } = await tx.query<{ podUid: string | null }>(
+    `SELECT pod_uid AS "podUid" FROM crucible.attempts WHERE evaluation_uid = $1 AND number = $2`,
+    [input.evaluationUid, input.attempt],
+  );
+  if (rows[0] === undefined) return { outcome: 'unknownAttempt' };
+  const { rowCount } = await tx.query(
+    `INSERT INTO crucible.captures (evaluation_uid, attempt, pod_uid, recorder) VALUES ($1, $2, $3, $4)
+     ON CONFLICT (evaluation_uid, attempt) DO NOTHING`,
+    [input.evaluationUid, input.attempt, input.podUid, input.recorder],
+  );
+  if (rowCount === 1) {
+    await tx.query(
+      'INSERT INTO crucible.streams (evaluation_uid, attempt, stream) SELECT $1::uuid, $2::integer, unnest($3::text[])',
+      [input.evaluationUid, input.attempt, STREAM_NAMES],
+    );
+    return { outcome: 'begun', position: await position(tx, input) };
+  }
+  const capture = await readRow(tx, input);
+  if (capture?.podUid !== input.podUid) return { outcome: 'foreignPod' };
+  return { outcome: capture.state === 'captured' ? 'captured' : 'resumed', position: await position(tx, input) };
+}
+
+async function readRow(db: Queryable, key: CaptureKey, suffix = ''): Promise<CaptureRow | undefined> {
+  const { rows } = await db.query<CaptureRow>(
+    `SELECT pod_uid AS "podUid", state, last_seq AS "lastSeq", ${MISSING} FROM crucible.captures WHERE ${KEY} ${suffix}`,
+    [key.evaluationUid, key.attempt],
+  );
+  return rows[0];
+}
+
+async function lockCapture(tx: Transaction, input: CaptureKey & { podUid: string }): Promise<CaptureRow> {
+  const row = await readRow(tx, input, 'FOR NO KEY UPDATE');
+  if (row === undefined) throw new NotFoundError(`attempt ${input.attempt} of evaluation ${input.evaluationUid} has no capture`);
+  if (row.podUid !== input.podUid) throw new ConflictError('the capture belongs to another pod');
+  return row;
+}
+
+/** Why a compare-and-set found nothing. */
+async function lost(tx: Transaction, input: CaptureKey & { podUid: string }): Promise<AppendOutcome> {
+  const row = await lockCapture(tx, input);
+  return { outcome: row.state === 'captured' ? 'captured' : 'stale', position: await position(tx, input) };
+}
+
+async function position(db: Queryable, key: CaptureKey): Promise<CapturePosition> {
+  const row = await readRow(db, key);
+  const { rows } = await db.query<{ stream: StreamName; bytes: number; lines: number }>(
+    `SELECT stream, bytes, lines FROM crucible.streams WHERE ${KEY}`,
+    [key.evaluationUid, key.attempt],
+  );
+  const of = (name: StreamName) => {
+    const { bytes, lines } = rows.find(({ stream }) => stream === name) ?? { bytes: 0, lines: 0 };
+    return { bytes, lines };
+  };
+  return { lastSeq: row?.lastSeq ?? 0, missing: row?.missing ?? [], streams: { stdout: of('stdout'), stderr: of('stderr') } };
+}
+
+/** Returns the offset at which the first of the chunks begins. */
+async function grow(tx: Transaction, key: CaptureKey, stream: StreamName, chunks: readonly OutputChunk[]): Promise<number> {
+  const bytes = chunks.reduce((sum, { data }) => sum + data.length, 0);
+  const lines = chunks.reduce((sum, chunk) => sum + chunk.lines, 0);
+  const { rows } = await tx.query<{ bytes: number }>(
+    `UPDATE crucible.streams SET bytes = bytes + $4, lines = lines + $5 WHERE ${KEY} AND stream = $3 RETURNING bytes`,
+    [key.evaluationUid, key.attempt, stream, bytes, lines],
+  );
+  if (rows[0] === undefined) throw new NotFoundError(`stream ${stream} has no ledger`);
+  return rows[0].bytes - bytes;
+}
+
+async function insertChunks(tx: Transaction, key: CaptureKey, chunks: readonly OutputChunk[], start: number): Promise<void> {
+  let offset = start;
+  const rows = chunks.map(({ stream, firstSeq, lastSeq, lines, data }) => {
+    const row = [stream, firstSeq, lastSeq, offset, lines, data];
+    offset += data.length;
+    return row;
+  });
+  await insertRows(tx, key, 'crucible.output_chunks', 'stream, first_seq, last_seq, byte_offset, lines, data', rows);
+}
+
+async function insertArtifacts(tx: Transaction, key: CaptureKey, artifacts: readonly ArtifactInput[]): Promise<void> {
+  const rows = artifacts.map(({ index, path, size, sha256, complete, refused, mode }) => [
+    index, path, size, sha256, complete, refused ?? null, mode ?? null,
+  ]);
+  await insertRows(tx, key, 'crucible.artifacts', 'index, path, size, sha256, complete, refused, mode', rows);
+}
+
+async function insertRows(tx: Transaction, key: CaptureKey, table: string, columns: string, rows: readonly unknown[][]): Promise<void> {
+  for (let from = 0; from < rows.length; from += INSERT_ROWS) {
+    const values: unknown[] = [key.evaluationUid, key.attempt];
+    const tuples = rows.slice(from, from + INSERT_ROWS).map((row) => {
+      const first = values.push(...row) - row.length + 1;
+      return `($1, $2, ${row.map((_, index) => `$${first + index}`).join(', ')})`;
+    });
+    await tx.query(`INSERT INTO ${table} (evaluation_uid, attempt, ${columns}) VALUES ${tuples.join(', ')}`, values);
+  }
+}
+
+/** Puts a chunk where its sequence number belongs and moves what comes after it. */
+async function fill(tx: Transaction, key: CaptureKey, chunk: OutputChunk): Promise<void> {
+  const end = await grow(tx, key, chunk.stream, [chunk]);
+  const { rows } = await tx.query<{ offset: number | null }>(
+    `SELECT min(byte_offset) AS offset FROM crucible.output_chunks WHERE ${KEY} AND stream = $3 AND first_seq > $4`,
+    [key.evaluationUid, key.attempt, chunk.stream, chunk.firstSeq],
+  );
+  await tx.query(
+    `UPDATE crucible.output_chunks SET byte_offset = byte_offset + $5 WHERE ${KEY} AND stream = $3 AND first_seq > $4`,
+    [key.evaluationUid, key.attempt, chunk.stream, chunk.firstSeq, chunk.data.length],
+  );
+  await insertChunks(tx, key, [chunk], rows[0]?.offset ?? end);
+}
+
+async function closeStream(tx: Transaction, input: FinishCapture, stream: StreamName): Promise<void> {
+  const ledger = input.streams[stream];
+  const { rows } = await tx.query<{ bytes: number; sha256: string; contiguous: boolean }>(
+    `SELECT coalesce(sum(octet_length(data)), 0)::bigint AS bytes, coalesce(bool_and(byte_offset = expected), true) AS contiguous,
+            encode(sha256(coalesce(string_agg(data, ''::bytea ORDER BY first_seq), ''::bytea)), 'hex') AS sha256
+     FROM (SELECT first_seq, byte_offset, data,
+                  sum(octet_length(data)) OVER (ORDER BY first_seq) - octet_length(data) AS expected
+           FROM crucible.output_chunks WHERE ${KEY} AND stream = $3) AS chunks`,
+    [input.evaluationUid, input.attempt, stream],
+  );
+  const stored = rows[0];
+  if (stored === undefined || !stored.contiguous) throw new IntegrityError(`the stored chunks of ${stream} do not join`);
+  if (stored.bytes !== ledger.bytes || (ledger.sha256 ?? stored.sha256) !== stored.sha256) {
+    throw new IntegrityError(`the ledger of ${stream} says ${ledger.bytes} bytes, stored are ${stored.bytes} or others`);
+  }
+  await tx.query(
+    `UPDATE crucible.streams SET bytes = $4, lines = $5, gaps = $6, truncated = $7, complete = $8, produced_bytes = $9,
+       sha256 = $10 WHERE ${KEY} AND stream = $3`,
+    [
+      input.evaluationUid, input.attempt, stream, stored.bytes, ledger.lines, jsonbText(ledger.gaps), ledger.truncated,
+      ledger.complete, ledger.producedBytes ?? null, stored.sha256,
+    ],
+  );
+}
+
+async function close(tx: Transaction, input: FinishCapture): Promise<void> {
+  await tx.query(
+    `UPDATE crucible.captures SET state = 'captured', captured_at = now(), recorder = $3, complete = $4, reason = $5,
+       artifacts_complete = $6, summary = $7, receipt = $8 WHERE ${KEY}`,
+    [
+      input.evaluationUid, input.attempt, input.recorder, input.complete, input.reason, input.artifactsComplete,
+      advisoryJsonText(input.summary), advisoryJsonText(input.receipt),
+    ],
+  );
+  const { attempt, complete, reason, streams, artifacts } = input;
+  const data = {
+    attempt, complete, reason, stdoutBytes: streams.stdout.bytes, stderrBytes: streams.stderr.bytes, artifacts: artifacts.length,
+  };
+  await appendEvent(tx, input.evaluationUid, { type: EVENT_TYPES.captureFinished, data }, 'append_capture_event');
+  await tx.query(`SELECT pg_notify($2, namespace || '/' || name) FROM crucible.evaluations WHERE uid = $1`, [
+    input.evaluationUid, CAPTURED_CHANNEL,
+  ]);
+}
+
+async function readCapture(tx: Transaction, key: CaptureKey): Promise<CaptureRecord | undefined> {
+  const values = [key.evaluationUid, key.attempt];
+  const { rows } = await tx.query<Omit<CaptureRecord, 'streams' | 'artifacts'> & { artifactsComplete: boolean | null }>(
+    `SELECT evaluation_uid AS "evaluationUid", attempt, pod_uid AS "podUid", recorder, state, last_seq AS "lastSeq", ${MISSING},
+            started_at AS "startedAt", captured_at AS "capturedAt", complete, reason, summary, receipt,
+            artifacts_complete AS "artifactsComplete" FROM crucible.captures WHERE ${KEY}`,
+    values,
+  );
+  if (rows[0] === undefined) return undefined;
+  const { artifactsComplete, ...capture } = rows[0];
+  const streams = await tx.query<StreamLedger>(
+    `SELECT stream, bytes, lines, gaps, truncated, complete, produced_bytes AS "producedBytes", sha256
+     FROM crucible.streams WHERE ${KEY}`,
+    values,
+  );
+  const of = (name: StreamName) => streams.rows.find(({ stream }) => stream === name) as StreamLedger;
+  const artifacts = await tx.query<{ count: number; bytes: number; refused: number }>(
+    `SELECT count(*) FILTER (WHERE refused IS NULL) AS count, coalesce(sum(size) FILTER (WHERE complete), 0)::bigint AS bytes,
+            count(*) FILTER (WHERE refused IS NOT NULL) AS refused FROM crucible.artifacts WHERE ${KEY}`,
+    values,
+  );
+  const { count = 0, bytes = 0, refused = 0 } = artifacts.rows[0] ?? {};
+  return {
+    ...capture,
+    streams: { stdout: of('stdout'), stderr: of('stderr') },
+    artifacts: { count, bytes, refused, complete: artifactsComplete ?? false },
+  };
+}
+
+/** int8multirange text of inclusive ranges. */
+function multirange(ranges: readonly SeqRange[]): string {
+  return `{${ranges.map(({ from, to }) => `[${from},${to}]`).join(',')}}`;
+}

@@ -1,0 +1,146 @@
+import { inTransaction } from './database.ts';
+import type { Database, Queryable, Transaction } from './database.ts';
+import { FencedError, NotFoundError } from './errors.ts';
+import { appendEvent } from './events.ts';
+import { jsonbText } from './json.ts';
+import { EVENT_TYPES } from './types.ts';
+import type { AcceptedEvaluation, EvaluationRecord, FinishEvaluation, FinishOutcome } from './types.ts';
+
+const COLUMNS = `uid, namespace, namespace_uid AS "namespaceUid", name, generation, spec, labels, phase, verdict, passed,
+  created_at AS "createdAt", accepted_at AS "acceptedAt", finished_at AS "finishedAt", accepted_attempt AS "acceptedAttempt",
+  event_seq AS "eventSeq", epoch`;
+const MAX_PAGE = 1000;
+const NIL_UID = '00000000-0000-0000-0000-000000000000';
+
+/** Written by the operator alone. Every change is fenced by the leader's epoch and writes its event. */
+export class EvaluationRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /**
+   * Records an admitted evaluation; again with a higher generation it takes over spec and labels (cancel, priority).
+   * A finished one is left as it is. Idempotent. Throws FencedError.
+   */
+  async upsertAccepted(input: AcceptedEvaluation, tx?: Transaction): Promise<{ created: boolean }> {
+    return await inTransaction(this.#db, tx, async (tx) => {
+      const spec = JSON.stringify(input.spec);
+      const labels = jsonbText(input.labels ?? {});
+      const { rowCount } = await tx.query(
+        `INSERT INTO crucible.evaluations
+           (uid, namespace, namespace_uid, name, generation, spec, labels, phase, created_at, epoch)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (uid) DO NOTHING`,
+        [
+          input.uid, input.namespace, input.namespaceUid, input.name, input.generation, spec, labels, input.phase,
+          input.createdAt, input.epoch,
+        ],
+      );
+      if (rowCount === 1) {
+        const { namespace, name, phase } = input;
+        await appendEvent(tx, input.uid, { type: EVENT_TYPES.evaluationAccepted, data: { namespace, name, phase } });
+        return { created: true };
+      }
+      await lockEvaluation(tx, input.uid, input.epoch);
+      await tx.query(
+        `UPDATE crucible.evaluations SET generation = $2, spec = $3, labels = $4
+         WHERE uid = $1 AND generation < $2 AND finished_at IS NULL`,
+        [input.uid, input.generation, spec, labels],
+      );
+      return { created: false };
+    });
+  }
+
+  /** No change (and no event) when it has that phase or is finished. Throws NotFoundError, FencedError. */
+  async setPhase(input: { uid: string; phase: string; epoch: number }, tx?: Transaction): Promise<{ changed: boolean }> {
+    return await inTransaction(this.#db, tx, async (tx) => {
+      const { phase, finishedAt } = await lockEvaluation(tx, input.uid, input.epoch);
+      if (phase === input.phase || finishedAt !== null) return { changed: false };
+      await tx.query('UPDATE crucible.evaluations SET phase = $2 WHERE uid = $1', [input.uid, input.phase]);
+      await appendEvent(tx, input.uid, { type: EVENT_TYPES.evaluationPhase, data: { from: phase, to: input.phase } });
+      return { changed: true };
+    });
+  }
+
+  /** Writes the end, once: compare-and-set on `finished_at is null`. Throws NotFoundError. */
+  async finish(input: FinishEvaluation, tx?: Transaction): Promise<FinishOutcome> {
+    return await inTransaction(this.#db, tx, async (tx) => {
+      const row = await lockUnlessFenced(tx, input.uid, input.epoch);
+      if (row === undefined) return 'conflict';
+      const verdict = jsonbText(input.verdict);
+      if (row.finishedAt !== null) {
+        const { rows } = await tx.query<{ same: boolean }>(
+          `SELECT phase = $2 AND verdict = $3::jsonb AND passed IS NOT DISTINCT FROM $4::boolean AS same
+           FROM crucible.evaluations WHERE uid = $1`,
+          [input.uid, input.phase, verdict, input.passed],
+        );
+        return rows[0]?.same === true ? 'already' : 'conflict';
+      }
+      await tx.query(
+        'UPDATE crucible.evaluations SET phase = $2, verdict = $3, passed = $4, finished_at = $5 WHERE uid = $1',
+        [input.uid, input.phase, verdict, input.passed, input.finishedAt],
+      );
+      const data = { phase: input.phase, verdict: input.verdict, passed: input.passed };
+      await appendEvent(tx, input.uid, { type: EVENT_TYPES.evaluationFinished, data });
+      return 'finished';
+    });
+  }
+
+  async get(uid: string, tx?: Transaction): Promise<EvaluationRecord | undefined> {
+    return await one(tx ?? this.#db, `SELECT ${COLUMNS} FROM crucible.evaluations WHERE uid = $1`, [uid]);
+  }
+
+  /** The newest one of that name. */
+  async findByName(namespace: string, name: string): Promise<EvaluationRecord | undefined> {
+    const text = `SELECT ${COLUMNS} FROM crucible.evaluations WHERE namespace = $1 AND name = $2
+                  ORDER BY created_at DESC, accepted_at DESC LIMIT 1`;
+    return await one(this.#db, text, [namespace, name]);
+  }
+
+  /** By uid, ascending, for janitors; at most 1000, from the one after `after`. */
+  async listUnfinished(options: { after?: string; limit?: number } = {}): Promise<EvaluationRecord[]> {
+    const { rows } = await this.#db.query<EvaluationRecord>(
+      `SELECT ${COLUMNS} FROM crucible.evaluations WHERE finished_at IS NULL AND uid > $1 ORDER BY uid LIMIT $2`,
+      [options.after ?? NIL_UID, Math.min(options.limit ?? MAX_PAGE, MAX_PAGE)],
+    );
+    return rows;
+  }
+}
+
+async function one(db: Queryable, text: string, values: unknown[]): Promise<EvaluationRecord | undefined> {
+  return (await db.query<EvaluationRecord>(text, values)).rows[0];
+}
+
+export interface LockedEvaluation {
+  phase: string;
+  finishedAt: Date | null;
+  acceptedAttempt: number | null;
+}
+
+/**
+ * Every change of an evaluation or its attempts locks this row first: one order, so no deadlocks, and one place for the
+ * fence. A higher epoch is recorded, and from then on lower ones are refused.
+ */
+export async function lockEvaluation(tx: Transaction, uid: string, epoch: number): Promise<LockedEvaluation> {
+  const { rows } = await tx.query<LockedEvaluation & { epoch: number }>(
+    `SELECT phase, finished_at AS "finishedAt", accepted_attempt AS "acceptedAttempt", epoch
+     FROM crucible.evaluations WHERE uid = $1 FOR NO KEY UPDATE`,
+    [uid],
+  );
+  const row = rows[0];
+  if (row === undefined) throw new NotFoundError(`there is no evaluation ${uid}`);
+  if (row.epoch > epoch) throw new FencedError(`a leader of epoch ${row.epoch} has written evaluation ${uid}, this one is of ${epoch}`);
+  if (row.epoch < epoch) await tx.query('UPDATE crucible.evaluations SET epoch = $2 WHERE uid = $1', [uid, epoch]);
+  return row;
+}
+
+/** Undefined when fenced, for those who answer `conflict`. The transaction stays usable. */
+export async function lockUnlessFenced(tx: Transaction, uid: string, epoch: number): Promise<LockedEvaluation | undefined> {
+  try {
+    return await lockEvaluation(tx, uid, epoch);
+  } catch (error) {
+    if (error instanceof FencedError) return undefined;
+    throw error;
+  }
+}
