@@ -71,7 +71,7 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	stop, err := serve(s.metricsAddress, engine)
+	_, stop, err := serve(s.metricsAddress, engine)
 	if err != nil {
 		return fmt.Errorf("choose another --metrics-bind-address: %w", err)
 	}
@@ -114,7 +114,7 @@ func openTable() (knftables.Interface, error) {
 	}
 }
 
-func serve(address string, engine *Engine) (stop func(), err error) {
+func serve(address string, engine *Engine) (bound string, stop func(), err error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -127,9 +127,9 @@ func serve(address string, engine *Engine) (stop func(), err error) {
 	mux.Handle("/metrics", legacyregistry.Handler())
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(listener) }()
-	return func() { _ = server.Close() }, nil
+	return listener.Addr().String(), func() { _ = server.Close() }, nil
 }

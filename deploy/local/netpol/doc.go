@@ -4,17 +4,16 @@
 //
 // Policies, pods and namespaces are compiled by a pure function (Compile) into
 // Rules: for every pod address one egress and one ingress gate. Rules are
-// rendered into one nftables table, inet crucible_netpol, that is always replaced
-// in a single transaction. What the table holds is built so that a lookup that
-// misses is a drop:
+// rendered into one nftables table, inet crucible_netpol, whose content is always
+// replaced in a single transaction. It is built so that a lookup that misses is a drop:
 //
 //   - A pod address that the engine has not programmed yet may neither send nor
 //     receive, so a starting pod has no window. The table is put in place closed
 //     before the first list from the API server arrives. It stays when the engine
 //     ends, and a restarted engine replaces it in one step.
 //   - What a pod's interface sends must carry an address that is routed to that
-//     very interface. Link-local IPv6 is thereby closed to every pod (neighbour
-//     discovery apart): no policy could name it.
+//     very interface. Link-local IPv6 source addresses are thereby closed to every pod
+//     (neighbour discovery apart): no policy could name them.
 //   - An address that two running pods claim belongs to neither until one is gone.
 //
 // Semantics that Kubernetes leaves to the engine:

@@ -51,9 +51,7 @@ func newTestbed(t *testing.T, pods map[string][2]string) *testbed {
 	}
 	b := &testbed{t: t, ns: map[string]string{}, handles: map[string]*os.File{}, received: map[string]bool{}}
 	b.addNamespace("node")
-	for _, s := range []string{"net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.default.accept_dad=0"} {
-		b.in("node", "sysctl", "-qw", s)
-	}
+	b.in("node", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 	b.in("node", "ip", "address", "add", nodeIP+"/32", "dev", "lo")
 	for name, addresses := range pods {
 		b.addPod(name, addresses[0], addresses[1])
@@ -100,6 +98,7 @@ func (b *testbed) addNamespace(role string) {
 	b.t.Cleanup(func() { _ = handle.Close() })
 	b.ns[role], b.handles[role] = name, handle
 	b.ip("-n", name, "link", "set", "lo", "up")
+	b.in(role, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0") // link-local addresses usable at once
 }
 
 func (b *testbed) link(role, device string, addresses ...string) {
@@ -270,4 +269,23 @@ func (b *testbed) expect(when, lines string) {
 		}()
 	}
 	wait.Wait()
+}
+
+// withoutCapabilities runs f on a thread whose children may not administer networks.
+func withoutCapabilities(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if os.Geteuid() == 0 {
+			// Of the bounding set, so that programs executed by root do not get it back.
+			if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_NET_ADMIN, 0, 0, 0); err != nil {
+				t.Errorf("dropping CAP_NET_ADMIN: %v", err)
+				return
+			}
+		}
+		f()
+	}()
+	<-done
 }

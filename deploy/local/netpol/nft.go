@@ -54,8 +54,7 @@ func render(rules *Rules, interfaces string) *ruleset {
 				established,
 				"ip saddr . ip daddr @self4 accept",
 				"ip6 saddr . ip6 daddr @self6 accept",
-				"jump from_pod",
-				"jump to_pod",
+				"goto from_pod",
 			},
 			"input": {
 				// With CNI ptp the gateway address is in the pod network: the node may talk to itself.
@@ -63,41 +62,46 @@ func render(rules *Rules, interfaces string) *ruleset {
 				established,
 				// IPv6 has no ARP; a hop limit of 255 cannot come from beyond the link.
 				"icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept",
-				"jump from_pod",
+				"goto from_pod",
 			},
 			// Only so that the node's end of a cut connection cannot resume it.
 			"output": {established, "oifname " + pods + " " + midStream},
-			"from_pod": append([]string{
+			"from_pod": slices.Concat([]string{
 				"iifname " + pods + " " + midStream,
 				"iifname " + pods + " fib saddr . iif oif missing counter drop",
 				"ip saddr vmap @egress4",
 				"ip6 saddr vmap @egress6",
 				"iifname " + pods + " counter drop",
-			}, dropUnknown("saddr", rules.PodCIDRs)...),
-			"to_pod": append([]string{
+			}, dropUnknown("saddr", rules.PodCIDRs), []string{"goto to_pod"}),
+			"to_pod": slices.Concat([]string{
+				"fib daddr type { local, broadcast, multicast } accept", // the node itself
 				"oifname " + pods + " " + midStream,
 				"ip daddr vmap @ingress4",
 				"ip6 daddr vmap @ingress6",
 				"oifname " + pods + " counter drop",
-			}, dropUnknown("daddr", rules.PodCIDRs)...),
+			}, dropUnknown("daddr", rules.PodCIDRs), []string{"accept"}),
 		},
 	}
-	out.gates("egress", "daddr", rules.Egress)
-	out.gates("ingress", "saddr", rules.Ingress)
+	out.gates("egress", "daddr", "goto to_pod", rules.Egress)
+	out.gates("ingress", "saddr", "accept", rules.Ingress)
 	for _, a := range addressesOf(rules.Egress) {
 		out.elements = append(out.elements, &knftables.Element{Set: "self" + digit(a), Key: []string{a.String(), a.String()}})
 	}
 	return out
 }
 
-func (s *ruleset) gates(direction, peerField string, gates map[netip.Addr]*Gate) {
+// gates adds one direction. pass is the verdict that lets a packet on; whatever
+// does not reach it, for want of an element or of a chain's rules, ends at a drop.
+// It does happen: for an instant after a commit the kernel finds the new elements
+// but still walks the old rules, and a chain that is new has none.
+func (s *ruleset) gates(direction, peerField, pass string, gates map[netip.Addr]*Gate) {
 	for _, a := range addressesOf(gates) {
-		verdict := "return"
+		verdict := pass
 		if gates[a].Isolated {
-			rules := isolated(peerField, gates[a].Allow)
+			rules := isolated(peerField, pass, gates[a].Allow)
 			name := fmt.Sprintf("%s_%.6x", direction, sha256.Sum256([]byte(strings.Join(rules, "\n"))))
 			s.chains[name] = rules
-			verdict = "goto " + name // its return leads back to the base chain
+			verdict = "jump " + name
 		}
 		s.elements = append(s.elements, &knftables.Element{
 			Map: direction + digit(a), Key: []string{a.String()}, Value: []string{verdict},
@@ -105,7 +109,7 @@ func (s *ruleset) gates(direction, peerField string, gates map[netip.Addr]*Gate)
 	}
 }
 
-func isolated(peerField string, allows []Allow) []string {
+func isolated(peerField, pass string, allows []Allow) []string {
 	var out []string
 	for _, allow := range allows {
 		peers := []string{""}
@@ -119,7 +123,7 @@ func isolated(peerField string, allows []Allow) []string {
 		}
 		for _, peer := range peers {
 			for _, port := range portMatches(allow) {
-				if rule := peer + port + "return"; !slices.Contains(out, rule) {
+				if rule := peer + port + pass; !slices.Contains(out, rule) {
 					out = append(out, rule)
 				}
 			}

@@ -221,13 +221,6 @@ func TestTheFarEndCannotResumeACutConnection(t *testing.T) {
 	b := newTestbed(t, threePods)
 	known := threePodSnapshot()
 	b.put(known)
-	for _, far := range []string{"web", "node", "world"} {
-		var listener net.Listener
-		if err := b.enter(far, func() (err error) { listener, err = net.Listen("tcp4", ":7070"); return err }); err != nil {
-			t.Fatal(err)
-		}
-		defer listener.Close()
-	}
 	sealed := known
 	sealed.Policies = append(sealed.Policies, policyFrom(t, "default", "seal", `{podSelector: {matchLabels: {app: client}}, policyTypes: [Egress]}`))
 	for far, address := range map[string]string{"web": webIP, "node": nodeIP, "world": worldIP} {
@@ -292,7 +285,7 @@ func (e *echo) say(text string, within time.Duration) error {
 // An isolated pod hammers while the table is replaced over and over, by engines
 // that know nothing of each other: nothing may ever get through.
 func TestNoWindowWhileTheTableIsReplaced(t *testing.T) {
-	const replacements = 150
+	const replacements = 40
 	b := newTestbed(t, threePods)
 	variants := []Snapshot{threePodSnapshot(), threePodSnapshot(), threePodSnapshot()}
 	variants[0].Pods = variants[0].Pods[:2] // client unknown
