@@ -27,7 +27,9 @@ export interface ArtifactTotals {
   count: number;
   bytes: number;
   refused: number;
-  /** The launcher's closing frame came, and agrees with what was verified. */
+  /** Refused here; the others were refused by the launcher, which is its right. */
+  broken: number;
+  /** The launcher's closing frame came, and everything that it sent is verified. */
   complete: boolean;
 }
 
@@ -41,7 +43,7 @@ const doneFrame = z.object({
   done: z.literal(true),
 });
 const refusedFrame = z.object({ path: z.string(), refused: z.string() });
-const endFrame = z.object({ end: z.literal(true), count: z.int().min(0), complete: z.boolean() });
+const endFrame = z.object({ end: z.literal(true), count: z.int().min(0), complete: z.boolean().optional() });
 
 interface OpenFile {
   readonly seq: number;
@@ -66,15 +68,15 @@ export class ArtifactAssembler {
   #open: OpenFile | undefined;
   #files = 0;
   #ended: z.infer<typeof endFrame> | undefined;
-  readonly #totals = { count: 0, bytes: 0, refused: 0 };
+  readonly #totals = { count: 0, bytes: 0, refused: 0, broken: 0 };
 
   constructor(limits: ArtifactLimits = ARTIFACT_LIMITS) {
     this.#limits = limits;
   }
 
   get totals(): ArtifactTotals {
-    const { count, refused } = this.#totals;
-    const complete = this.#ended !== undefined && this.#ended.complete && this.#ended.count === count && refused === 0;
+    const { count, broken } = this.#totals;
+    const complete = this.#ended !== undefined && this.#ended.count === count && broken === 0;
     return { ...this.#totals, complete };
   }
 
@@ -143,7 +145,7 @@ export class ArtifactAssembler {
     if (file.broken === undefined && file.path !== frame.path) file.broken = 'its path changed in the middle';
     if (file.broken === undefined && file.size !== frame.size) file.broken = `has ${file.size} bytes, announced ${frame.size}`;
     if (file.broken === undefined && sha256 !== frame.sha256) file.broken = 'its sha256 differs from the announced one';
-    if (file.broken !== undefined) return [...results, ...this.#refuse(file.seq, file.path, file.broken)];
+    if (file.broken !== undefined) return [...results, ...this.#fail(file, file.broken)];
     this.#totals.count += 1;
     this.#totals.bytes += file.size;
     const data = Buffer.concat(file.chunks);
@@ -166,7 +168,12 @@ export class ArtifactAssembler {
   #abandon(): ArtifactResult[] {
     const file = this.#open;
     this.#open = undefined;
-    return file === undefined ? [] : this.#refuse(file.seq, file.path, file.broken ?? 'its last frame never came');
+    return file === undefined ? [] : this.#fail(file, file.broken ?? 'its last frame never came');
+  }
+
+  #fail(file: OpenFile, reason: string): ArtifactResult[] {
+    this.#totals.broken += 1;
+    return this.#refuse(file.seq, file.path, reason);
   }
 
   #refuse(seq: number, path: string, reason: string): ArtifactResult[] {

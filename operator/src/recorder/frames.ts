@@ -45,6 +45,7 @@ const PIPE = 0x7c;
 const PLUS = 0x2b;
 const ZERO = 0x30;
 const NINE = 0x39;
+const FOREIGN_SAMPLE = 160;
 const MAX_SEQ_DIGITS = 15; // stays a safe integer
 
 const KINDS: ReadonlyMap<number, FrameKind> = new Map([
@@ -68,6 +69,7 @@ export class FrameDecoder {
     unterminatedBytes: 0,
   };
   readonly #limits: DecoderLimits;
+  #firstForeign: string | undefined;
   // Allocated once per decoder and only when a line is split across chunks: at most one line is ever held.
   #carry: Buffer | undefined;
   #carried = 0;
@@ -76,6 +78,11 @@ export class FrameDecoder {
 
   constructor(limits: DecoderLimits = DECODER_LIMITS) {
     this.#limits = limits;
+  }
+
+  /** The beginning of the first thing that is no frame: the kubelet reports its own errors in the stream. Never log it. */
+  get firstForeign(): string | undefined {
+    return this.#firstForeign;
   }
 
   /** Frames completed by this chunk. Consume the generator before pushing the next chunk or reusing its memory. */
@@ -94,6 +101,7 @@ export class FrameDecoder {
       if (line === undefined) continue;
       const frame = parseFrame(line, this.#limits.maxSeq);
       if (frame === undefined) {
+        this.#firstForeign ??= line.toString('latin1', 0, FOREIGN_SAMPLE);
         this.stats.foreignLines += 1;
         this.stats.foreignBytes += line.length + 1;
       } else {
@@ -105,6 +113,7 @@ export class FrameDecoder {
 
   /** The stream is over. A line without its line feed is not a frame: its end, and so its text, is unknown. */
   end(): void {
+    if (this.#carried > 0) this.#firstForeign ??= this.#carry!.toString('latin1', 0, Math.min(this.#carried, FOREIGN_SAMPLE));
     this.stats.unterminatedBytes += this.#carried + this.#skipped;
     this.#carried = 0;
     this.#skipped = 0;

@@ -1,0 +1,199 @@
+import { SANDBOX_CONTAINER } from '@crucible/crds';
+import { isUnavailable, type CapturePosition } from '@crucible/storage';
+import type { Logger } from 'pino';
+import { backoffMs, isAborted, KubeError, sleep } from '../kube/index.ts';
+import type { PodView, RecorderContext } from './context.ts';
+import { finishCapture } from './final.ts';
+import { LogPass, type PassEnd } from './pass.ts';
+import { claimHolds, logState } from './pods.ts';
+import { CaptureFinished, CaptureWriter } from './writer.ts';
+
+/** `untrusted`: no attempt vouches for the pod. `captured`: by us now, or by anyone before. */
+export type CaptureResult = 'captured' | 'untrusted';
+
+/**
+ * One pod from the first sight of it to its output being captured: trust, claim, follow while it runs, read once more
+ * when it has ended. Throws when the signal aborts or the claim is lost; running it again then continues.
+ */
+export class PodCapture {
+  readonly #context: RecorderContext;
+  readonly #view: PodView;
+  readonly #known: boolean;
+  readonly #logger: Logger;
+  #followed: LogPass | undefined;
+  #begun = false;
+
+  /** `known`: a capture of this pod has been begun, so it was trusted before. */
+  constructor(context: RecorderContext, view: PodView, known = false) {
+    this.#context = context;
+    this.#known = known;
+    this.#view = view;
+    const { evaluationUid, attempt, namespace, name } = view.claim;
+    this.#logger = context.logger.child({ evaluationUid, attempt, pod: `${namespace}/${name}` });
+  }
+
+  /** The claim is ours and has to be renewed. */
+  get begun(): boolean {
+    return this.#begun;
+  }
+
+  async run(signal: AbortSignal): Promise<CaptureResult> {
+    const { database, metrics, clock } = this.#context;
+    if (!this.#known && !(await this.#trusted(signal))) return 'untrusted';
+    const position = await this.#begin(signal);
+    if (position === 'captured' || position === 'untrusted') return position;
+    this.#begun = true;
+    const { captures, spool, claims } = this.#context;
+    const writer = new CaptureWriter({ key: this.#view.claim, recorder: claims.recorder, position, captures, database, spool, clock, metrics, signal });
+    try {
+      await writer.settle();
+      await this.#follow(writer, signal);
+      const endedAt = clock.monotonic();
+      await finishCapture({ context: this.#context, view: this.#view, writer, followed: this.#followed, logger: this.#logger, signal });
+      metrics.captureSeconds.observe((clock.monotonic() - endedAt) / 1000);
+      return 'captured';
+    } catch (error) {
+      if (error instanceof CaptureFinished) return 'captured';
+      // What was read is worth keeping, whatever went wrong: at shutdown above all.
+      await writer.flush().catch(() => {});
+      throw error;
+    }
+  }
+
+  async #trusted(signal: AbortSignal): Promise<boolean> {
+    const { attempts, database, clock, patience } = this.#context;
+    const { claim } = this.#view;
+    const deadline = clock.monotonic() + patience.unknownAttemptMs;
+    while (this.#view.current() !== undefined || clock.monotonic() < deadline) {
+      const owner = await database.persist(() => attempts.findByJobUid(claim.jobUid), signal);
+      if (owner !== undefined) {
+        const { evaluationUid, number, namespace, podUid } = owner;
+        const holds = claimHolds(claim, { evaluationUid, attempt: number, namespace, podUid: podUid ?? undefined });
+        if (!holds) this.#logger.warn('the pod claims an attempt that is not its own');
+        return holds;
+      }
+      if (clock.monotonic() >= deadline) break;
+      await sleep(clock, patience.unknownRetryMs, signal);
+      signal.throwIfAborted();
+    }
+    this.#logger.warn('no attempt is known for the pod');
+    return false;
+  }
+
+  async #begin(signal: AbortSignal): Promise<CapturePosition | CaptureResult> {
+    const { claims, captures, database, clock, patience } = this.#context;
+    const { evaluationUid, attempt, podUid } = this.#view.claim;
+    for (;;) {
+      const claimed = await database.persist(() => claims.take({ evaluationUid, attempt }), signal);
+      if (claimed === 'captured') return 'captured';
+      if (claimed !== 'held') {
+        const result = await database.persist(() => captures.begin({ evaluationUid, attempt, podUid, recorder: claims.recorder() }), signal);
+        if (result.outcome === 'captured') return 'captured';
+        if (result.outcome === 'foreignPod') {
+          this.#logger.warn('the attempt belongs to another pod');
+          return 'untrusted';
+        }
+        if (result.outcome !== 'unknownAttempt') return result.position;
+      }
+      await sleep(clock, patience.heldMs, signal);
+      signal.throwIfAborted();
+    }
+  }
+
+  /** Returns when the log has ended: nothing will be added to it any more, or it is gone. */
+  async #follow(writer: CaptureWriter, signal: AbortSignal): Promise<void> {
+    const { patience, random, metrics } = this.#context;
+    for (let fruitless = 0; ; ) {
+      const state = this.#state();
+      if (state === 'ended') return;
+      if (state === 'waiting') {
+        await this.#view.changed(signal);
+        signal.throwIfAborted();
+        continue;
+      }
+      const before = writer.readSeq;
+      let end: PassEnd | 'cut' = 'end';
+      try {
+        end = await this.#followOnce(writer, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof KubeError)) throw error;
+        end = 'cut';
+        this.#logger.debug({ code: error.code, reason: error.reason }, 'follow was cut');
+      }
+      metrics.reads.inc({ read: 'follow', end });
+      // More than any launcher writes: the rest is counted by the final read, which is bounded as well.
+      if (end === 'flood') return await this.#ended(signal);
+      fruitless = writer.readSeq > before ? 0 : fruitless + 1;
+      // A clean end usually means that the container has ended; its status follows within moments.
+      await this.#pause(backoffMs(fruitless, patience.reconnectBaseMs, patience.reconnectMaxMs, random), signal);
+    }
+  }
+
+  /** Waits, but not longer than until the pod has ended. */
+  async #pause(ms: number, signal: AbortSignal): Promise<void> {
+    const over = new AbortController();
+    const both = AbortSignal.any([signal, over.signal]);
+    const cancel = this.#context.clock.after(ms, () => over.abort());
+    while (!both.aborted && this.#state() === 'running') await this.#view.changed(both);
+    cancel();
+    over.abort();
+    signal.throwIfAborted();
+  }
+
+  async #ended(signal: AbortSignal): Promise<void> {
+    while (this.#state() !== 'ended') {
+      await this.#view.changed(signal);
+      signal.throwIfAborted();
+    }
+  }
+
+  #state(): 'waiting' | 'running' | 'ended' {
+    const pod = this.#view.current();
+    if (pod === undefined) return 'ended';
+    const { kind } = logState(pod);
+    return kind === 'neverStarted' ? 'ended' : kind;
+  }
+
+  async #followOnce(writer: CaptureWriter, signal: AbortSignal): Promise<PassEnd> {
+    const { metrics, logs, files, artifactBudget } = this.#context;
+    const { claim } = this.#view;
+    const release = await this.#slot(signal);
+    if (release === undefined) return 'end';
+    metrics.follows.inc();
+    try {
+      const pass = new LogPass({ files, metrics, budget: artifactBudget });
+      const stream = await logs.podLog(claim.namespace, claim.name, { container: SANDBOX_CONTAINER, follow: true, signal });
+      try {
+        return await pass.read(stream, (frame) => writer.offer(frame), () => (writer.full ? writer.flush() : undefined));
+      } finally {
+        // A reconnect that finds less than was seen before (the log is gone) teaches nothing.
+        if (pass.sequence.lastSeq >= (this.#followed?.sequence.lastSeq ?? 0)) this.#followed = pass;
+        await writer.flush();
+      }
+    } catch (error) {
+      // An artifact store that is away must not stop the output: the final read stores artifacts again.
+      if (isUnavailable(error) || isAborted(error)) throw new KubeError({ code: 0, reason: 'Interrupted', message: 'the follow was interrupted' });
+      throw error;
+    } finally {
+      metrics.follows.dec();
+      release();
+    }
+  }
+
+  /** A permit to follow, or undefined when the pod ended while waiting: it is then read in one go. */
+  async #slot(signal: AbortSignal): Promise<(() => void) | undefined> {
+    const over = new AbortController();
+    const both = AbortSignal.any([signal, over.signal]);
+    const permit = this.#context.follows.acquire(this.#view.claim.createdAt, both);
+    const watching = (async () => {
+      while (!both.aborted && this.#state() === 'running') await this.#view.changed(both);
+    })();
+    const release = await Promise.race([permit, watching.then(() => undefined)]);
+    over.abort();
+    // Granted in the same moment: give it back.
+    if (release === undefined) void permit.then((late) => late?.());
+    signal.throwIfAborted();
+    return release;
+  }
+}

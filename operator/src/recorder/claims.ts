@@ -1,0 +1,101 @@
+import type { CaptureKey, Queryable } from '@crucible/storage';
+import type { StoredChunk } from './ledger.ts';
+
+/** A recorder that has not renewed its claims for this long is taken for dead. */
+export const LEASE_SECONDS = 20;
+export const HEARTBEAT_MS = 5_000;
+
+export type ClaimOutcome = 'ours' | 'absent' | 'held' | 'captured';
+
+/**
+ * Which recorder works on which capture, so that replicas share instead of repeating each other's reads. It is kept in
+ * captures.recorder as `<recorder>@<seconds of the database's clock>`: one clock, no column that a crash leaves wrong.
+ * The claim saves work and nothing more; that no byte is stored twice rests on the compare-and-set of the position.
+ */
+export class Claims {
+  readonly #id: string;
+  readonly #database: Queryable;
+  #stamp: string;
+
+  constructor(id: string, database: Queryable) {
+    if (!/^[A-Za-z0-9._-]{1,200}$/.test(id)) throw new Error('the recorder needs a plain name');
+    this.#id = id;
+    this.#database = database;
+    this.#stamp = `${id}@0`;
+  }
+
+  /** What every write to a capture carries. */
+  readonly recorder = (): string => this.#stamp;
+
+  /** Brings the stamp up to date; needed once before the first write. */
+  async refresh(): Promise<void> {
+    const { rows } = await this.#database.query<{ stamp: string }>(`SELECT ${STAMP} AS stamp`, [this.#id]);
+    this.#stamp = rows[0]!.stamp;
+  }
+
+  /** Takes over a capture that nobody living holds. `absent`: there is no row yet, beginning it claims it. */
+  async take(key: CaptureKey): Promise<ClaimOutcome> {
+    const { rows } = await this.#database.query<{ recorder: string }>(
+      `UPDATE crucible.captures SET recorder = ${STAMP}
+       WHERE evaluation_uid = $2 AND attempt = $3 AND state = 'following'
+         AND (split_part(recorder, '@', 1) = $1
+              OR coalesce(substring(recorder FROM '@([0-9]{1,12})$')::bigint, 0) < extract(epoch FROM clock_timestamp()) - $4::int)
+       RETURNING recorder`,
+      [this.#id, key.evaluationUid, key.attempt, LEASE_SECONDS],
+    );
+    if (rows[0] !== undefined) {
+      this.#stamp = rows[0].recorder;
+      return 'ours';
+    }
+    const found = await this.#database.query<{ state: string }>(
+      'SELECT state FROM crucible.captures WHERE evaluation_uid = $1 AND attempt = $2',
+      [key.evaluationUid, key.attempt],
+    );
+    const state = found.rows[0]?.state;
+    if (state === undefined) {
+      await this.refresh();
+      return 'absent';
+    }
+    return state === 'captured' ? 'captured' : 'held';
+  }
+
+  /** Renews the claims and returns those of `keys` that are not ours any more. */
+  async renew(keys: readonly CaptureKey[]): Promise<CaptureKey[]> {
+    if (keys.length === 0) return [];
+    const { rows } = await this.#database.query<{ evaluation_uid: string; attempt: number; recorder: string }>(
+      `UPDATE crucible.captures AS c SET recorder = ${STAMP}
+       FROM unnest($2::uuid[], $3::int[]) AS mine(evaluation_uid, attempt)
+       WHERE c.evaluation_uid = mine.evaluation_uid AND c.attempt = mine.attempt
+         AND c.state = 'following' AND split_part(c.recorder, '@', 1) = $1
+       RETURNING c.evaluation_uid, c.attempt, c.recorder`,
+      [this.#id, keys.map((key) => key.evaluationUid), keys.map((key) => key.attempt)],
+    );
+    if (rows[0] !== undefined) this.#stamp = rows[0].recorder;
+    const ours = new Set(rows.map((row) => `${row.evaluation_uid}/${row.attempt}`));
+    return keys.filter((key) => !ours.has(`${key.evaluationUid}/${key.attempt}`));
+  }
+
+  /** Lets another recorder take over at once. */
+  async release(keys: readonly CaptureKey[]): Promise<void> {
+    if (keys.length === 0) return;
+    await this.#database.query(
+      `UPDATE crucible.captures AS c SET recorder = $1 || '@0'
+       FROM unnest($2::uuid[], $3::int[]) AS mine(evaluation_uid, attempt)
+       WHERE c.evaluation_uid = mine.evaluation_uid AND c.attempt = mine.attempt
+         AND c.state = 'following' AND split_part(c.recorder, '@', 1) = $1`,
+      [this.#id, keys.map((key) => key.evaluationUid), keys.map((key) => key.attempt)],
+    );
+  }
+
+  /** The stored chunks of a capture, without their bytes. */
+  async chunks(key: CaptureKey): Promise<StoredChunk[]> {
+    const { rows } = await this.#database.query<{ stream: StoredChunk['stream']; first_seq: string; last_seq: string; bytes: number; sha256: string }>(
+      `SELECT stream, first_seq::text, last_seq::text, octet_length(data) AS bytes, encode(sha256(data), 'hex') AS sha256
+       FROM crucible.output_chunks WHERE evaluation_uid = $1 AND attempt = $2 ORDER BY stream, first_seq`,
+      [key.evaluationUid, key.attempt],
+    );
+    return rows.map((row) => ({ ...row, firstSeq: Number(row.first_seq), lastSeq: Number(row.last_seq) }));
+  }
+}
+
+const STAMP = `$1::text || '@' || floor(extract(epoch FROM clock_timestamp()))::bigint`;

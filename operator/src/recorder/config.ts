@@ -1,0 +1,59 @@
+import { z } from 'zod';
+
+const seconds = (fallback: number) => z.coerce.number().int().min(1).max(3600).default(fallback);
+
+const schema = z.object({
+  CRUCIBLE_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'a postgres:// URL'),
+  CRUCIBLE_NAMESPACES: z
+    .string()
+    .transform((list) => [...new Set(list.split(',').map((name) => name.trim()).filter((name) => name !== ''))])
+    .pipe(z.array(z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'a namespace name'))),
+  CRUCIBLE_DATA_DIR: z.string().startsWith('/', 'an absolute path'),
+  CRUCIBLE_MAX_FOLLOWS: z.coerce.number().int().min(1).max(10_000).default(500),
+  CRUCIBLE_MAX_FINAL_READS: z.coerce.number().int().min(1).max(100).default(4),
+  CRUCIBLE_MAX_SPOOL_BYTES: z.coerce.number().int().min(0).default(1024 ** 3),
+  CRUCIBLE_SHUTDOWN_SECONDS: seconds(20),
+  CRUCIBLE_KUBECONFIG: z.string().min(1).optional(),
+  // The pod's name: a container restarted in its pod takes its own captures up again at once.
+  HOSTNAME: z.string().regex(/^[A-Za-z0-9._-]{1,200}$/).default('recorder'),
+  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+  PORT: z.coerce.number().int().min(0).max(65_535).default(8080),
+});
+
+export interface RecorderConfig {
+  readonly databaseUrl: string;
+  /** Evaluation namespaces; none is allowed, and idle. */
+  readonly namespaces: readonly string[];
+  readonly dataDir: string;
+  readonly maxFollows: number;
+  readonly maxFinalReads: number;
+  readonly maxSpoolBytes: number;
+  readonly shutdownSeconds: number;
+  readonly kubeconfig: string | undefined;
+  readonly id: string;
+  readonly logLevel: string;
+  readonly port: number;
+}
+
+/** The only reader of this process's environment. Throws with every mistake in one message, without values. */
+export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): RecorderConfig {
+  const parsed = schema.safeParse(env);
+  if (!parsed.success) {
+    const mistakes = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+    throw new Error(`the recorder's configuration is wrong: ${mistakes.join('; ')}`);
+  }
+  const values = parsed.data;
+  return {
+    databaseUrl: values.CRUCIBLE_DATABASE_URL,
+    namespaces: values.CRUCIBLE_NAMESPACES,
+    dataDir: values.CRUCIBLE_DATA_DIR,
+    maxFollows: values.CRUCIBLE_MAX_FOLLOWS,
+    maxFinalReads: values.CRUCIBLE_MAX_FINAL_READS,
+    maxSpoolBytes: values.CRUCIBLE_MAX_SPOOL_BYTES,
+    shutdownSeconds: values.CRUCIBLE_SHUTDOWN_SECONDS,
+    kubeconfig: values.CRUCIBLE_KUBECONFIG,
+    id: values.HOSTNAME,
+    logLevel: values.LOG_LEVEL,
+    port: values.PORT,
+  };
+}

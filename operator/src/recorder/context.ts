@@ -1,0 +1,66 @@
+import type { AttemptRepository, CaptureRepository, FileStore } from '@crucible/storage';
+import type { Logger } from 'pino';
+import type { Clock, PodLogOptions, PodLogStream } from '../kube/index.ts';
+import type { Claims } from './claims.ts';
+import type { DatabaseHealth } from './database.ts';
+import type { RecorderMetrics } from './metrics.ts';
+import type { ArtifactBudget } from './pass.ts';
+import type { PodClaim, SandboxPod } from './pods.ts';
+import type { Slots } from './slots.ts';
+import type { Spool } from './spool.ts';
+
+export interface LogReader {
+  podLog(namespace: string, pod: string, options?: PodLogOptions): Promise<PodLogStream>;
+}
+
+/** Everything that all captures of a recorder share. */
+export interface RecorderContext {
+  readonly logs: LogReader;
+  readonly attempts: Pick<AttemptRepository, 'findByJobUid'>;
+  readonly captures: Pick<CaptureRepository, 'begin' | 'append' | 'reconcile' | 'finish'>;
+  readonly files: Pick<FileStore, 'put'>;
+  readonly claims: Claims;
+  readonly database: DatabaseHealth;
+  readonly spool: Spool;
+  readonly follows: Slots;
+  /** Final reads and artifacts need more memory than a follow: few at once. */
+  readonly finals: Slots;
+  readonly artifactBudget: ArtifactBudget;
+  readonly metrics: RecorderMetrics;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly patience: Patience;
+}
+
+export interface Patience {
+  /** How long a pod whose Job nobody knows is asked for: the operator records the Job right after creating it. */
+  readonly unknownAttemptMs: number;
+  readonly unknownRetryMs: number;
+  /** How long the log of an ended pod is asked for while its node does not answer. */
+  readonly unreachableMs: number;
+  /** Between two looks at a capture that another recorder holds. */
+  readonly heldMs: number;
+  /** A log that does not end with a summary is read again after this, until two readings agree. */
+  readonly settleMs: number;
+  readonly reconnectBaseMs: number;
+  readonly reconnectMaxMs: number;
+}
+
+export const PATIENCE: Patience = {
+  unknownAttemptMs: 60_000,
+  unknownRetryMs: 250,
+  unreachableMs: 180_000,
+  heldMs: 5_000,
+  settleMs: 300,
+  reconnectBaseMs: 200,
+  reconnectMaxMs: 10_000,
+};
+
+/** The pod as the informer last saw it; undefined once it is gone, or another pod took its name. */
+export interface PodView {
+  readonly claim: PodClaim;
+  current(): SandboxPod | undefined;
+  /** Resolves at the next change, or when the signal aborts. */
+  changed(signal: AbortSignal): Promise<void>;
+}

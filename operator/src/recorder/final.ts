@@ -1,0 +1,188 @@
+import { SANDBOX_CONTAINER } from '@crucible/crds';
+import type { CapturePosition, FinishCapture } from '@crucible/storage';
+import type { Logger } from 'pino';
+import { isAborted, isNotFound, isTransient, KubeError, sleep } from '../kube/index.ts';
+import type { PodView, RecorderContext } from './context.ts';
+import { completeness, streamLedgers, type CaptureFacts, type Completeness, type ReadFailure, type StoredChunk } from './ledger.ts';
+import { LogPass } from './pass.ts';
+import { logState } from './pods.ts';
+import { CaptureMoved, FinalRead } from './reconcile.ts';
+import type { CaptureWriter } from './writer.ts';
+
+/** Readings until two agree. A log that still grows after so many belongs to no ended container. */
+const MAX_READINGS = 5;
+
+interface Reading {
+  readonly pass: LogPass | undefined;
+  readonly contradicted: readonly StoredChunk[];
+  readonly failure: ReadFailure | undefined;
+  readonly neverStarted: boolean;
+}
+
+export interface FinalOptions {
+  readonly context: RecorderContext;
+  readonly view: PodView;
+  readonly writer: CaptureWriter;
+  /** What the newest follow learned, for a pod whose log cannot be read any more. */
+  readonly followed: LogPass | undefined;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** Reads an ended log once more from its start, reconciles, writes the ledger and marks the capture as captured. */
+export async function finishCapture(options: FinalOptions): Promise<{ complete: boolean }> {
+  const { context, view, writer, signal, logger } = options;
+  for (;;) {
+    await writer.settle();
+    let reading: Reading;
+    try {
+      reading = await readEnded(options);
+    } catch (error) {
+      if (error instanceof CaptureMoved) continue;
+      throw error;
+    }
+    const facts = await gatherFacts(options, reading);
+    const result = completeness(facts);
+    const input = finishInput(options, reading, facts, result);
+    const { outcome, position } = await context.database.persist(() => context.captures.finish(input), signal);
+    if (outcome === 'stale') {
+      writer.position = position;
+      continue;
+    }
+    await writer.discardSpool();
+    context.metrics.captures.inc({ result: result.complete ? 'complete' : 'incomplete' });
+    context.metrics.contradictions.inc(reading.contradicted.length);
+    context.metrics.foreignLines.inc(reading.pass?.decoder.stats.foreignLines ?? 0);
+    logger.info(
+      {
+        pod: view.claim.name,
+        complete: result.complete,
+        reason: result.reason,
+        neverStarted: reading.neverStarted,
+        bytes: totalBytes(position),
+        lastSeq: position.lastSeq,
+        missing: position.missing.length,
+        contradicted: reading.contradicted.map(({ stream, firstSeq, lastSeq }) => ({ stream, firstSeq, lastSeq })).slice(0, 10),
+        read: reading.pass?.decoder.stats,
+      },
+      'output captured',
+    );
+    return result;
+  }
+}
+
+function totalBytes(position: CapturePosition): number {
+  return position.streams.stdout.bytes + position.streams.stderr.bytes;
+}
+
+async function gatherFacts({ context, writer, view, followed, signal }: FinalOptions, reading: Reading): Promise<CaptureFacts> {
+  const chunks = await context.database.persist(() => context.claims.chunks(view.claim), signal);
+  const best = bestPass(reading.pass, followed);
+  return {
+    position: writer.position,
+    chunks,
+    summary: best?.summary,
+    summarySeq: best?.summarySeq ?? 0,
+    contradicted: reading.contradicted,
+    failure: reading.failure,
+    neverStarted: reading.neverStarted,
+    artifactsComplete: (logComplete) => best?.artifactsComplete(logComplete) ?? logComplete,
+  };
+}
+
+/** The final reading, unless the log was already gone and following had seen more. */
+function bestPass(final: LogPass | undefined, followed: LogPass | undefined): LogPass | undefined {
+  if (final === undefined || followed === undefined) return final ?? followed;
+  return followed.sequence.lastSeq > final.sequence.lastSeq ? followed : final;
+}
+
+function finishInput(options: FinalOptions, reading: Reading, facts: CaptureFacts, result: Completeness): FinishCapture {
+  const { view, context, writer, followed } = options;
+  const best = bestPass(reading.pass, followed);
+  const { evaluationUid, attempt, podUid } = view.claim;
+  return {
+    evaluationUid,
+    attempt,
+    podUid,
+    recorder: context.claims.recorder(),
+    lastSeq: writer.position.lastSeq,
+    streams: streamLedgers(facts, result.output),
+    artifacts: best?.artifacts ?? [],
+    artifactsComplete: result.artifacts,
+    summary: facts.summary ?? null,
+    receipt: reading.pass?.receipt ?? followed?.receipt ?? null,
+    complete: result.complete,
+    reason: result.reason,
+  };
+}
+
+/** Readings of an ended log until one ends with the summary, or two find the same. */
+async function readEnded(options: FinalOptions): Promise<Reading> {
+  const { context, view, signal } = options;
+  const nothing = { pass: undefined, contradicted: [], neverStarted: false };
+  let previousBytes = -1;
+  for (let readings = 1; ; readings += 1) {
+    const pod = view.current();
+    if (pod === undefined) return { ...nothing, failure: 'PodGone' };
+    const state = logState(pod);
+    if (state.kind === 'neverStarted') return { ...nothing, failure: undefined, neverStarted: true };
+    const reading = await readOnce(options);
+    const { pass } = reading;
+    const unread = options.writer.position.lastSeq === 0;
+    if (reading.failure === 'LogUnavailable' && state.kind === 'ended' && state.doubtful && unread) {
+      return { ...nothing, failure: undefined, neverStarted: true };
+    }
+    if (pass === undefined || reading.failure !== undefined || readings === MAX_READINGS) return reading;
+    const { bytes } = pass.decoder.stats;
+    if ((pass.summarySeq > 0 && pass.summarySeq === pass.sequence.lastSeq) || bytes === previousBytes) return reading;
+    previousBytes = bytes;
+    await sleep(context.clock, context.patience.settleMs, signal);
+    signal.throwIfAborted();
+  }
+}
+
+async function readOnce(options: FinalOptions): Promise<Reading> {
+  const { context, view, signal, logger } = options;
+  const { clock, patience, metrics } = context;
+  const deadline = clock.monotonic() + patience.unreachableMs;
+  for (let attempt = 0; ; attempt += 1) {
+    const release = await context.finals.acquire(view.claim.createdAt, signal);
+    signal.throwIfAborted();
+    try {
+      return await readAndCompare(options);
+    } catch (error) {
+      signal.throwIfAborted();
+      const failure = readFailure(error, view);
+      if (failure !== undefined) return { pass: undefined, contradicted: [], failure, neverStarted: false };
+      if (!(error instanceof KubeError)) throw error;
+      metrics.reads.inc({ read: 'final', end: 'cut' });
+      if (clock.monotonic() > deadline) return { pass: undefined, contradicted: [], failure: 'NodeUnreachable', neverStarted: false };
+      logger.warn({ pod: view.claim.name, code: error.code, reason: error.reason }, 'final read failed; trying again');
+    } finally {
+      release?.();
+    }
+    await sleep(clock, Math.min(patience.reconnectMaxMs, patience.reconnectBaseMs * 2 ** Math.min(attempt, 10)), signal);
+  }
+}
+
+/** What an error says for good; undefined when it is worth another try. */
+function readFailure(error: unknown, view: PodView): ReadFailure | undefined {
+  if (!(error instanceof KubeError) || isAborted(error)) return undefined;
+  if (view.current() === undefined || isNotFound(error)) return 'PodGone';
+  // 400: the kubelet knows the pod and has no such container, or its log is not there any more.
+  return isTransient(error) || error.code === 401 || error.code === 403 ? undefined : 'LogUnavailable';
+}
+
+async function readAndCompare({ context, view, writer, signal }: FinalOptions): Promise<Reading> {
+  const chunks = await context.database.persist(() => context.claims.chunks(view.claim), signal);
+  const pass = new LogPass({ files: context.files, metrics: context.metrics });
+  const final = new FinalRead({ key: view.claim, recorder: context.claims.recorder, pass, writer, chunks, captures: context.captures });
+  const { namespace, name } = view.claim;
+  const stream = await context.logs.podLog(namespace, name, { container: SANDBOX_CONTAINER, signal });
+  const end = await pass.read(stream, (frame) => final.take(frame), () => final.relieve());
+  await pass.finish();
+  const contradicted = await final.finish();
+  context.metrics.reads.inc({ read: 'final', end });
+  const failure = pass.kubeletLostLog ? 'LogUnavailable' : end === 'flood' ? 'LogFlooded' : undefined;
+  return { pass, contradicted, failure, neverStarted: false };
+}

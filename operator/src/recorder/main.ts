@@ -1,0 +1,126 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LABELS } from '@crucible/crds';
+import { AttemptRepository, CaptureRepository, connect, DirectoryFileStore, waitForSchema, type Database } from '@crucible/storage';
+import { pino, type Logger } from 'pino';
+import { collectDefaultMetrics, Registry } from 'prom-client';
+import { InformerSet, KubeClient, KubeMetrics, loadAccess, PODS, systemClock } from '../kube/index.ts';
+import { Claims } from './claims.ts';
+import { readConfig, type RecorderConfig } from './config.ts';
+import { PATIENCE, type LogReader, type RecorderContext } from './context.ts';
+import { DatabaseHealth } from './database.ts';
+import { serveHealth } from './http.ts';
+import { RecorderMetrics } from './metrics.ts';
+import { ArtifactBudget } from './pass.ts';
+import { slimPod, type SandboxPod } from './pods.ts';
+import { Recorder } from './recorder.ts';
+import { Slots } from './slots.ts';
+import { Spool } from './spool.ts';
+
+/** Unfinished artifacts of all followers together; a final read may hold its own 8 MiB. */
+const ARTIFACT_BUDGET_BYTES = 32 * 1024 * 1024;
+/** A watch that has been silent for longer, bookmarks included, is broken. */
+const MAX_SYNC_AGE_SECONDS = 180;
+
+/** Runs until the signal aborts; then everything read so far is stored or spooled. */
+export async function runRecorder(config: RecorderConfig, signal: AbortSignal): Promise<void> {
+  const logger = pino({ level: config.logLevel, base: { component: 'recorder', recorder: config.id } });
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const metrics = new RecorderMetrics(registry);
+  const database = connect({ connectionString: config.databaseUrl, applicationName: `crucible-recorder ${config.id}` });
+  const health = new DatabaseHealth(database, systemClock);
+  metrics.databaseUp.set(1);
+  const client = new KubeClient({ access: await loadAccess({ kubeconfig: config.kubeconfig }), logger, metrics: new KubeMetrics(registry), userAgent: 'crucible-recorder' });
+  const pods = new InformerSet<SandboxPod>({
+    client,
+    resource: PODS,
+    namespaces: config.namespaces,
+    labelSelector: `${LABELS.sandbox}=true`,
+    transform: slimPod,
+    logger,
+  });
+  let starting = true;
+  const notReady = (): string | undefined => {
+    if (starting) return 'starting';
+    if (!pods.synced || pods.lastSyncAgeSeconds() > MAX_SYNC_AGE_SECONDS) return 'the pods of the evaluation namespaces are not in view';
+    return health.available ? undefined : 'Postgres is away; output goes to the spool';
+  };
+  const server = await serveHealth({ port: config.port, registry, notReady });
+  try {
+    await waitForSchema(database, { signal, onWait: (reason) => logger.info({ reason }, 'waiting for the database') });
+    const context = await createContext({ config, logger, metrics, database, health, logs: client });
+    const recorder = new Recorder({ context, pods, unfinished: context.captures, namespaces: config.namespaces });
+    recorder.start();
+    starting = false;
+    logger.info({ namespaces: config.namespaces, maxFollows: config.maxFollows }, 'recording');
+    await aborted(signal);
+    logger.info('stopping');
+    await recorder.stop();
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    health.stop();
+    await Promise.allSettled([server.close(), client.close(), database.close()]);
+  }
+}
+
+interface Parts {
+  readonly config: RecorderConfig;
+  readonly logger: Logger;
+  readonly metrics: RecorderMetrics;
+  readonly database: Database;
+  readonly health: DatabaseHealth;
+  readonly logs: LogReader;
+}
+
+export async function createContext({ config, logger, metrics, database, health, logs }: Parts): Promise<RecorderContext & { readonly captures: CaptureRepository }> {
+  const spool = new Spool(join(config.dataDir, 'spool'), config.maxSpoolBytes);
+  await spool.open();
+  const directory = join(config.dataDir, 'files');
+  await mkdir(directory, { recursive: true, mode: 0o750 });
+  return {
+    logs,
+    attempts: new AttemptRepository(database),
+    captures: new CaptureRepository(database),
+    files: new DirectoryFileStore({ directory }),
+    claims: new Claims(config.id, database),
+    database: health,
+    spool,
+    follows: new Slots(config.maxFollows),
+    finals: new Slots(config.maxFinalReads),
+    artifactBudget: new ArtifactBudget(ARTIFACT_BUDGET_BYTES),
+    metrics,
+    logger,
+    clock: systemClock,
+    random: Math.random,
+    patience: PATIENCE,
+  };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+/** The process: signals, and an end within the grace period even if something hangs. */
+export async function main(): Promise<void> {
+  const config = readConfig();
+  const stop = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(name, () => {
+      stop.abort();
+      setTimeout(() => process.exit(1), config.shutdownSeconds * 1000).unref();
+    });
+  }
+  await runRecorder(config, stop.signal);
+}
+
+if (import.meta.main) {
+  main().catch((error: unknown) => {
+    pino().fatal({ err: error }, 'the recorder cannot run');
+    process.exit(1);
+  });
+}

@@ -1,0 +1,78 @@
+import { mkdtemp, readdir, rm, writeFile, appendFile, readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { FrameDecoder, type Frame } from './frames.ts';
+import { Spool, SpoolFull } from './spool.ts';
+
+const KEY = { evaluationUid: 'e', attempt: 1, podUid: 'p' };
+const frame = (seq: number): Frame => ({ seq, kind: 'stdout', text: Buffer.of(0, 255, seq), newline: seq % 2 === 0 });
+
+describe('Spool', () => {
+  let directory: string;
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'crucible-spool-'));
+  });
+  afterEach(() => rm(directory, { recursive: true, force: true }));
+
+  async function spool(maxBytes = 1e6): Promise<Spool> {
+    const made = new Spool(join(directory, 'spool'), maxBytes);
+    await made.open();
+    return made;
+  }
+
+  async function contents(of: Spool): Promise<Frame[]> {
+    const found: Frame[] = [];
+    for (const path of await of.files(KEY)) {
+      const decoder = new FrameDecoder();
+      for await (const chunk of of.read(path)) for (const entry of decoder.push(chunk)) found.push({ ...entry, text: Buffer.from(entry.text) });
+    }
+    return found;
+  }
+
+  it('gives back what was appended, in another process too', async () => {
+    const first = await spool();
+    await first.append(KEY, [frame(1), frame(2)]);
+    await first.append(KEY, [frame(3)]);
+    await first.append({ ...KEY, attempt: 2 }, [frame(9)]);
+    const second = await spool();
+    expect(await contents(second)).toEqual([frame(1), frame(2), frame(3)]);
+    expect(second.bytes).toBe(first.bytes);
+    for (const path of await second.files(KEY)) await second.remove(path);
+    expect(await contents(second)).toEqual([]);
+  });
+
+  it('loses at most the torn line after a crash, also when more is appended', async () => {
+    const first = await spool();
+    await first.append(KEY, [frame(1)]);
+    const [path] = await first.files(KEY);
+    await appendFile(path!, '2 o|to');
+    await (await spool()).append(KEY, [frame(2), frame(3)]);
+    const found = await contents(first);
+    expect(found.map(({ seq }) => seq).sort()).toEqual([1, 2, 3]);
+    expect(found.find(({ seq }) => seq === 2)).toEqual(frame(2));
+  });
+
+  it('refuses when it is full and keeps what it has', async () => {
+    const small = await spool(40);
+    await small.append(KEY, [frame(1), frame(2)]);
+    expect(small.bytes).toBeGreaterThan(10);
+    await expect(small.append(KEY, Array.from({ length: 9 }, (_, at) => frame(at + 3)))).rejects.toThrow(SpoolFull);
+    expect(await contents(small)).toHaveLength(2);
+  });
+
+  it('never uses a word of a pod as a path', async () => {
+    const made = await spool();
+    await made.append({ evaluationUid: '../../x', attempt: 1, podUid: '/etc/passwd' }, [frame(1)]);
+    expect(await readdir(directory)).toEqual(['spool']);
+    expect((await readdir(join(directory, 'spool')))[0]).toMatch(/^[0-9a-f]{64}\.[0-9a-f]{12}\.frames$/);
+  });
+
+  it('counts what is there and ignores other files', async () => {
+    const first = await spool();
+    await first.append(KEY, [frame(1)]);
+    await writeFile(join(directory, 'spool', 'note.txt'), 'x'.repeat(1000));
+    const [path] = await first.files(KEY);
+    expect((await spool()).bytes).toBe((await readFile(path!)).length);
+  });
+});

@@ -1,0 +1,107 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, open, readdir, rm, stat, type FileHandle } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { join } from 'node:path';
+import { encodeFrame, type Frame } from './frames.ts';
+
+export interface SpoolKey {
+  readonly evaluationUid: string;
+  readonly attempt: number;
+  readonly podUid: string;
+}
+
+/** The spool is at its size limit: the reader has to wait instead. */
+export class SpoolFull extends Error {}
+
+/**
+ * Where frames wait while Postgres is away. A file holds frames exactly as the launcher wrote them, so it is read back
+ * like any log: numbers that are stored already are skipped, and a line torn by a crash is no frame.
+ *
+ * Why a spool and not only back-pressure: a paused follow loses nothing as long as the kubelet keeps the log, and that
+ * is true of every pod that merely ends (its finalizer waits for the capture). But a pod deleted by force, evicted with
+ * its node or swept with its namespace while Postgres is away takes its log along. Back-pressure remains the answer
+ * when the spool itself is full or its disk fails.
+ */
+export class Spool {
+  readonly #directory: string;
+  #file = newFileName();
+  readonly #maxBytes: number;
+  #bytes = 0;
+
+  constructor(directory: string, maxBytes: number) {
+    this.#directory = directory;
+    this.#maxBytes = maxBytes;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  async open(): Promise<void> {
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    for (const name of await readdir(this.#directory)) {
+      if (name.endsWith('.frames')) this.#bytes += (await stat(join(this.#directory, name)).catch(() => ({ size: 0 }))).size;
+    }
+  }
+
+  /**
+   * Frames on disk when this returns. A crash or an error in the middle leaves a torn last line, which no reader takes for
+   * a frame. Nothing is ever written behind one, which would make it a frame with wrong text: every process, and every
+   * append after a failed one, begins a new file. So replicas may share the directory too.
+   */
+  async append(key: SpoolKey, frames: readonly Frame[]): Promise<void> {
+    const data = Buffer.concat(frames.map(encodeFrame));
+    if (this.#bytes + data.length > this.#maxBytes) throw new SpoolFull('the spool is full');
+    this.#bytes += data.length;
+    try {
+      const file = await open(join(this.#directory, `${prefixOf(key)}${this.#file}.frames`), 'a', 0o600);
+      try {
+        await file.appendFile(data);
+        await file.datasync();
+      } finally {
+        await file.close();
+      }
+      await syncDirectory(this.#directory);
+    } catch (error) {
+      this.#file = newFileName();
+      throw error;
+    }
+  }
+
+  /** The files of a capture, of all recorders. */
+  async files(key: SpoolKey): Promise<string[]> {
+    const prefix = prefixOf(key);
+    const names = await readdir(this.#directory);
+    return names.filter((name) => name.startsWith(prefix) && name.endsWith('.frames')).sort().map((name) => join(this.#directory, name));
+  }
+
+  read(path: string): AsyncIterable<Uint8Array> {
+    return createReadStream(path);
+  }
+
+  /** After everything in it is stored. */
+  async remove(path: string): Promise<void> {
+    const { size } = await stat(path).catch(() => ({ size: 0 }));
+    await rm(path, { force: true });
+    this.#bytes = Math.max(0, this.#bytes - size);
+  }
+}
+
+function prefixOf(key: SpoolKey): string {
+  // Names are hashes: a pod's word never becomes part of a path.
+  return `${createHash('sha256').update(`${key.evaluationUid}/${key.attempt}/${key.podUid}`).digest('hex')}.`;
+}
+
+function newFileName(): string {
+  return randomBytes(6).toString('hex');
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, 'r');
+    await handle.sync();
+  } finally {
+    await handle?.close();
+  }
+}

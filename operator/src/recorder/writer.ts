@@ -1,0 +1,192 @@
+import { isUnavailable, type CapturePosition, type CaptureRepository } from '@crucible/storage';
+import type { Clock } from '../kube/index.ts';
+import { buildBatch, frameCharge, MAX_MISSING_RANGES, ownFrame } from './batch.ts';
+import type { DatabaseHealth } from './database.ts';
+import { FrameDecoder, type Frame } from './frames.ts';
+import type { RecorderMetrics } from './metrics.ts';
+import type { Spool, SpoolKey } from './spool.ts';
+
+/** Pending output is written when it reaches this, or after FLUSH_MS. The bound on what one capture holds is twice it. */
+const FLUSH_BYTES = 64 * 1024;
+const FLUSH_MS = 200;
+/** The launcher stops at 8 MiB for both streams together; more is forged, and named as missing. */
+export const MAX_STORED_BYTES = 8 * 1024 * 1024;
+
+/** Someone else finished this capture. */
+export class CaptureFinished extends Error {}
+
+export interface WriterOptions {
+  readonly key: SpoolKey;
+  /** The current claim, written along with every change. */
+  readonly recorder: () => string;
+  readonly position: CapturePosition;
+  readonly captures: Pick<CaptureRepository, 'append'>;
+  readonly database: DatabaseHealth;
+  readonly spool: Spool;
+  readonly clock: Clock;
+  readonly metrics: RecorderMetrics;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Puts the frames of one capture into Postgres, each number once, in order. The compare-and-set on the stored position
+ * makes it safe that a flush is repeated after a lost answer, and that a second recorder writes the same capture.
+ */
+export class CaptureWriter {
+  readonly #options: WriterOptions;
+  #position: CapturePosition;
+  /** Highest number taken, whether stored, spooled or pending. */
+  #readSeq: number;
+  #pending: Frame[] = [];
+  #pendingCharge = 0;
+  #cancelTimer: (() => void) | undefined;
+  #tail: Promise<void> = Promise.resolve();
+  #failure: unknown;
+  #spooled = false;
+
+  constructor(options: WriterOptions) {
+    this.#options = options;
+    this.#position = options.position;
+    this.#readSeq = options.position.lastSeq;
+  }
+
+  get position(): CapturePosition {
+    return this.#position;
+  }
+
+  /** What the database said of it elsewhere (the final reconciliation). */
+  set position(position: CapturePosition) {
+    this.#position = position;
+    this.#readSeq = Math.max(this.#readSeq, position.lastSeq);
+  }
+
+  get readSeq(): number {
+    return this.#readSeq;
+  }
+
+  /** True when the caller must await flush() before it reads on. */
+  get full(): boolean {
+    return this.#pendingCharge >= FLUSH_BYTES || this.#failure !== undefined;
+  }
+
+  /** Takes a frame unless its number has been passed. The text is copied. */
+  offer(frame: Frame): boolean {
+    if (frame.seq <= this.#readSeq) return false;
+    this.#readSeq = frame.seq;
+    this.#pending.push(ownFrame(frame));
+    this.#pendingCharge += frameCharge(frame);
+    // A failure of the timed flush is kept and thrown by the reader's next own flush.
+    this.#cancelTimer ??= this.#options.clock.after(FLUSH_MS, () => void this.flush().catch(() => {}));
+    return true;
+  }
+
+  /** Everything offered so far is in Postgres or in the spool. */
+  flush(): Promise<void> {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    const run = this.#tail.then(() => this.#flushPending());
+    this.#tail = run.catch((error: unknown) => {
+      this.#failure ??= error;
+    });
+    return run;
+  }
+
+  /** Everything offered so far, and everything an earlier process spooled, is in Postgres. */
+  async settle(): Promise<void> {
+    await this.flush();
+    await this.#options.database.persist(() => this.#drain(), this.#options.signal);
+  }
+
+  /** After the capture is finished: nothing of it is needed any more. */
+  async discardSpool(): Promise<void> {
+    for (const path of await this.#options.spool.files(this.#options.key)) await this.#options.spool.remove(path);
+  }
+
+  async #flushPending(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    const frames = this.#pending;
+    this.#pending = [];
+    this.#pendingCharge = 0;
+    if (frames.length === 0) return;
+    const { database } = this.#options;
+    try {
+      if (!this.#spooled) return await this.#store(frames);
+      if (database.available) {
+        await this.#drain();
+        return await this.#store(frames);
+      }
+    } catch (error) {
+      if (!isUnavailable(error)) throw error;
+      database.reportDown();
+    }
+    await this.#park(frames);
+  }
+
+  /** Postgres is away: to the spool, or wait here, which stops the reader. */
+  async #park(frames: readonly Frame[]): Promise<void> {
+    const { spool, key, database, signal, metrics } = this.#options;
+    try {
+      await spool.append(key, frames);
+      this.#spooled = true;
+      metrics.spooled.inc(frames.reduce((sum, frame) => sum + frame.text.length, 0));
+      return;
+    } catch {
+      metrics.stalls.inc();
+    }
+    await database.persist(async () => {
+      await this.#drain();
+      await this.#store(frames);
+    }, signal);
+  }
+
+  async #store(frames: readonly Frame[]): Promise<void> {
+    const { captures, key, metrics } = this.#options;
+    for (;;) {
+      const { streams, missing, lastSeq } = this.#position;
+      const batch = buildBatch(frames, lastSeq, {
+        bytesLeft: MAX_STORED_BYTES - streams.stdout.bytes - streams.stderr.bytes,
+        rangesLeft: MAX_MISSING_RANGES - missing.length,
+      });
+      if (batch.lastSeq === batch.afterSeq) return;
+      const { outcome, position } = await captures.append({ ...key, recorder: this.#options.recorder(), ...batch });
+      if (outcome === 'captured') throw new CaptureFinished('the capture is finished');
+      // Stale: these numbers, or the first of them, are stored already: by an append whose answer was lost, or by
+      // another recorder from the same log. Go on behind them.
+      if (outcome === 'stale' && position.lastSeq <= batch.afterSeq) throw new Error('a stale append did not advance');
+      this.position = position;
+      if (outcome !== 'appended') continue;
+      for (const chunk of batch.chunks) metrics.bytes.inc({ stream: chunk.stream }, chunk.data.length);
+      return;
+    }
+  }
+
+  async #drain(): Promise<void> {
+    const { spool, key } = this.#options;
+    const files = await Promise.all((await spool.files(key)).map(async (path) => ({ path, first: await firstSeq(spool.read(path)) })));
+    // By their first number: a file that begins later must not make an earlier one look like a hole.
+    for (const { path } of files.sort((a, b) => a.first - b.first)) {
+      const decoder = new FrameDecoder();
+      let frames: Frame[] = [];
+      let charge = 0;
+      for await (const chunk of spool.read(path)) {
+        for (const frame of decoder.push(chunk)) {
+          frames.push(ownFrame(frame));
+          charge += frameCharge(frame);
+        }
+        if (charge < FLUSH_BYTES) continue;
+        await this.#store(frames);
+        frames = [];
+        charge = 0;
+      }
+      await this.#store(frames);
+      await spool.remove(path);
+    }
+    this.#spooled = false;
+  }
+}
+
+async function firstSeq(source: AsyncIterable<Uint8Array>): Promise<number> {
+  const decoder = new FrameDecoder();
+  for await (const chunk of source) for (const frame of decoder.push(chunk)) return frame.seq;
+  return Number.MAX_SAFE_INTEGER;
+}
