@@ -84,7 +84,7 @@ export class EventRecorder {
   async stop(limitMs = 5000): Promise<void> {
     this.#stopping = true;
     const timer = new AbortController();
-    await Promise.race([this.#pump, sleep(this.#clock, limitMs, timer.signal)]);
+    if (limitMs > 0) await Promise.race([this.#pump, sleep(this.#clock, limitMs, timer.signal)]);
     timer.abort();
     this.#abort.abort();
     await this.#pump;
@@ -106,7 +106,7 @@ export class EventRecorder {
       key, type, reason, message: cut(message), count: 1, firstAt: now, lastAt: now,
       regarding: { apiVersion: object.apiVersion, kind: object.kind, name, namespace, uid, resourceVersion },
     });
-    this.#pump ??= this.#send().finally(() => { this.#pump = undefined; });
+    this.#pump ??= this.#send();
   }
 
   async #send(): Promise<void> {
@@ -117,6 +117,8 @@ export class EventRecorder {
       if (!this.#spend(entry.regarding.uid ?? key)) this.#drop('rate', entry.count);
       else await this.#sendOne(entry);
     }
+    // In the same turn as the last look at the map, or an event in between would wait for the next one.
+    this.#pump = undefined;
   }
 
   async #sendOne(entry: Pending): Promise<void> {

@@ -73,6 +73,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   /** The current watch has delivered something: an error after that is a first error. */
   #progress = false;
   #cancelResync = (): void => {};
+  readonly #forgetMetrics: (() => void) | undefined;
 
   constructor(options: InformerOptions<T>) {
     this.#options = options;
@@ -81,7 +82,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     this.#logger = options.logger.child({ resource: options.resource.plural, namespace: options.namespace });
     this.#store = new ObjectStore<T>((key, current, previous) => this.#deliver(key, current, previous));
     this.#firstSync.promise.catch(() => {});
-    options.metrics?.initInformer(options.resource.plural, () => this.lastSyncAgeSeconds());
+    this.#forgetMetrics = options.metrics?.initInformer(options.resource.plural, () => this.lastSyncAgeSeconds());
   }
 
   onChange(handler: ChangeHandler<T>): void {
@@ -100,6 +101,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     this.#cancelResync();
     this.#firstSync.reject(new KubeError({ code: 0, reason: 'Aborted', message: 'informer stopped' }));
     await this.#running;
+    this.#forgetMetrics?.();
   }
 
   async waitForSync(signal?: AbortSignal): Promise<void> {

@@ -42,17 +42,19 @@ export class KubeMetrics {
       name: 'crucible_informer_last_sync_age_seconds', help: 'Since the last sign of life of the watch, the oldest of its kind',
       labelNames: ['resource'], registers,
       collect() {
-        for (const [resource, reads] of ages) this.set({ resource }, Math.max(...[...reads].map((read) => read())));
+        for (const [resource, reads] of ages) this.set({ resource }, Math.max(0, ...[...reads].map((read) => read())));
       },
     });
   }
 
-  initInformer(resource: string, lastSyncAgeSeconds: () => number): void {
+  /** Returns what takes the informer out again. */
+  initInformer(resource: string, lastSyncAgeSeconds: () => number): () => void {
     for (const reason of RESTART_REASONS) this.restarts.inc({ resource, reason }, 0);
     this.handlerErrors.inc({ resource }, 0);
     this.objects.inc({ resource }, 0);
     const ages = this.#ages.get(resource) ?? new Set();
     this.#ages.set(resource, ages.add(lastSyncAgeSeconds));
+    return () => void ages.delete(lastSyncAgeSeconds);
   }
 
   initLeader(lease: string): void {
