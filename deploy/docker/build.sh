@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds Crucible's images (all, or those named) and keeps each as an archive that docker, kind, podman and
+# Builds Crucible's images (those the chart deploys, or those named) and keeps each as an archive that docker, kind, podman and
 # containerd can load. An image's tag carries the hash of everything that goes into it, so an image that did not change
 # is not built again, and a cluster never runs an old one under a new name.
 #
@@ -13,8 +13,10 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# In the order of their dependencies: the runtimes copy the launcher.
-all_images=(launcher operator api runtime-python runtime-node runtime-bash postgres redis)
+# In the order of their dependencies: the runtimes copy the launcher. Those the chart deploys, then those that are only
+# built when named.
+default_images=(launcher operator runtime-python runtime-node runtime-bash postgres redis)
+all_images=("${default_images[@]}" api)
 version=$(sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\} *$/\1/p' "$repo_root/charts/crucible/Chart.yaml")
 
 # inputs NAME: the paths below the repository root that decide what is in the image.
@@ -23,8 +25,8 @@ inputs() {
   echo "deploy/docker/$1.Dockerfile"
   case $1 in
   launcher) echo operator/launcher ;;
-  operator) echo "$workspaces crds/src storage/src storage/migrations operator/src" ;;
-  api) echo "$workspaces crds/src storage/src api/src" ;;
+  operator) echo "$workspaces crds/src storage/src storage/migrations operator/src operator/src/main.ts" ;;
+  api) echo "$workspaces crds/src storage/src api/src api/src/main.ts" ;;
   postgres | redis) echo "deploy/docker/$1" ;;
   esac
 }
@@ -145,7 +147,7 @@ while [ $# -gt 0 ]; do
     names+=("$1"); shift ;;
   esac
 done
-[ ${#names[@]} -gt 0 ] || names=("${all_images[@]}")
+[ ${#names[@]} -gt 0 ] || names=("${default_images[@]}")
 log_dir=${log_dir:-$cache/logs/images}
 out=${out:-$cache/images}
 mkdir -p "$cache/images" "$log_dir" "$out"

@@ -1,0 +1,33 @@
+# The operator, and in the same image the recorder and the migration: three bundles, no node_modules, no npm.
+#   node /app/operator.mjs    node /app/recorder.mjs    node /app/migrate.mjs
+FROM docker.io/library/node:24.21.0-trixie-slim AS build
+# Set by build.sh where an intercepting proxy's certificate authority has to be trusted; empty otherwise.
+ARG NODE_EXTRA_CA_CERTS
+WORKDIR /src
+COPY package.json package-lock.json ./
+COPY crds/package.json crds/
+COPY storage/package.json storage/
+COPY operator/package.json operator/
+COPY api/package.json api/
+COPY test/package.json test/
+RUN npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+COPY crds/src crds/src
+COPY storage/src storage/src
+COPY operator/src operator/src
+# Dependencies that are CommonJS call require(): an ES module has none of its own. pg-native is optional and not used.
+RUN ./node_modules/.bin/esbuild operator=operator/src/main.ts recorder=operator/src/recorder/main.ts migrate=storage/src/migrate.ts \
+      --bundle --platform=node --target=node24 --format=esm --outdir=/app --out-extension:.js=.mjs --external:pg-native \
+      --sourcemap=linked --sources-content=false --legal-comments=external --log-level=warning \
+      --banner:js="import { createRequire as createRequireForBundle } from 'node:module'; const require = createRequireForBundle(import.meta.url);"
+COPY storage/migrations /app/migrations
+
+FROM docker.io/library/debian:13.1-slim
+COPY --from=build /usr/local/bin/node /usr/local/bin/node
+COPY --from=build /app /app
+RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
+ && mkdir /data && chown 10001:10001 /data
+ENV NODE_ENV=production NODE_OPTIONS=--enable-source-maps
+WORKDIR /app
+USER 10001:10001
+EXPOSE 8080
+ENTRYPOINT ["node", "/app/operator.mjs"]
