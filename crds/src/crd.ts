@@ -41,8 +41,18 @@ export const RESOURCE_DEFINITIONS: readonly ResourceDefinition[] = [
     columns: [
       { name: 'Phase', type: 'string', jsonPath: '.status.phase' },
       { name: 'Verdict', type: 'string', jsonPath: '.status.verdict.class' },
-      { name: 'Exit', type: 'integer', jsonPath: '.status.exitCode', description: 'Exit code of the accepted attempt.' },
-      { name: 'Passed', type: 'string', jsonPath: '.status.conditions[?(@.type=="Passed")].status', description: 'Whether spec.expect holds.' },
+      {
+        name: 'Exit',
+        type: 'integer',
+        jsonPath: '.status.exitCode',
+        description: 'Exit code of the accepted attempt.',
+      },
+      {
+        name: 'Passed',
+        type: 'string',
+        jsonPath: '.status.conditions[?(@.type=="Passed")].status',
+        description: 'Whether spec.expect holds.',
+      },
       { name: 'Attempts', type: 'integer', jsonPath: '.status.attempts[-1:].number' },
       { name: 'Duration', type: 'string', jsonPath: '.status.duration' },
       AGE,
@@ -71,7 +81,8 @@ export const RESOURCE_DEFINITIONS: readonly ResourceDefinition[] = [
 // The name becomes a label value on the Job and its pods, and part of their names.
 const NAME_RULE = {
   rule: "self.metadata.name.size() <= 63 && self.metadata.name.matches(r'^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-  message: 'metadata.name must be a DNS label: at most 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit',
+  message:
+    'metadata.name must be a DNS label: at most 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit',
 };
 
 /** The CustomResourceDefinition, as the API server takes it. */

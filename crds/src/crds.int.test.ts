@@ -32,7 +32,8 @@ afterAll(async () => {
 
 type RawSpec = Readonly<Record<string, unknown>>;
 
-const evaluation = (spec: RawSpec, metadata: object = {}): unknown => anEvaluation(spec, { namespace: NAMESPACE, ...metadata });
+const evaluation = (spec: RawSpec, metadata: object = {}): unknown =>
+  anEvaluation(spec, { namespace: NAMESPACE, ...metadata });
 
 async function store(spec: RawSpec): Promise<string> {
   created += 1;
@@ -53,7 +54,9 @@ function expectRefused(response: ApiResponse, message: string): void {
 describe('the CRDs', () => {
   test.each(readCrds().map((crd) => crd.metadata.name))('%s is structural and its names are accepted', async (name) => {
     const { body } = await api.get(`/apis/apiextensions.k8s.io/v1/customresourcedefinitions/${name}`);
-    const conditions = Object.fromEntries(body['status'].conditions.map((entry: { type: string; status: string }) => [entry.type, entry.status]));
+    const conditions = Object.fromEntries(
+      body['status'].conditions.map((entry: { type: string; status: string }) => [entry.type, entry.status]),
+    );
     expect(conditions).toMatchObject({ Established: 'True', NamesAccepted: 'True' });
     expect(conditions).not.toHaveProperty('NonStructuralSchema');
   });
@@ -71,7 +74,10 @@ describe('an Evaluation is refused:', () => {
   });
 
   test.each(['with.dots', 'x'.repeat(64)])('metadata.name %s', async (name) => {
-    expectRefused(await api.create(EVALUATIONS + DRY_RUN, evaluation({}, { name })), 'metadata.name must be a DNS label');
+    expectRefused(
+      await api.create(EVALUATIONS + DRY_RUN, evaluation({}, { name })),
+      'metadata.name must be a DNS label',
+    );
   });
 
   test('without a spec', async () => {
@@ -89,7 +95,10 @@ describe('an Evaluation is refused:', () => {
 describe('every sample is accepted:', () => {
   const folder = resolve(import.meta.dirname, '../../deploy/samples');
   const documents = readdirSync(folder).flatMap((file) =>
-    parseAllDocuments(readFileSync(join(folder, file), 'utf8')).map((document) => ({ file, sample: document.toJS() as Evaluation })),
+    parseAllDocuments(readFileSync(join(folder, file), 'utf8')).map((document) => ({
+      file,
+      sample: document.toJS() as Evaluation,
+    })),
   );
 
   test.each(documents)('$file: $sample.metadata.name', async ({ sample }) => {
@@ -101,7 +110,11 @@ describe('every sample is accepted:', () => {
 });
 
 describe('what only the operator can know is left to it:', () => {
-  test.each([{ runtime: 'no-such-runtime' }, { isolation: { runtimeClassName: 'no-such-class' } }, { queue: 'no-such-queue' }])('%o', async (spec) => {
+  test.each([
+    { runtime: 'no-such-runtime' },
+    { isolation: { runtimeClassName: 'no-such-class' } },
+    { queue: 'no-such-queue' },
+  ])('%o', async (spec) => {
     expectStatus(await api.create(EVALUATIONS + DRY_RUN, evaluation(spec)), 201);
   });
 });
@@ -146,28 +159,72 @@ describe('once created, an Evaluation', () => {
     expect((await api.get(path)).body['status']).toEqual({ observedGeneration: -1 });
     expectStatus(await api.mergePatch(`${path}/status`, { status: { phase: 'Running', observedGeneration: 1 } }), 200);
     expect((await api.get(path)).body['status']).toEqual({ phase: 'Running', observedGeneration: 1 });
-    expectRefused(await api.mergePatch(`${path}/status`, { status: { verdict: { class: 'Odd', message: '' } } }), 'Unsupported value: "Odd"');
+    expectRefused(
+      await api.mergePatch(`${path}/status`, { status: { verdict: { class: 'Odd', message: '' } } }),
+      'Unsupported value: "Odd"',
+    );
   });
 
   test('reads well in a table', async () => {
     const path = await store({});
-    const condition = { type: 'Passed', status: 'True', reason: 'Expected', message: '', lastTransitionTime: '2026-01-01T00:00:00Z' };
+    const condition = {
+      type: 'Passed',
+      status: 'True',
+      reason: 'Expected',
+      message: '',
+      lastTransitionTime: '2026-01-01T00:00:00Z',
+    };
     const verdict = { class: 'Succeeded', message: 'exited with 0' };
-    const status = { phase: 'Succeeded', verdict, exitCode: 0, duration: '3s', conditions: [condition], attempts: [{ number: 1 }, { number: 2 }] };
+    const status = {
+      phase: 'Succeeded',
+      verdict,
+      exitCode: 0,
+      duration: '3s',
+      conditions: [condition],
+      attempts: [{ number: 1 }, { number: 2 }],
+    };
     expectStatus(await api.mergePatch(`${path}/status`, { status }), 200);
-    const table = await api.send('GET', path, undefined, 'application/json', 'application/json;as=Table;g=meta.k8s.io;v=v1');
+    const table = await api.send(
+      'GET',
+      path,
+      undefined,
+      'application/json',
+      'application/json;as=Table;g=meta.k8s.io;v=v1',
+    );
     const names = table.body['columnDefinitions'].map((column: { name: string }) => column.name);
-    expect(names).toEqual(['Name', 'Phase', 'Verdict', 'Exit', 'Passed', 'Attempts', 'Duration', 'Age', 'Runtime', 'Message']);
+    expect(names).toEqual([
+      'Name',
+      'Phase',
+      'Verdict',
+      'Exit',
+      'Passed',
+      'Attempts',
+      'Duration',
+      'Age',
+      'Runtime',
+      'Message',
+    ]);
     expect(table.body['rows'][0].cells.slice(1, 7)).toEqual(['Succeeded', 'Succeeded', 0, 'True', 2, '3s']);
   });
 });
 
 describe('an EvaluationRuntime', () => {
-  const bounds = (cpu: unknown, seconds: number): object => ({ resources: { cpu, memory: '1Gi', disk: 4096 }, timeoutSeconds: seconds });
+  const bounds = (cpu: unknown, seconds: number): object => ({
+    resources: { cpu, memory: '1Gi', disk: 4096 },
+    timeoutSeconds: seconds,
+  });
 
   test.each([
     ['the smallest', { launcher: undefined }],
-    ['every field', { runtimeClassName: 'gvisor', env: [{ name: 'A', value: 'b' }], default: bounds('500m', 60), maximum: bounds(4, 3600) }],
+    [
+      'every field',
+      {
+        runtimeClassName: 'gvisor',
+        env: [{ name: 'A', value: 'b' }],
+        default: bounds('500m', 60),
+        maximum: bounds(4, 3600),
+      },
+    ],
   ])('is accepted: %s', async (_, spec) => {
     expectStatus(await api.create(RUNTIMES + DRY_RUN, aRuntime(spec as object)), 201);
   });
@@ -176,8 +233,16 @@ describe('an EvaluationRuntime', () => {
     ['no entry file', { entryFile: undefined }, 'spec.entryFile: Required value'],
     ['an absolute entry file', { entryFile: '/main.py' }, 'must be a relative path'],
     ['an unknown launcher', { launcher: 'Magic' }, 'Unsupported value: "Magic"'],
-    ['a default above the maximum', { default: bounds('1500m', 60), maximum: bounds('1', 60) }, 'spec.default.resources.cpu may not be more than'],
-    ['a default time above the maximum', { default: bounds('1', 61), maximum: bounds('1', 60) }, 'spec.default.timeoutSeconds may not be more than'],
+    [
+      'a default above the maximum',
+      { default: bounds('1500m', 60), maximum: bounds('1', 60) },
+      'spec.default.resources.cpu may not be more than',
+    ],
+    [
+      'a default time above the maximum',
+      { default: bounds('1', 61), maximum: bounds('1', 60) },
+      'spec.default.timeoutSeconds may not be more than',
+    ],
   ])('is refused: %s', async (_, spec, message) => {
     expectRefused(await api.create(RUNTIMES + DRY_RUN, aRuntime(spec as object)), message);
   });

@@ -6,8 +6,11 @@ import type { EvaluationRuntimeSpec } from './schema/evaluation-runtime.ts';
 import type { EvaluationSpec } from './schema/evaluation-spec.ts';
 import { aRuntime, anEvaluation } from './testing/builders.ts';
 
-const merge = (spec: Partial<EvaluationSpec>, runtime?: Partial<EvaluationRuntimeSpec> | 'none', installation?: InstallationDefaults) =>
-  effectiveSpec(anEvaluation(spec).spec, runtime === 'none' ? undefined : aRuntime(runtime).spec, installation);
+const merge = (
+  spec: Partial<EvaluationSpec>,
+  runtime?: Partial<EvaluationRuntimeSpec> | 'none',
+  installation?: InstallationDefaults,
+) => effectiveSpec(anEvaluation(spec).spec, runtime === 'none' ? undefined : aRuntime(runtime).spec, installation);
 
 function accepted(...args: Parameters<typeof merge>): EffectiveSpec {
   const result = merge(...args);
@@ -38,15 +41,31 @@ test('defaults fill in everything that was not said', () => {
 });
 
 test('the Evaluation comes before the runtime, the runtime before the built-in values', () => {
-  const runtime = { default: { resources: { cpu: '250m', memory: '1Gi' }, timeoutSeconds: 30 }, env: [{ name: 'A', value: '1' }, { name: 'B', value: '1' }] };
-  const { resources, timeoutSeconds, env } = accepted({ resources: { cpu: '2' }, env: [{ name: 'B', value: '2' }] }, runtime);
+  const runtime = {
+    default: { resources: { cpu: '250m', memory: '1Gi' }, timeoutSeconds: 30 },
+    env: [
+      { name: 'A', value: '1' },
+      { name: 'B', value: '1' },
+    ],
+  };
+  const { resources, timeoutSeconds, env } = accepted(
+    { resources: { cpu: '2' }, env: [{ name: 'B', value: '2' }] },
+    runtime,
+  );
   expect(resources).toEqual({ cpuMilli: 2000, memoryBytes: 2 ** 30, diskBytes: 64 * 2 ** 20 });
   expect(timeoutSeconds).toBe(30);
   expect(env).toEqual({ A: '1', B: '2' });
 });
 
 test('the whole program is assembled', () => {
-  const spec = { args: ['a', ''], files: [{ path: 'd/x', content: 'y' }], stdin: '', artifacts: { paths: ['out'] }, queue: 'q', expect: { stdout: { contains: 'x' } } };
+  const spec = {
+    args: ['a', ''],
+    files: [{ path: 'd/x', content: 'y' }],
+    stdin: '',
+    artifacts: { paths: ['out'] },
+    queue: 'q',
+    expect: { stdout: { contains: 'x' } },
+  };
   expect(accepted({ ...spec, retry: { limit: 1, true: ['Any'] } })).toMatchObject({
     command: ['/usr/bin/python3', '/crucible/code/main.py', 'a', ''],
     files: [{ path: 'main.py' }, { path: 'd/x', content: 'y' }],
@@ -59,7 +78,12 @@ test('the whole program is assembled', () => {
 });
 
 test('an image of the user is injected with the launcher and keeps its command', () => {
-  expect(accepted({ ...byImage, args: ['y'] }, 'none')).toMatchObject({ image: 'i', command: ['c', '-x', 'y'], launcher: 'Injected', files: [] });
+  expect(accepted({ ...byImage, args: ['y'] }, 'none')).toMatchObject({
+    image: 'i',
+    command: ['c', '-x', 'y'],
+    launcher: 'Injected',
+    files: [],
+  });
   expect(accepted({ ...byImage, code: 'z' }, 'none').files).toEqual([{ path: 'main', content: 'z' }]);
 });
 
@@ -71,7 +95,9 @@ describe('the RuntimeClass', () => {
     ["is the installation's default", {}, {}, installation, 'installed'],
     ["is the Evaluation's", { isolation }, {}, installation, 'asked'],
     ["is the runtime's", {}, { runtimeClassName: 'always' }, installation, 'always'],
-  ])('%s', (_, spec, runtime, defaults, expected) => expect(accepted(spec, runtime, defaults).runtimeClassName).toBe(expected));
+  ])('%s', (_, spec, runtime, defaults, expected) =>
+    expect(accepted(spec, runtime, defaults).runtimeClassName).toBe(expected),
+  );
 
   test("cannot be another one than the runtime's", () => {
     expect(violations({ isolation }, { runtimeClassName: 'always' })).toEqual([
@@ -95,11 +121,16 @@ describe('maxima', () => {
   });
 
   test('lower what nobody asked for', () => {
-    expect(accepted({}, { maximum })).toMatchObject({ resources: { cpuMilli: 500, memoryBytes: 128 * 2 ** 20, diskBytes: 32 * 2 ** 20 }, timeoutSeconds: 10 });
+    expect(accepted({}, { maximum })).toMatchObject({
+      resources: { cpuMilli: 500, memoryBytes: 128 * 2 ** 20, diskBytes: 32 * 2 ** 20 },
+      timeoutSeconds: 10,
+    });
   });
 
   test('of the installation hold for images too', () => {
-    expect(violations({ ...byImage, timeoutSeconds: 11 }, 'none', { maximum })).toEqual(['spec.timeoutSeconds is 11, more than the 10 that are allowed: lower it']);
+    expect(violations({ ...byImage, timeoutSeconds: 11 }, 'none', { maximum })).toEqual([
+      'spec.timeoutSeconds is 11, more than the 10 that are allowed: lower it',
+    ]);
   });
 
   test('are never exceeded, and are only ever blamed on the Evaluation', () => {
@@ -107,17 +138,28 @@ describe('maxima', () => {
     const resources = fc.record({ cpu: size, memory: size, disk: size });
     fc.assert(
       fc.property(resources, resources, resources, resources, (asked, fallback, maximum, installed) => {
-        const result = merge({ resources: asked }, { default: { resources: fallback }, maximum: { resources: maximum } }, { maximum: { resources: installed } });
-        const exceeded = (['cpu', 'memory', 'disk'] as const).some((kind) => (asked[kind] ?? 0) > Math.min(maximum[kind] ?? Infinity, installed[kind] ?? Infinity));
+        const result = merge(
+          { resources: asked },
+          { default: { resources: fallback }, maximum: { resources: maximum } },
+          { maximum: { resources: installed } },
+        );
+        const exceeded = (['cpu', 'memory', 'disk'] as const).some(
+          (kind) => (asked[kind] ?? 0) > Math.min(maximum[kind] ?? Infinity, installed[kind] ?? Infinity),
+        );
         expect(result.ok).toBe(!exceeded);
-        if (result.ok) expect(result.spec.resources.diskBytes).toBeLessThanOrEqual(Math.min(maximum.disk ?? Infinity, installed.disk ?? Infinity));
+        if (result.ok)
+          expect(result.spec.resources.diskBytes).toBeLessThanOrEqual(
+            Math.min(maximum.disk ?? Infinity, installed.disk ?? Infinity),
+          );
       }),
     );
   });
 });
 
 test.each([['main.py'], ['main.py/x']])('a file %s may not take the place of the code', (path) => {
-  expect(violations({ files: [{ path, content: '' }] })).toEqual([`spec.files has ${path}, which collides with the entry file main.py that holds spec.code: rename it`]);
+  expect(violations({ files: [{ path, content: '' }] })).toEqual([
+    `spec.files has ${path}, which collides with the entry file main.py that holds spec.code: rename it`,
+  ]);
 });
 
 test('a file may not be a folder of the entry file', () => {

@@ -55,7 +55,8 @@ export function effectiveSpec(
   const ceilings = limits.map((maximum) => maximum.resources ?? {});
   const resources = effectiveResources(spec.resources, runtime?.default?.resources, ceilings);
   const timeouts = limits.map((maximum) => maximum.timeoutSeconds ?? Number.POSITIVE_INFINITY);
-  const timeoutSeconds = spec.timeoutSeconds ?? Math.min(runtime?.default?.timeoutSeconds ?? DEFAULTS.timeoutSeconds, ...timeouts);
+  const timeoutSeconds =
+    spec.timeoutSeconds ?? Math.min(runtime?.default?.timeoutSeconds ?? DEFAULTS.timeoutSeconds, ...timeouts);
   const violations = [
     ...limits.flatMap((maximum) => resourceViolations(resources, maximum.resources)),
     ...limits.flatMap((maximum) => timeoutViolations(timeoutSeconds, maximum.timeoutSeconds)),
@@ -73,7 +74,8 @@ function merge(
   resources: EffectiveResources,
   timeoutSeconds: number,
 ): EffectiveSpec {
-  const runtimeClassName = spec.isolation?.runtimeClassName ?? runtime?.runtimeClassName ?? installation.runtimeClassName;
+  const runtimeClassName =
+    spec.isolation?.runtimeClassName ?? runtime?.runtimeClassName ?? installation.runtimeClassName;
   const { stdin, artifacts, queue, expect } = spec;
   return {
     ...program(spec, runtime),
@@ -98,7 +100,8 @@ function program(spec: EvaluationSpec, runtime: EvaluationRuntimeSpec | undefine
   const entry = spec.code === undefined ? [] : [{ path: entryFile(runtime), content: spec.code }];
   const files = [...entry, ...(spec.files ?? [])];
   if (runtime === undefined) {
-    if (spec.image === undefined || spec.command === undefined) throw new Error('an Evaluation without a runtime has image and command');
+    if (spec.image === undefined || spec.command === undefined)
+      throw new Error('an Evaluation without a runtime has image and command');
     return { image: spec.image, command: [...spec.command, ...args], launcher: 'Injected', files };
   }
   const command = [...runtime.command, `${SANDBOX_PATHS.code}/${runtime.entryFile}`, ...args];
@@ -107,20 +110,30 @@ function program(spec: EvaluationSpec, runtime: EvaluationRuntimeSpec | undefine
 
 const entryFile = (runtime: EvaluationRuntimeSpec | undefined): string => runtime?.entryFile ?? DEFAULT_ENTRY_FILE;
 
-function effectiveArtifacts(artifacts: NonNullable<EvaluationSpec['artifacts']>): NonNullable<EffectiveSpec['artifacts']> {
+function effectiveArtifacts(
+  artifacts: NonNullable<EvaluationSpec['artifacts']>,
+): NonNullable<EffectiveSpec['artifacts']> {
   const { paths, maxBytes = DEFAULTS.artifactBytes } = artifacts;
   return { paths, maxBytes: parseBytes(maxBytes), maxFiles: DEFAULTS.artifactFiles };
 }
 
 /** What nobody asked for is lowered to the maximum; what the Evaluation asks for is not, it is refused. */
-function effectiveResources(asked: Resources = {}, fallback: Resources = {}, ceilings: readonly Resources[]): EffectiveResources {
+function effectiveResources(
+  asked: Resources = {},
+  fallback: Resources = {},
+  ceilings: readonly Resources[],
+): EffectiveResources {
   const pick = (kind: keyof Resources, parse: (quantity: Quantity) => number): number => {
     const wanted = asked[kind];
     if (wanted !== undefined) return parse(wanted);
     const maxima = ceilings.map((ceiling) => ceiling[kind]).filter((maximum) => maximum !== undefined);
     return Math.min(parse(fallback[kind] ?? DEFAULTS[kind]), ...maxima.map(parse));
   };
-  return { cpuMilli: pick('cpu', parseCpu), memoryBytes: pick('memory', parseBytes), diskBytes: pick('disk', parseBytes) };
+  return {
+    cpuMilli: pick('cpu', parseCpu),
+    memoryBytes: pick('memory', parseBytes),
+    diskBytes: pick('disk', parseBytes),
+  };
 }
 
 function resourceViolations(resources: EffectiveResources, maximum: Resources | undefined): string[] {
@@ -132,7 +145,9 @@ function resourceViolations(resources: EffectiveResources, maximum: Resources | 
   return checks.flatMap(({ kind, value, parse, format }) => {
     const limit = maximum?.[kind];
     if (limit === undefined || value <= parse(limit)) return [];
-    return [`spec.resources.${kind} is ${format(value)}, more than the ${format(parse(limit))} that are allowed: lower it`];
+    return [
+      `spec.resources.${kind} is ${format(value)}, more than the ${format(parse(limit))} that are allowed: lower it`,
+    ];
   });
 }
 
@@ -146,13 +161,18 @@ function runtimeClassViolations(spec: EvaluationSpec, runtime: EvaluationRuntime
   const asked = spec.isolation?.runtimeClassName;
   const required = runtime?.runtimeClassName;
   if (asked === undefined || required === undefined || asked === required) return [];
-  return [`spec.isolation.runtimeClassName is ${asked}, but runtime ${spec.runtime} always uses ${required}: leave it out`];
+  return [
+    `spec.isolation.runtimeClassName is ${asked}, but runtime ${spec.runtime} always uses ${required}: leave it out`,
+  ];
 }
 
 function entryFileViolations(spec: EvaluationSpec, runtime: EvaluationRuntimeSpec | undefined): string[] {
   if (spec.code === undefined) return [];
   const entry = entryFile(runtime);
-  const collides = (path: string): boolean => path === entry || path.startsWith(`${entry}/`) || entry.startsWith(`${path}/`);
+  const collides = (path: string): boolean =>
+    path === entry || path.startsWith(`${entry}/`) || entry.startsWith(`${path}/`);
   const paths = (spec.files ?? []).map((file) => file.path).filter(collides);
-  return paths.map((path) => `spec.files has ${path}, which collides with the entry file ${entry} that holds spec.code: rename it`);
+  return paths.map(
+    (path) => `spec.files has ${path}, which collides with the entry file ${entry} that holds spec.code: rename it`,
+  );
 }

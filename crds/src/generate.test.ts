@@ -9,7 +9,10 @@ test('what is committed is what is generated', async () => {
 
 test('a stale file and a missing one are named', async () => {
   const [path = '', text = ''] = [...generatedFiles()][0] ?? [];
-  const files = new Map([[path, `${text}\n`], [`${path}.missing`, text]]);
+  const files = new Map([
+    [path, `${text}\n`],
+    [`${path}.missing`, text],
+  ]);
   expect(await staleFiles(files)).toEqual([
     'charts/crucible/crds/evaluations.crucible.dev.yaml',
     'charts/crucible/crds/evaluations.crucible.dev.yaml.missing',

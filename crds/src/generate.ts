@@ -7,7 +7,8 @@ import { RESOURCE_DEFINITIONS, customResourceDefinition } from './crd.ts';
 // node crds/src/generate.ts          writes the CRDs into the chart
 // node crds/src/generate.ts --check  names the files that are stale and exits 1
 
-const HEADER = '# Generated from the zod schemas in crds/src by crds/src/generate.ts. Do not edit: change the schema and run `make generate`.\n';
+const HEADER =
+  '# Generated from the zod schemas in crds/src by crds/src/generate.ts. Do not edit: change the schema and run `make generate`.\n';
 const REPOSITORY = resolve(import.meta.dirname, '../..');
 const TARGET = resolve(REPOSITORY, 'charts/crucible/crds');
 
@@ -16,7 +17,8 @@ export function generatedFiles(): Map<string, string> {
     RESOURCE_DEFINITIONS.map((definition) => [
       resolve(TARGET, `${definition.plural}.${GROUP}.yaml`),
       // YAML 1.1, which is what kubectl reads: it quotes a field named `on`. No anchors, so that it reads from top to bottom.
-      HEADER + stringify(customResourceDefinition(definition), { version: '1.1', lineWidth: 0, aliasDuplicateObjects: false }),
+      HEADER +
+        stringify(customResourceDefinition(definition), { version: '1.1', lineWidth: 0, aliasDuplicateObjects: false }),
     ]),
   );
 }

@@ -15,9 +15,26 @@ describe('sizes', () => {
     ['999999999999999', 999_999_999_999_999],
   ])('%s is %d bytes', (quantity, bytes) => expect(parseBytes(quantity)).toBe(bytes));
 
-  test.each(['', '0', '-1', '1.5Gi', '1 Mi', '1mi', '1MB', '1Ti', 'Mi', '1e3', '0x10', 0, -5, 1.5, Number.NaN, '1000000Gi', '1000000000000000'])(
-    '%s is refused with what to write',
-    (quantity) => expect(() => parseBytes(quantity)).toThrow('is not a size: write a whole number with k, Ki, M, Mi, G or Gi'),
+  test.each([
+    '',
+    '0',
+    '-1',
+    '1.5Gi',
+    '1 Mi',
+    '1mi',
+    '1MB',
+    '1Ti',
+    'Mi',
+    '1e3',
+    '0x10',
+    0,
+    -5,
+    1.5,
+    Number.NaN,
+    '1000000Gi',
+    '1000000000000000',
+  ])('%s is refused with what to write', (quantity) =>
+    expect(() => parseBytes(quantity)).toThrow('is not a size: write a whole number with k, Ki, M, Mi, G or Gi'),
   );
 
   test('what is formatted is read back, exactly', () => {
@@ -32,13 +49,21 @@ describe('sizes', () => {
 });
 
 describe('CPU', () => {
-  test.each([['500m', 500], ['1m', 1], ['0.5', 500], ['0.001', 1], ['0.29', 290], ['1.001', 1001], ['2', 2000], [2, 2000], ['9999', 9_999_000]])(
-    '%s is %d thousandths',
-    (quantity, milli) => expect(parseCpu(quantity)).toBe(milli),
-  );
+  test.each([
+    ['500m', 500],
+    ['1m', 1],
+    ['0.5', 500],
+    ['0.001', 1],
+    ['0.29', 290],
+    ['1.001', 1001],
+    ['2', 2000],
+    [2, 2000],
+    ['9999', 9_999_000],
+  ])('%s is %d thousandths', (quantity, milli) => expect(parseCpu(quantity)).toBe(milli));
 
-  test.each(['', '0', '0m', '0.0', '0.000', '-1', '1.0001', '1u', 'one', '.5', '10000', 0])('%s is refused with what to write', (quantity) =>
-    expect(() => parseCpu(quantity)).toThrow('is not an amount of CPU: write cores or thousandths'),
+  test.each(['', '0', '0m', '0.0', '0.000', '-1', '1.0001', '1u', 'one', '.5', '10000', 0])(
+    '%s is refused with what to write',
+    (quantity) => expect(() => parseCpu(quantity)).toThrow('is not an amount of CPU: write cores or thousandths'),
   );
 
   test('what is formatted is read back, exactly', () => {
@@ -50,7 +75,13 @@ describe('CPU', () => {
   });
 });
 
-test.each([[0, '0s'], [59.9, '59s'], [60, '1m'], [83, '1m23s'], [3600, '1h'], [7265, '2h1m'], [86_400, '24h'], [-3, '0s']])(
-  '%d seconds read as %s',
-  (seconds, text) => expect(formatDuration(seconds)).toBe(text),
-);
+test.each([
+  [0, '0s'],
+  [59.9, '59s'],
+  [60, '1m'],
+  [83, '1m23s'],
+  [3600, '1h'],
+  [7265, '2h1m'],
+  [86_400, '24h'],
+  [-3, '0s'],
+])('%d seconds read as %s', (seconds, text) => expect(formatDuration(seconds)).toBe(text));

@@ -2,7 +2,8 @@
 // sums stay exact in JavaScript numbers and in the API server's int64.
 
 /** "500m", "0.5", "2" or 2. */
-export const CPU_PATTERN = '^([1-9][0-9]{0,6}m|[1-9][0-9]{0,3}(\\.[0-9]{1,3})?|0\\.([1-9][0-9]{0,2}|0[1-9][0-9]?|00[1-9]))$';
+export const CPU_PATTERN =
+  '^([1-9][0-9]{0,6}m|[1-9][0-9]{0,3}(\\.[0-9]{1,3})?|0\\.([1-9][0-9]{0,2}|0[1-9][0-9]?|00[1-9]))$';
 /** "64Mi", "1G", "4096" or 4096: whole numbers only. */
 export const BYTES_PATTERN = '^([1-9][0-9]{0,14}|[1-9][0-9]{0,5}(k|Ki|M|Mi|G|Gi))$';
 

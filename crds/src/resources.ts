@@ -6,7 +6,12 @@ import { evaluationStatusSchema } from './schema/evaluation-status.ts';
 
 // Whole resources, as they come over the wire. metadata is the API server's own business and only typed here.
 
-const ownerReferenceSchema = z.looseObject({ apiVersion: z.string(), kind: z.string(), name: z.string(), uid: z.string() });
+const ownerReferenceSchema = z.looseObject({
+  apiVersion: z.string(),
+  kind: z.string(),
+  name: z.string(),
+  uid: z.string(),
+});
 
 export const objectMetaSchema = z.looseObject({
   name: z.string(),
@@ -61,7 +66,8 @@ export function parseEvaluation(raw: unknown): Evaluation {
   return { ...evaluation, spec: { ...evaluation.spec, retry: { limit: retry.limit, on: retry.true } } };
 }
 
-export const parseEvaluationRuntime = (raw: unknown): EvaluationRuntime => parse(evaluationRuntimeSchema, 'EvaluationRuntime', raw);
+export const parseEvaluationRuntime = (raw: unknown): EvaluationRuntime =>
+  parse(evaluationRuntimeSchema, 'EvaluationRuntime', raw);
 
 function parse<S extends z.ZodType>(schema: S, kind: string, raw: unknown): z.output<S> {
   const result = schema.safeParse(raw);
@@ -73,7 +79,8 @@ function parse<S extends z.ZodType>(schema: S, kind: string, raw: unknown): z.ou
 
 function describeIssue(issue: { readonly path: readonly PropertyKey[]; readonly message: string }): string {
   let path = '';
-  for (const key of issue.path) path += typeof key === 'number' ? `[${key}]` : `${path === '' ? '' : '.'}${String(key)}`;
+  for (const key of issue.path)
+    path += typeof key === 'number' ? `[${key}]` : `${path === '' ? '' : '.'}${String(key)}`;
   // Rules of the spec as a whole name their fields themselves.
   return path === '' || path === 'spec' ? issue.message : `${path}: ${issue.message}`;
 }

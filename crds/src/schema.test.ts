@@ -23,12 +23,18 @@ describe('our parser agrees with the API server that', () => {
 });
 
 test('retry.on has one name for readers, whichever way YAML was read', () => {
-  expect(parseEvaluation(anEvaluation({ retry: { limit: 3, true: ['Any'] } })).spec.retry).toEqual({ limit: 3, on: ['Any'] });
+  expect(parseEvaluation(anEvaluation({ retry: { limit: 3, true: ['Any'] } })).spec.retry).toEqual({
+    limit: 3,
+    on: ['Any'],
+  });
 });
 
 describe('an error', () => {
   test('names the resource and every problem with its path', () => {
-    const raw = { ...anEvaluation(), spec: { runtime: 'python', code: 'x', env: [{ name: '1', value: 2 }], cancel: 'yes' } };
+    const raw = {
+      ...anEvaluation(),
+      spec: { runtime: 'python', code: 'x', env: [{ name: '1', value: 2 }], cancel: 'yes' },
+    };
     try {
       parseEvaluation(raw);
       expect.unreachable();
@@ -36,7 +42,11 @@ describe('an error', () => {
       expect(error).toBeInstanceOf(InvalidResourceError);
       const { message, problems } = error as InvalidResourceError;
       expect(message).toMatch(/^Evaluation evals\/hello is invalid: /);
-      expect(problems.map((problem) => problem.split(':')[0])).toEqual(['spec.env[0].name', 'spec.env[0].value', 'spec.cancel']);
+      expect(problems.map((problem) => problem.split(':')[0])).toEqual([
+        'spec.env[0].name',
+        'spec.env[0].value',
+        'spec.cancel',
+      ]);
     }
   });
 
@@ -52,7 +62,9 @@ describe('an error', () => {
 
 test('fields of a newer version are ignored, not refused', () => {
   const raw = anEvaluation();
-  expect(parseEvaluation({ ...raw, spec: { ...raw.spec, later: 1 }, status: { observedGeneration: 1, later: 2 } }).status).toEqual({ observedGeneration: 1 });
+  expect(
+    parseEvaluation({ ...raw, spec: { ...raw.spec, later: 1 }, status: { observedGeneration: 1, later: 2 } }).status,
+  ).toEqual({ observedGeneration: 1 });
 });
 
 test('a status at its bounds is read and stays under 16 KiB where it matters', () => {
@@ -61,7 +73,12 @@ test('a status at its bounds is read and stays under 16 KiB where it matters', (
     conditions: CONDITIONS.map((type) => ({ type, status: 'True', reason: 'R', message: 'm', lastTransitionTime: at })),
     attempts: Array.from({ length: LIMITS.retries + 1 }, (_, index) => ({
       number: index + 1,
-      verdict: { class: 'NonZeroExit', attributableTo: 'Code', confidence: 'Confirmed', message: 'x'.repeat(LIMITS.attemptMessageCharacters) },
+      verdict: {
+        class: 'NonZeroExit',
+        attributableTo: 'Code',
+        confidence: 'Confirmed',
+        message: 'x'.repeat(LIMITS.attemptMessageCharacters),
+      },
     })),
     output: { tail: 'x'.repeat(LIMITS.tailCharacters) },
   };
@@ -80,8 +97,12 @@ describe('models', () => {
   });
 
   test('refuse what the API server would', () => {
-    expect(() => new EvaluationModel({ ...anEvaluation(), spec: { runtime: 'python' } }).validate()).toThrow('spec.runtime needs spec.code');
-    expect(() => new EvaluationRuntimeModel({ ...aRuntime({ entryFile: '/x' }) }).validate()).toThrow('spec.entryFile: must be a relative path');
+    expect(() => new EvaluationModel({ ...anEvaluation(), spec: { runtime: 'python' } }).validate()).toThrow(
+      'spec.runtime needs spec.code',
+    );
+    expect(() => new EvaluationRuntimeModel({ ...aRuntime({ entryFile: '/x' }) }).validate()).toThrow(
+      'spec.entryFile: must be a relative path',
+    );
   });
 });
 
@@ -90,11 +111,14 @@ describe('properties', () => {
     const schema = relativePath('a');
     const piece = fc.constantFrom('.', '..', '/', '\\', 'a', 'b.c', '\u0000', '\n', '...', ' ', 'é');
     fc.assert(
-      fc.property(fc.array(piece, { maxLength: 8 }).map((pieces) => pieces.join('')), (path) => {
-        fc.pre(schema.safeParse(path).success);
-        expect(posix.normalize(path)).toBe(path);
-        expect(posix.resolve('/crucible/code', path)).toBe(`/crucible/code/${path}`);
-      }),
+      fc.property(
+        fc.array(piece, { maxLength: 8 }).map((pieces) => pieces.join('')),
+        (path) => {
+          fc.pre(schema.safeParse(path).success);
+          expect(posix.normalize(path)).toBe(path);
+          expect(posix.resolve('/crucible/code', path)).toBe(`/crucible/code/${path}`);
+        },
+      ),
       { numRuns: 2000 },
     );
   });

@@ -43,7 +43,10 @@ export function toStructuralSchema(schema: z.ZodType, path: string): StructuralS
 function jsonSchema(schema: z.ZodType, path: string): StructuralSchema {
   try {
     // Input mode: output mode closes every object with additionalProperties: false.
-    const { definitions: _, ...root } = z.toJSONSchema(schema, { target: 'openapi-3.0', io: 'input' }) as StructuralSchema;
+    const { definitions: _, ...root } = z.toJSONSchema(schema, {
+      target: 'openapi-3.0',
+      io: 'input',
+    }) as StructuralSchema;
     return root;
   } catch (error) {
     throw new NotStructuralError(path, (error as Error).message); // transforms, bigint, dates: no JSON Schema at all
@@ -53,11 +56,14 @@ function jsonSchema(schema: z.ZodType, path: string): StructuralSchema {
 function convert(node: StructuralSchema, path: string): StructuralSchema {
   if (node['x-kubernetes-int-or-string'] === true) return intOrString(node, path);
   // A reference with a description comes wrapped in allOf.
-  if (Array.isArray(node['allOf']) && node['allOf'].some((part) => '$ref' in part)) throw new NotStructuralError(path, REASONS['$ref'] ?? '');
-  for (const [keyword, reason] of Object.entries(REASONS)) if (keyword in node) throw new NotStructuralError(path, reason);
+  if (Array.isArray(node['allOf']) && node['allOf'].some((part) => '$ref' in part))
+    throw new NotStructuralError(path, REASONS['$ref'] ?? '');
+  for (const [keyword, reason] of Object.entries(REASONS))
+    if (keyword in node) throw new NotStructuralError(path, reason);
   const type = node['type'];
   const extra = typeof type === 'string' ? EXTRA[type] : undefined;
-  if (extra === undefined) throw new NotStructuralError(path, 'a value of any type is not structural: say which type it has');
+  if (extra === undefined)
+    throw new NotStructuralError(path, 'a value of any type is not structural: say which type it has');
   refuseUnknown(node, [...COMMON, ...extra], path);
   if (type === 'string') checkString(node, path);
   if (type === 'array') return convertArray(node, path);
@@ -67,24 +73,32 @@ function convert(node: StructuralSchema, path: string): StructuralSchema {
 
 function refuseUnknown(node: StructuralSchema, known: readonly string[], path: string): void {
   const unknown = Object.keys(node).filter((key) => !known.includes(key));
-  if (unknown.length > 0) throw new NotStructuralError(path, `${unknown.join(', ')} cannot be said in a structural schema here`);
+  if (unknown.length > 0)
+    throw new NotStructuralError(path, `${unknown.join(', ')} cannot be said in a structural schema here`);
 }
 
 /** The only union that Kubernetes knows: an integer or a string. */
 function intOrString({ anyOf, ...node }: StructuralSchema, path: string): StructuralSchema {
   const types = Array.isArray(anyOf) ? anyOf.map((entry: StructuralSchema) => entry['type']) : [];
   if (types.length !== 2 || types[0] !== 'integer' || types[1] !== 'string') {
-    throw new NotStructuralError(path, 'x-kubernetes-int-or-string needs a union of an integer and a string, in this order');
+    throw new NotStructuralError(
+      path,
+      'x-kubernetes-int-or-string needs a union of an integer and a string, in this order',
+    );
   }
   refuseUnknown(node, INT_OR_STRING, path);
-  if (node['pattern'] === undefined) throw new NotStructuralError(path, 'an integer or string needs a pattern that bounds the string');
+  if (node['pattern'] === undefined)
+    throw new NotStructuralError(path, 'an integer or string needs a pattern that bounds the string');
   checkPattern(node, path);
   return { anyOf: [{ type: 'integer' }, { type: 'string' }], ...node };
 }
 
 function checkString(node: StructuralSchema, path: string): void {
   if (node['maxLength'] === undefined && node['enum'] === undefined) {
-    throw new NotStructuralError(path, 'a string needs a maximum length: CEL rules are charged for the longest possible one');
+    throw new NotStructuralError(
+      path,
+      'a string needs a maximum length: CEL rules are charged for the longest possible one',
+    );
   }
   checkPattern(node, path);
 }
@@ -103,24 +117,39 @@ function convertArray(node: StructuralSchema, path: string): StructuralSchema {
 
 function convertObject(node: StructuralSchema, path: string): StructuralSchema {
   const { additionalProperties: values, properties, ...rest } = node;
-  if (values === false) throw new NotStructuralError(path, 'a strict object is not structural: use z.object(), the API server prunes what it does not know');
+  if (values === false)
+    throw new NotStructuralError(
+      path,
+      'a strict object is not structural: use z.object(), the API server prunes what it does not know',
+    );
   if (values !== undefined) {
-    if (properties !== undefined) throw new NotStructuralError(path, 'a loose object is not structural: name its fields, or use z.record()');
+    if (properties !== undefined)
+      throw new NotStructuralError(path, 'a loose object is not structural: name its fields, or use z.record()');
     if (node['maxProperties'] === undefined) throw new NotStructuralError(path, 'a map needs meta({ maxProperties })');
     return { ...rest, additionalProperties: convert(values as StructuralSchema, `${path}{}`) };
   }
   const fields = Object.entries((properties ?? {}) as Record<string, StructuralSchema>);
   const converted = fields.map(([name, field]) => [name, convert(field, `${path}.${name}`)] as const);
-  for (const [name, field] of fields) checkField(name, field, fields.map(([other]) => other), path);
+  for (const [name, field] of fields)
+    checkField(
+      name,
+      field,
+      fields.map(([other]) => other),
+      path,
+    );
   return { ...rest, properties: Object.fromEntries(converted) };
 }
 
 function checkField(name: string, field: StructuralSchema, siblings: readonly string[], path: string): void {
   const meaning = yamlBoolean(name);
   if (meaning !== undefined && !siblings.includes(meaning)) {
-    throw new NotStructuralError(`${path}.${name}`, `kubectl reads an unquoted ${name} as ${meaning}: choose another name, or add a field ${meaning}`);
+    throw new NotStructuralError(
+      `${path}.${name}`,
+      `kubectl reads an unquoted ${name} as ${meaning}: choose another name, or add a field ${meaning}`,
+    );
   }
-  if (typeof field['description'] !== 'string') throw new NotStructuralError(`${path}.${name}`, 'a field needs a description: kubectl explain shows it');
+  if (typeof field['description'] !== 'string')
+    throw new NotStructuralError(`${path}.${name}`, 'a field needs a description: kubectl explain shows it');
 }
 
 /** What YAML 1.1 takes an unquoted word for. */

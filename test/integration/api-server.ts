@@ -6,7 +6,9 @@ import { parse } from 'yaml';
 // A plain client for tests: what is under test must not be what the test looks with.
 
 interface Kubeconfig {
-  readonly clusters: readonly [{ readonly cluster: { readonly server: string; readonly 'certificate-authority-data': string } }];
+  readonly clusters: readonly [
+    { readonly cluster: { readonly server: string; readonly 'certificate-authority-data': string } },
+  ];
   readonly users: readonly [{ readonly user: { readonly token: string } }];
 }
 
@@ -48,16 +50,28 @@ export class ApiServer {
     return this.send('PATCH', `${path}?fieldManager=test&force=true`, body, 'application/apply-patch+yaml');
   }
 
-  send(method: string, path: string, body?: unknown, contentType = JSON_TYPE, accept = JSON_TYPE): Promise<ApiResponse> {
+  send(
+    method: string,
+    path: string,
+    body?: unknown,
+    contentType = JSON_TYPE,
+    accept = JSON_TYPE,
+  ): Promise<ApiResponse> {
     return new Promise((resolvePromise, reject) => {
       const call = request(
         new URL(path, this.server),
-        { method, agent: this.agent, headers: { authorization: `Bearer ${this.token}`, 'content-type': contentType, accept } },
+        {
+          method,
+          agent: this.agent,
+          headers: { authorization: `Bearer ${this.token}`, 'content-type': contentType, accept },
+        },
         (response) => {
           const chunks: Buffer[] = [];
           response.on('data', (chunk: Buffer) => chunks.push(chunk));
           response.on('error', reject);
-          response.on('end', () => resolvePromise({ status: response.statusCode ?? 0, body: toJson(Buffer.concat(chunks).toString('utf8')) }));
+          response.on('end', () =>
+            resolvePromise({ status: response.statusCode ?? 0, body: toJson(Buffer.concat(chunks).toString('utf8')) }),
+          );
         },
       );
       call.once('error', reject);
@@ -98,10 +112,13 @@ async function installCrd(api: ApiServer, crd: { readonly metadata: { readonly n
   if (status >= 300) throw new Error(`the API server refuses ${crd.metadata.name}: ${body['message']}`);
   const deadline = Date.now() + ESTABLISHED_MILLISECONDS;
   while (!isEstablished((await api.get(path)).body)) {
-    if (Date.now() > deadline) throw new Error(`${crd.metadata.name} was not established within ${ESTABLISHED_MILLISECONDS / 1000} s`);
+    if (Date.now() > deadline)
+      throw new Error(`${crd.metadata.name} was not established within ${ESTABLISHED_MILLISECONDS / 1000} s`);
     await new Promise((resolvePromise) => setTimeout(resolvePromise, POLL_MILLISECONDS));
   }
 }
 
 const isEstablished = (crd: ApiResponse['body']): boolean =>
-  (crd['status']?.conditions ?? []).some((condition: { type: string; status: string }) => condition.type === 'Established' && condition.status === 'True');
+  (crd['status']?.conditions ?? []).some(
+    (condition: { type: string; status: string }) => condition.type === 'Established' && condition.status === 'True',
+  );

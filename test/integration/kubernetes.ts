@@ -13,10 +13,13 @@ const API_SERVER_SECONDS = 60;
 
 /** The multi-call binary with etcd, kube-apiserver and kubectl that the local cluster is made of. */
 export function kubeBinary(): string {
-  const cache = process.env['CRUCIBLE_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'crucible');
+  const cache =
+    process.env['CRUCIBLE_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'crucible');
   const path = process.env['CRUCIBLE_KUBE_BIN'] ?? join(cache, 'bin/kube');
   if (!isExecutable(path)) {
-    throw new SetupError(`no Kubernetes binary at ${path}: \`make test-integration\` builds it, or name one with CRUCIBLE_KUBE_BIN`);
+    throw new SetupError(
+      `no Kubernetes binary at ${path}: \`make test-integration\` builds it, or name one with CRUCIBLE_KUBE_BIN`,
+    );
   }
   return path;
 }
@@ -85,7 +88,14 @@ function serviceAccountKey(folder: string): string {
 function isReady(port: number, certificate: string, token: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
     // The server makes its certificate while it starts: until then reading it throws, which means not ready.
-    const options = { host: '127.0.0.1', port, path: '/readyz', ca: readFileSync(certificate), headers: { authorization: `Bearer ${token}` }, agent: false };
+    const options = {
+      host: '127.0.0.1',
+      port,
+      path: '/readyz',
+      ca: readFileSync(certificate),
+      headers: { authorization: `Bearer ${token}` },
+      agent: false,
+    };
     const call = request(options, (response) => {
       response.resume();
       resolve(response.statusCode === 200);
@@ -104,7 +114,13 @@ function kubeconfigFor(port: number, certificate: Buffer, token: string): string
       'current-context': 'test',
       contexts: [{ name: 'test', context: { cluster: 'test', user: 'admin' } }],
       clusters: [
-        { name: 'test', cluster: { server: `https://127.0.0.1:${port}`, 'certificate-authority-data': certificate.toString('base64') } },
+        {
+          name: 'test',
+          cluster: {
+            server: `https://127.0.0.1:${port}`,
+            'certificate-authority-data': certificate.toString('base64'),
+          },
+        },
       ],
       users: [{ name: 'admin', user: { token } }],
     },

@@ -37,9 +37,17 @@ export async function startPostgres(sandbox: Sandbox): Promise<string> {
 
 /** Of Debian's versions the newest; otherwise whatever is on PATH. */
 function binaryFolder(): string {
-  const versions = listFolder(DEBIAN_FOLDER).map(Number).filter(Number.isFinite).sort((a, b) => b - a);
-  const folders = [...versions.map((version) => join(DEBIAN_FOLDER, String(version), 'bin')), ...(process.env['PATH'] ?? '').split(':')];
-  const found = folders.find((folder) => isExecutable(join(folder, 'initdb')) && isExecutable(join(folder, 'postgres')));
+  const versions = listFolder(DEBIAN_FOLDER)
+    .map(Number)
+    .filter(Number.isFinite)
+    .sort((a, b) => b - a);
+  const folders = [
+    ...versions.map((version) => join(DEBIAN_FOLDER, String(version), 'bin')),
+    ...(process.env['PATH'] ?? '').split(':'),
+  ];
+  const found = folders.find(
+    (folder) => isExecutable(join(folder, 'initdb')) && isExecutable(join(folder, 'postgres')),
+  );
   if (found === undefined) throw new SetupError('no Postgres server found: apt-get install postgresql');
   return found;
 }
@@ -55,12 +63,16 @@ function listFolder(path: string): string[] {
 /** Postgres refuses to run as root; without root it runs as whoever runs the tests. */
 function unprivilegedUser(): RunAs | undefined {
   if (process.getuid?.() !== 0) return undefined;
-  const users = readFileSync('/etc/passwd', 'utf8').split('\n').map((line) => line.split(':'));
+  const users = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .map((line) => line.split(':'));
   for (const name of ['postgres', 'nobody']) {
     const [, , uid, gid] = users.find(([user]) => user === name) ?? [];
     if (uid !== undefined && gid !== undefined) return { uid: Number(uid), gid: Number(gid) };
   }
-  throw new SetupError('Postgres cannot run as root and there is no user postgres or nobody: apt-get install postgresql');
+  throw new SetupError(
+    'Postgres cannot run as root and there is no user postgres or nobody: apt-get install postgresql',
+  );
 }
 
 function passwordFile(folder: string, password: string, owner: RunAs | undefined): string {
@@ -71,7 +83,14 @@ function passwordFile(folder: string, password: string, owner: RunAs | undefined
 }
 
 function initialise(initdb: string, data: string, password: string, runAs: RunAs | undefined): void {
-  const flags = ['--username=postgres', '--auth=scram-sha-256', `--pwfile=${password}`, '--encoding=UTF8', '--locale=C.UTF-8', '--no-sync'];
+  const flags = [
+    '--username=postgres',
+    '--auth=scram-sha-256',
+    `--pwfile=${password}`,
+    '--encoding=UTF8',
+    '--locale=C.UTF-8',
+    '--no-sync',
+  ];
   try {
     execFileSync(initdb, ['-D', data, ...flags], { stdio: 'pipe', cwd: '/', ...runAs });
   } catch (error) {

@@ -1,6 +1,18 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { accessSync, appendFileSync, chmodSync, chownSync, constants, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import {
+  accessSync,
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -88,7 +100,8 @@ export class Server {
     const deadline = Date.now() + seconds * 1000;
     while (!(await probe().catch(() => false))) {
       if (this.failure !== undefined) throw new SetupError(`${this.name} ${this.failure}: ${this.lastLogLine()}`);
-      if (Date.now() > deadline) throw new SetupError(`${this.name} did not answer within ${seconds} s: ${this.lastLogLine()}`);
+      if (Date.now() > deadline)
+        throw new SetupError(`${this.name} did not answer within ${seconds} s: ${this.lastLogLine()}`);
       await new Promise((resolve) => setTimeout(resolve, POLL_MILLISECONDS));
     }
   }
@@ -148,7 +161,9 @@ export function findProgram(...names: readonly string[]): string | undefined {
 /** A run that was killed leaves its folder; its servers died with it. */
 function removeAbandonedDirectories(): void {
   for (const name of readdirSync(tmpdir())) {
-    const pid = name.startsWith(DIRECTORY_PREFIX) ? Number.parseInt(name.slice(DIRECTORY_PREFIX.length), 10) : Number.NaN;
+    const pid = name.startsWith(DIRECTORY_PREFIX)
+      ? Number.parseInt(name.slice(DIRECTORY_PREFIX.length), 10)
+      : Number.NaN;
     if (Number.isInteger(pid) && !isAlive(pid)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
   }
 }

@@ -11,7 +11,18 @@ export async function startRedis(sandbox: Sandbox): Promise<string | undefined> 
   if (program === undefined) return undefined;
   const port = await freePort();
   const password = randomBytes(16).toString('hex');
-  const settings = ['--bind', '127.0.0.1', '--port', String(port), '--requirepass', password, '--save', '', '--appendonly', 'no'];
+  const settings = [
+    '--bind',
+    '127.0.0.1',
+    '--port',
+    String(port),
+    '--requirepass',
+    password,
+    '--save',
+    '',
+    '--appendonly',
+    'no',
+  ];
   const server = sandbox.start('redis', program, [...settings, '--dir', sandbox.folder('redis'), '--databases', '64']);
   await server.ready(() => answers(port, password), REDIS_SECONDS);
   return `redis://:${password}@127.0.0.1:${port}`;

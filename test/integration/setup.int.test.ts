@@ -29,13 +29,21 @@ async function query(dsn: string, sql: string): Promise<Record<string, unknown>[
 describe('the API server', () => {
   test('is a real one, with RBAC', async () => {
     expect((await api.get('/version')).body['gitVersion']).toMatch(/^v1\./);
-    const review = { apiVersion: 'authorization.k8s.io/v1', kind: 'SubjectAccessReview', spec: { user: 'nobody', resourceAttributes: { verb: 'get', resource: 'pods' } } };
-    expect((await api.create('/apis/authorization.k8s.io/v1/subjectaccessreviews', review)).body['status'].allowed).toBe(false);
+    const review = {
+      apiVersion: 'authorization.k8s.io/v1',
+      kind: 'SubjectAccessReview',
+      spec: { user: 'nobody', resourceAttributes: { verb: 'get', resource: 'pods' } },
+    };
+    expect(
+      (await api.create('/apis/authorization.k8s.io/v1/subjectaccessreviews', review)).body['status'].allowed,
+    ).toBe(false);
   });
 
   test('knows our kinds', async () => {
     const { body } = await api.get('/apis/crucible.dev/v1alpha1');
-    expect(body['resources'].map((resource: { name: string }) => resource.name)).toEqual(expect.arrayContaining(['evaluations', 'evaluations/status', 'evaluationruntimes']));
+    expect(body['resources'].map((resource: { name: string }) => resource.name)).toEqual(
+      expect.arrayContaining(['evaluations', 'evaluations/status', 'evaluationruntimes']),
+    );
   });
 });
 
@@ -46,7 +54,9 @@ describe('Postgres', () => {
     expect(await query(first.dsn, `select to_regclass('only_here') is not null as found`)).toEqual([{ found: true }]);
     expect(await query(second.dsn, `select to_regclass('only_here') is not null as found`)).toEqual([{ found: false }]);
     await Promise.all([first.drop(), second.drop()]);
-    expect(await query(testServer('CRUCIBLE_TEST_POSTGRES'), `select from pg_database where datname = '${first.name}'`)).toEqual([]);
+    expect(
+      await query(testServer('CRUCIBLE_TEST_POSTGRES'), `select from pg_database where datname = '${first.name}'`),
+    ).toEqual([]);
   });
 
   test('asks for a password', async () => {
@@ -64,13 +74,19 @@ describe('nothing is left behind', () => {
       .map((line) => ({ pid: Number(line.split(' ')[0]), name: line.split(' ')[1] ?? '' }));
 
   // /proc rather than kill(0): a zombie that waits for its parent is not running any more.
-  const isRunning = (pid: number): boolean => existsSync(`/proc/${pid}/exe`) && !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  const isRunning = (pid: number): boolean =>
+    existsSync(`/proc/${pid}/exe`) && !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
 
   /** Starts servers in a process of its own and ends that process by a signal once they are up. */
   async function startAndEnd(signal: NodeJS.Signals): Promise<string> {
-    const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('CRUCIBLE_TEST_')));
+    const environment = Object.fromEntries(
+      Object.entries(process.env).filter(([name]) => !name.startsWith('CRUCIBLE_TEST_')),
+    );
     const script = `await (await import(${JSON.stringify(SETUP)})).setup(); console.log(process.env.CRUCIBLE_TEST_KUBECONFIG); setInterval(() => {}, 1000);`;
-    const child = spawn(process.execPath, ['--input-type=module', '-e', script], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      env: environment,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     const kubeconfig = await new Promise<string>((resolve, reject) => {
       let complaint = '';
       child.stderr.on('data', (data: Buffer) => (complaint += data.toString()));
@@ -86,20 +102,30 @@ describe('nothing is left behind', () => {
     return dirname(dirname(kubeconfig));
   }
 
-  test('after an interrupt', async () => {
-    expect(existsSync(await startAndEnd('SIGINT'))).toBe(false);
-  }, START_MILLISECONDS);
+  test(
+    'after an interrupt',
+    async () => {
+      expect(existsSync(await startAndEnd('SIGINT'))).toBe(false);
+    },
+    START_MILLISECONDS,
+  );
 
-  test('not even a server after a kill, whose folder the next run removes', async () => {
-    const abandoned = await startAndEnd('SIGKILL');
-    expect(existsSync(abandoned)).toBe(true);
-    expect(existsSync(await startAndEnd('SIGINT'))).toBe(false);
-    expect(existsSync(abandoned)).toBe(false);
-  }, START_MILLISECONDS);
+  test(
+    'not even a server after a kill, whose folder the next run removes',
+    async () => {
+      const abandoned = await startAndEnd('SIGKILL');
+      expect(existsSync(abandoned)).toBe(true);
+      expect(existsSync(await startAndEnd('SIGINT'))).toBe(false);
+      expect(existsSync(abandoned)).toBe(false);
+    },
+    START_MILLISECONDS,
+  );
 });
 
 test('a missing Kubernetes binary is said in one sentence', async () => {
   const script = `await (await import(${JSON.stringify(join(import.meta.dirname, 'kubernetes.ts'))})).kubeBinary()`;
   const env = { ...process.env, CRUCIBLE_KUBE_BIN: '/nowhere/kube' };
-  await expect(run(process.execPath, ['--input-type=module', '-e', script], { env })).rejects.toThrow('no Kubernetes binary at /nowhere/kube');
+  await expect(run(process.execPath, ['--input-type=module', '-e', script], { env })).rejects.toThrow(
+    'no Kubernetes binary at /nowhere/kube',
+  );
 });

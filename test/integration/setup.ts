@@ -13,7 +13,11 @@ export async function setup(): Promise<void> {
   const current = new Sandbox();
   sandbox = current;
   process.once('exit', () => current.kill());
-  for (const [signal, status] of [['SIGINT', 130], ['SIGTERM', 143], ['SIGHUP', 129]] as const) {
+  for (const [signal, status] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const) {
     process.once(signal, () => process.exit(status));
   }
   try {

@@ -9,7 +9,9 @@ export const conditionSchema = z.object({
   observedGeneration: count().optional().describe('The metadata.generation this was concluded from.'),
   lastTransitionTime: timestamp().describe('When the status last changed.'),
   reason: text({ min: 1, max: 128 }).describe('One word for programs, in CamelCase.'),
-  message: text({ max: LIMITS.messageCharacters }).describe('One sentence for people; where something is wrong, it says what to change.'),
+  message: text({ max: LIMITS.messageCharacters }).describe(
+    'One sentence for people; where something is wrong, it says what to change.',
+  ),
 });
 
 export const conditionsSchema = listMap(conditionSchema, 16, 'type').describe(

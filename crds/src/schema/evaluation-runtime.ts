@@ -5,7 +5,9 @@ import { argument, dnsSubdomain, environment, imageReference, relativePath, with
 import type { Rule } from './fields.ts';
 import { resourcesSchema, timeoutSeconds } from './evaluation-spec.ts';
 
-const boundsSchema = (what: string): z.ZodObject<{
+const boundsSchema = (
+  what: string,
+): z.ZodObject<{
   resources: z.ZodOptional<typeof resourcesSchema>;
   timeoutSeconds: z.ZodOptional<z.ZodInt>;
 }> =>
@@ -21,14 +23,20 @@ const shape = {
     .min(1)
     .max(64)
     .describe('Program and first arguments; the path of the entry file and spec.args of the Evaluation are appended.'),
-  entryFile: relativePath('main.py').describe('Name under which the code appears in /crucible/code, for example main.py.'),
+  entryFile: relativePath('main.py').describe(
+    'Name under which the code appears in /crucible/code, for example main.py.',
+  ),
   launcher: z
     .enum(['Included', 'Injected'])
     .default('Injected')
     .describe('Included: the image carries /crucible/bin/launcher. Injected: an init container copies it in.'),
-  runtimeClassName: dnsSubdomain().optional().describe('RuntimeClass that every evaluation of this runtime uses; an Evaluation cannot choose another.'),
+  runtimeClassName: dnsSubdomain()
+    .optional()
+    .describe('RuntimeClass that every evaluation of this runtime uses; an Evaluation cannot choose another.'),
   env: environment().optional().describe('Environment variables of the code; those of the Evaluation win.'),
-  default: boundsSchema('when the Evaluation says nothing').optional().describe('What an Evaluation gets that does not ask.'),
+  default: boundsSchema('when the Evaluation says nothing')
+    .optional()
+    .describe('What an Evaluation gets that does not ask.'),
   maximum: boundsSchema('at most').optional().describe('What an Evaluation may ask for. Unset: no limit here.'),
 };
 
@@ -50,7 +58,9 @@ const defined = (field: string): string => `has(self.${field}) && has(self.${fie
 
 const rules: readonly Rule<RuntimeSpec>[] = [
   ...(['cpu', 'memory', 'disk'] as const).map((kind): Rule<RuntimeSpec> => {
-    const both = ['default', 'maximum'].map((field) => `${defined(field)} && has(self.${field}.resources.${kind})`).join(' && ');
+    const both = ['default', 'maximum']
+      .map((field) => `${defined(field)} && has(self.${field}.resources.${kind})`)
+      .join(' && ');
     const value = (field: string): string => `quantity(string(self.${field}.resources.${kind}))`;
     return {
       cel: `!(${both}) || !${value('default')}.isGreaterThan(${value('maximum')})`,
@@ -65,7 +75,9 @@ const rules: readonly Rule<RuntimeSpec>[] = [
   },
 ];
 
-export const evaluationRuntimeSpecSchema = withRules(z.object(shape), rules).describe('What evaluations of this runtime run in. Written by the platform team.');
+export const evaluationRuntimeSpecSchema = withRules(z.object(shape), rules).describe(
+  'What evaluations of this runtime run in. Written by the platform team.',
+);
 
 export const evaluationRuntimeStatusSchema = z
   .object({ observedGeneration: observedGenerationSchema, conditions: conditionsSchema.optional() })

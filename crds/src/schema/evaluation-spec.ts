@@ -38,11 +38,19 @@ const filesSchema = withRules(listMap(fileSchema, 64, 'path'), [
 ]);
 
 export const resourcesSchema = z.object({
-  cpu: cpu().optional().describe(`CPU limit, in cores or thousandths: 1, 500m. Default ${DEFAULTS.cpu}, unless the runtime says otherwise.`),
-  memory: bytes().optional().describe(`Memory for the code's processes. Default ${DEFAULTS.memory}, unless the runtime says otherwise.`),
+  cpu: cpu()
+    .optional()
+    .describe(
+      `CPU limit, in cores or thousandths: 1, 500m. Default ${DEFAULTS.cpu}, unless the runtime says otherwise.`,
+    ),
+  memory: bytes()
+    .optional()
+    .describe(`Memory for the code's processes. Default ${DEFAULTS.memory}, unless the runtime says otherwise.`),
   disk: bytes()
     .optional()
-    .describe(`Size of the working folder /work, which lives in memory. Default ${DEFAULTS.disk}, unless the runtime says otherwise.`),
+    .describe(
+      `Size of the working folder /work, which lives in memory. Default ${DEFAULTS.disk}, unless the runtime says otherwise.`,
+    ),
 });
 
 export const timeoutSeconds = (): z.ZodInt => z.int().min(1).max(LIMITS.timeoutSeconds).meta({ format: 'int32' });
@@ -59,7 +67,9 @@ const jsonExpectationSchema = withRules(
     }).describe('Where to look in the last line of stdout that is a JSON document, for example scores[0].value.'),
     equals: text({ max: 1024 })
       .optional()
-      .describe('The value there must equal this JSON, for example "3", "true" or "\\"ok\\""; text that is not JSON is compared as a string.'),
+      .describe(
+        'The value there must equal this JSON, for example "3", "true" or "\\"ok\\""; text that is not JSON is compared as a string.',
+      ),
     min: z.number().optional().describe('The value there must be a number of at least this.'),
     max: z.number().optional().describe('The value there must be a number of at most this.'),
   }),
@@ -99,12 +109,15 @@ const expectSchema = z.object({
   stdout: stdoutExpectationSchema.optional().describe('What stdout must be; everything set here must hold.'),
 });
 
-const causes = (): z.ZodArray<z.ZodEnum<{ Infrastructure: 'Infrastructure'; Any: 'Any' }>> => setOf(z.enum(RETRY_CAUSES), RETRY_CAUSES.length);
+const causes = (): z.ZodArray<z.ZodEnum<{ Infrastructure: 'Infrastructure'; Any: 'Any' }>> =>
+  setOf(z.enum(RETRY_CAUSES), RETRY_CAUSES.length);
 
 const retrySchema = withRules(
   z.object({
     limit: z.int().min(0).max(LIMITS.retries).meta({ format: 'int32' }).describe('Further attempts after the first.'),
-    on: causes().optional().describe('Infrastructure: only when the platform was at fault, the default. Any: every failure.'),
+    on: causes()
+      .optional()
+      .describe('Infrastructure: only when the platform was at fault, the default. Any: every failure.'),
     // kubectl and helm read YAML 1.1, in which an unquoted `on` is the boolean true: without this field the API server
     // would drop what people write as `on: [Any]`.
     true: causes().optional().describe('Same as on: what YAML 1.1 makes of the word when it is not quoted.'),
@@ -119,7 +132,9 @@ const retrySchema = withRules(
 );
 
 const shape = {
-  runtime: dnsLabel().optional().describe('Name of an EvaluationRuntime, for example python. Either this or image and command.'),
+  runtime: dnsLabel()
+    .optional()
+    .describe('Name of an EvaluationRuntime, for example python. Either this or image and command.'),
   image: imageReference().optional().describe('Container image to use instead of a runtime; needs command.'),
   command: z
     .array(argument(4096))
@@ -129,7 +144,9 @@ const shape = {
     .describe('Program and first arguments, with image only. Code is at /crucible/code/main, files beside it.'),
   code: text({ min: 1, max: LIMITS.sourceBytes })
     .optional()
-    .describe("Source text of the entry file, which the runtime's command is given. code, files and stdin together are at most 128 KiB."),
+    .describe(
+      "Source text of the entry file, which the runtime's command is given. code, files and stdin together are at most 128 KiB.",
+    ),
   files: filesSchema.optional().describe('More files beside the entry file, read-only.'),
   args: z.array(argument(4096)).max(64).optional().describe('Arguments after the entry file.'),
   env: environment().optional().describe('Environment variables of the code.'),
@@ -137,20 +154,30 @@ const shape = {
   resources: resourcesSchema.optional().describe("Limits; at most the runtime's maximum."),
   timeoutSeconds: timeoutSeconds()
     .optional()
-    .describe(`Seconds the code may run before SIGTERM, then SIGKILL. Default ${DEFAULTS.timeoutSeconds}, unless the runtime says otherwise.`),
+    .describe(
+      `Seconds the code may run before SIGTERM, then SIGKILL. Default ${DEFAULTS.timeoutSeconds}, unless the runtime says otherwise.`,
+    ),
   isolation: z
     .object({
-      runtimeClassName: dnsSubdomain().optional().describe('RuntimeClass of the sandbox, for example gvisor. Default from the runtime or the installation.'),
+      runtimeClassName: dnsSubdomain()
+        .optional()
+        .describe('RuntimeClass of the sandbox, for example gvisor. Default from the runtime or the installation.'),
     })
     .optional()
     .describe('How strongly the sandbox is separated from the node. Never falls back to something weaker.'),
   output: z
-    .object({ maxBytes: bytes().optional().describe('Cap of stdout and of stderr, each. Default 1Mi. The rest is counted, not kept.') })
+    .object({
+      maxBytes: bytes()
+        .optional()
+        .describe('Cap of stdout and of stderr, each. Default 1Mi. The rest is counted, not kept.'),
+    })
     .optional()
     .describe('What is kept of the output streams.'),
   artifacts: z
     .object({
-      paths: setOf(relativePath('out/**'), 64).describe('Glob patterns of files to keep, relative to /work: *, **, ? and [abc].'),
+      paths: setOf(relativePath('out/**'), 64).describe(
+        'Glob patterns of files to keep, relative to /work: *, **, ? and [abc].',
+      ),
       maxBytes: bytes().optional().describe('Cap of all artifacts together. Default 4Mi.'),
     })
     .optional()
@@ -164,7 +191,9 @@ const shape = {
     .meta({ format: 'int32' })
     .describe('Order within the namespace while queued; higher first. Default 0. May be changed.'),
   queue: dnsLabel().optional().describe('Kueue LocalQueue to admit the Job through. Unset: the built-in queue.'),
-  expect: expectSchema.optional().describe('When the run counts as passed: everything set here must hold. Sets condition Passed.'),
+  expect: expectSchema
+    .optional()
+    .describe('When the run counts as passed: everything set here must hold. Sets condition Passed.'),
   ttlSecondsAfterFinished: z
     .int()
     .min(0)
@@ -181,11 +210,19 @@ const sum = (values: readonly number[]): number => values.reduce((total, value) 
 
 /** Bytes of code, files and stdin. */
 export function sourceBytes(spec: Pick<Spec, 'code' | 'files' | 'stdin'>): number {
-  return utf8Bytes(spec.code ?? '') + utf8Bytes(spec.stdin ?? '') + sum((spec.files ?? []).map((file) => utf8Bytes(file.content)));
+  return (
+    utf8Bytes(spec.code ?? '') +
+    utf8Bytes(spec.stdin ?? '') +
+    sum((spec.files ?? []).map((file) => utf8Bytes(file.content)))
+  );
 }
 
 function argumentBytes(spec: Spec): number {
-  const strings = [...(spec.command ?? []), ...(spec.args ?? []), ...(spec.env ?? []).flatMap(({ name, value }) => [name, value])];
+  const strings = [
+    ...(spec.command ?? []),
+    ...(spec.args ?? []),
+    ...(spec.env ?? []).flatMap(({ name, value }) => [name, value]),
+  ];
   return sum(strings.map(utf8Bytes));
 }
 
@@ -237,7 +274,8 @@ const rules: readonly Rule<Spec>[] = [
       ...['command', 'args'].map((list) => `(has(self.${list}) ? self.${list}.map(a, size(bytes(a))).sum() : 0)`),
       `(has(self.env) ? self.env.map(e, size(bytes(e.name)) + size(bytes(e.value))).sum() : 0) <= ${LIMITS.argumentBytes}`,
     ].join(' + '),
-    message: 'spec.command, spec.args and spec.env together may be at most 64 KiB: pass more through spec.files or spec.stdin',
+    message:
+      'spec.command, spec.args and spec.env together may be at most 64 KiB: pass more through spec.files or spec.stdin',
     check: (spec) => argumentBytes(spec) <= LIMITS.argumentBytes,
   },
   {
@@ -251,7 +289,9 @@ const rules: readonly Rule<Spec>[] = [
 
 export const MUTABLE_SPEC_FIELDS = ['cancel', 'priority', 'ttlSecondsAfterFinished'] as const;
 
-export const IMMUTABLE_SPEC_FIELDS = Object.keys(shape).filter((field) => !(MUTABLE_SPEC_FIELDS as readonly string[]).includes(field));
+export const IMMUTABLE_SPEC_FIELDS = Object.keys(shape).filter(
+  (field) => !(MUTABLE_SPEC_FIELDS as readonly string[]).includes(field),
+);
 
 // Written at the parent: a rule on an optional field is not evaluated when the field is added or removed.
 const transitions = [
@@ -267,7 +307,9 @@ const transitions = [
   },
 ];
 
-export const evaluationSpecSchema = withRules(z.object(shape), rules, transitions).describe('What to run. Cannot be changed, apart from cancel, priority and ttlSecondsAfterFinished.');
+export const evaluationSpecSchema = withRules(z.object(shape), rules, transitions).describe(
+  'What to run. Cannot be changed, apart from cancel, priority and ttlSecondsAfterFinished.',
+);
 
 export type EvaluationSpec = z.infer<typeof evaluationSpecSchema>;
 export type Resources = z.infer<typeof resourcesSchema>;

@@ -6,7 +6,10 @@ import { count, listMap, text, timestamp } from './fields.ts';
 const judgement = {
   class: z.enum(VERDICT_CLASSES).describe('What happened.'),
   attributableTo: z.enum(ATTRIBUTIONS).optional().describe('Whose doing it was. Unset when the run succeeded.'),
-  confidence: z.enum(CONFIDENCES).optional().describe('Confirmed by Kubernetes itself, or Probable: concluded from what the sandbox reported.'),
+  confidence: z
+    .enum(CONFIDENCES)
+    .optional()
+    .describe('Confirmed by Kubernetes itself, or Probable: concluded from what the sandbox reported.'),
 };
 
 const evidenceSchema = z.object({
@@ -29,7 +32,12 @@ const attemptVerdictSchema = z.object({
 const exitCode = z.int32().meta({ format: 'int32' });
 
 export const attemptSchema = z.object({
-  number: z.int().min(1).max(LIMITS.retries + 1).meta({ format: 'int32' }).describe('1 for the first attempt.'),
+  number: z
+    .int()
+    .min(1)
+    .max(LIMITS.retries + 1)
+    .meta({ format: 'int32' })
+    .describe('1 for the first attempt.'),
   jobName: text({ max: 63 }).optional().describe('The Job of this attempt.'),
   podName: text({ max: 253 }).optional().describe('Its pod.'),
   node: text({ max: 253 }).optional().describe('The node it ran on.'),
@@ -48,7 +56,9 @@ const statusShape = {
     .object({ reason: text({ max: 256 }).describe('What the run waits for.') })
     .optional()
     .describe('Set while the run waits. Its position is given by the API.'),
-  attempts: listMap(attemptSchema, LIMITS.retries + 1, 'number').optional().describe('Every attempt, in order.'),
+  attempts: listMap(attemptSchema, LIMITS.retries + 1, 'number')
+    .optional()
+    .describe('Every attempt, in order.'),
   startedAt: timestamp().optional().describe('When the first attempt started.'),
   finishedAt: timestamp().optional().describe('When the last attempt ended.'),
   durationSeconds: count().optional().describe('Whole seconds from startedAt to finishedAt.'),

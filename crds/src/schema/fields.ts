@@ -15,7 +15,11 @@ export interface Rule<T> {
 }
 
 /** Adds rules to a schema. Transition rules (`oldSelf`) have no TypeScript side and go in `transitions`. */
-export function withRules<S extends z.ZodType>(schema: S, rules: readonly Rule<z.output<S>>[], transitions: readonly object[] = []): S {
+export function withRules<S extends z.ZodType>(
+  schema: S,
+  rules: readonly Rule<z.output<S>>[],
+  transitions: readonly object[] = [],
+): S {
   const checked = schema.superRefine((value, context) => {
     for (const rule of rules) {
       if (!rule.check(value)) context.addIssue({ code: 'custom', message: rule.message });
@@ -43,7 +47,11 @@ interface TextOptions {
 export function text({ min = 0, max, pattern }: TextOptions): z.ZodString {
   const bounded = z.string().superRefine((value, context) => {
     const length = codePoints(value);
-    if (length < min) context.addIssue({ code: 'custom', message: min === 1 ? 'must not be empty' : `must have at least ${min} characters` });
+    if (length < min)
+      context.addIssue({
+        code: 'custom',
+        message: min === 1 ? 'must not be empty' : `must have at least ${min} characters`,
+      });
     if (length > max) context.addIssue({ code: 'custom', message: `may not be more than ${max} characters` });
   });
   const schema = bounded.meta({ ...(min > 0 && { minLength: min }), maxLength: max });
@@ -51,7 +59,11 @@ export function text({ min = 0, max, pattern }: TextOptions): z.ZodString {
   // A CEL rule rather than `pattern`: the API server then answers with our sentence and not with the expression.
   const expression = new RegExp(pattern.re, 'u');
   return withRules(schema, [
-    { cel: `self.matches(${celString(pattern.re)})`, message: pattern.message, check: (value) => expression.test(value) },
+    {
+      cel: `self.matches(${celString(pattern.re)})`,
+      message: pattern.message,
+      check: (value) => expression.test(value),
+    },
   ]);
 }
 
@@ -75,7 +87,8 @@ export const dnsLabel = (): z.ZodString =>
     max: 63,
     pattern: {
       re: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$',
-      message: 'must be a DNS label: lower-case letters, digits and hyphens, beginning and ending with a letter or digit',
+      message:
+        'must be a DNS label: lower-case letters, digits and hyphens, beginning and ending with a letter or digit',
     },
   });
 
@@ -95,7 +108,8 @@ export const imageReference = (): z.ZodString =>
     max: 512,
     pattern: {
       re: '^[a-zA-Z0-9][a-zA-Z0-9._/:@-]*$',
-      message: 'must be a container image reference such as python:3.13-slim or registry.example.com/team/tool@sha256:…',
+      message:
+        'must be a container image reference such as python:3.13-slim or registry.example.com/team/tool@sha256:…',
     },
   });
 
@@ -126,7 +140,9 @@ export const environment = (): z.ZodArray<z.ZodObject<{ name: z.ZodString; value
         re: '^[A-Za-z_][A-Za-z0-9_]*$',
         message: 'must be a name of letters, digits and underscores that does not begin with a digit, for example SEED',
       },
-    }).describe('Name of the variable. No name is reserved: Crucible itself passes nothing to the code through the environment.'),
+    }).describe(
+      'Name of the variable. No name is reserved: Crucible itself passes nothing to the code through the environment.',
+    ),
     value: argument(8192).describe('Plain value. Nothing is expanded and nothing is read from Secrets or ConfigMaps.'),
   });
   return listMap(variable, 64, 'name');
@@ -134,14 +150,18 @@ export const environment = (): z.ZodArray<z.ZodObject<{ name: z.ZodString; value
 
 /** A list whose items have one key that is unique; the API server refuses duplicates by itself. */
 export function listMap<S extends z.ZodObject>(item: S, max: number, key: keyof z.output<S> & string): z.ZodArray<S> {
-  const schema = z.array(item).max(max).superRefine((items, context) => {
-    const seen = new Set<unknown>();
-    for (const [index, entry] of items.entries()) {
-      const value = (entry as Record<string, unknown>)[key];
-      if (seen.has(value)) context.addIssue({ code: 'custom', path: [index, key], message: `Duplicate value: "${String(value)}"` });
-      seen.add(value);
-    }
-  });
+  const schema = z
+    .array(item)
+    .max(max)
+    .superRefine((items, context) => {
+      const seen = new Set<unknown>();
+      for (const [index, entry] of items.entries()) {
+        const value = (entry as Record<string, unknown>)[key];
+        if (seen.has(value))
+          context.addIssue({ code: 'custom', path: [index, key], message: `Duplicate value: "${String(value)}"` });
+        seen.add(value);
+      }
+    });
   return schema.meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': [key] });
 }
 

@@ -13,7 +13,10 @@ export function anEvaluation(spec: Partial<EvaluationSpec> = {}, metadata: Parti
   };
 }
 
-export function aRuntime(spec: Partial<EvaluationRuntimeSpec> = {}, metadata: Partial<ObjectMeta> = {}): EvaluationRuntime {
+export function aRuntime(
+  spec: Partial<EvaluationRuntimeSpec> = {},
+  metadata: Partial<ObjectMeta> = {},
+): EvaluationRuntime {
   return {
     apiVersion: API_VERSION,
     kind: 'EvaluationRuntime',

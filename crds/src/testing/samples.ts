@@ -27,9 +27,15 @@ export const ACCEPTED: readonly Sample[] = [
   {
     name: 'every field',
     spec: {
-      files: [{ path: 'data/input.json', content: '{}' }, { path: '.config/x', content: '' }],
+      files: [
+        { path: 'data/input.json', content: '{}' },
+        { path: '.config/x', content: '' },
+      ],
       args: ['--fast', ''],
-      env: [{ name: 'SEED', value: '1' }, { name: '_x9', value: '' }],
+      env: [
+        { name: 'SEED', value: '1' },
+        { name: '_x9', value: '' },
+      ],
       stdin: '',
       resources: { cpu: '500m', memory: '256Mi', disk: '64Mi' },
       timeoutSeconds: 60,
@@ -39,7 +45,15 @@ export const ACCEPTED: readonly Sample[] = [
       retry: { limit: 2, on: ['Infrastructure'] },
       priority: -100,
       queue: 'team-a',
-      expect: { exitCode: 0, stdout: { contains: 'hello', matches: '^h.*o$', equals: 'hello', json: { path: 'a.b[0]', equals: '1', min: 0.5, max: 2 } } },
+      expect: {
+        exitCode: 0,
+        stdout: {
+          contains: 'hello',
+          matches: '^h.*o$',
+          equals: 'hello',
+          json: { path: 'a.b[0]', equals: '1', min: 0.5, max: 2 },
+        },
+      },
       ttlSecondsAfterFinished: 86_400,
       cancel: false,
     },
@@ -50,7 +64,10 @@ export const ACCEPTED: readonly Sample[] = [
   { name: 'a fraction of a CPU', spec: { resources: { cpu: '0.05' } } },
   { name: 'code of exactly 128 KiB', spec: { code: kib(128) } },
   { name: 'code of 128 KiB in four-byte characters', spec: { code: '😀'.repeat(32 * 1024) } },
-  { name: 'a long value in characters outside the basic plane', spec: { env: [{ name: 'A', value: '😀'.repeat(8192) }] } },
+  {
+    name: 'a long value in characters outside the basic plane',
+    spec: { env: [{ name: 'A', value: '😀'.repeat(8192) }] },
+  },
   { name: 'the largest streams', spec: { output: { maxBytes: '4Mi' } } },
   { name: 'the largest artifacts', spec: { artifacts: { paths: ['out'], maxBytes: '4608Ki' } } },
   { name: 'retry.on as YAML 1.1 reads it', spec: { retry: { limit: 1, true: ['Any'] } } },
@@ -66,69 +83,265 @@ const paths = (path: string): RejectedSample => ({
 
 export const REJECTED: readonly RejectedSample[] = [
   // Issue: bad input that the API server itself must refuse.
-  { name: 'a wrong type', spec: { code: 7 }, message: 'spec.code in body must be of type string', parsed: 'spec.code: Invalid input: expected string' },
-  { name: '300 KiB of code', spec: { code: kib(300) }, message: 'spec.code: Too long: may not be more than 131072 bytes', parsed: 'spec.code: may not be more than 131072' },
-  { name: 'a negative timeout', spec: { timeoutSeconds: -1 }, message: 'spec.timeoutSeconds in body should be greater than or equal to 1', parsed: 'spec.timeoutSeconds: Too small' },
-  { name: 'both runtime and image', spec: { image: 'python:3.13', command: ['python3'] }, message: 'set exactly one of spec.runtime' },
+  {
+    name: 'a wrong type',
+    spec: { code: 7 },
+    message: 'spec.code in body must be of type string',
+    parsed: 'spec.code: Invalid input: expected string',
+  },
+  {
+    name: '300 KiB of code',
+    spec: { code: kib(300) },
+    message: 'spec.code: Too long: may not be more than 131072 bytes',
+    parsed: 'spec.code: may not be more than 131072',
+  },
+  {
+    name: 'a negative timeout',
+    spec: { timeoutSeconds: -1 },
+    message: 'spec.timeoutSeconds in body should be greater than or equal to 1',
+    parsed: 'spec.timeoutSeconds: Too small',
+  },
+  {
+    name: 'both runtime and image',
+    spec: { image: 'python:3.13', command: ['python3'] },
+    message: 'set exactly one of spec.runtime',
+  },
   // One program, given in one way.
   { name: 'neither runtime nor image', spec: { runtime: undefined }, message: 'set exactly one of spec.runtime' },
   { name: 'image without command', spec: { ...byImage, command: undefined }, message: 'spec.image needs spec.command' },
   { name: 'command with runtime', spec: { command: ['ls'] }, message: 'spec.command goes with spec.image only' },
   { name: 'runtime without code', spec: { code: undefined }, message: 'spec.runtime needs spec.code' },
-  { name: 'empty code', spec: { code: '' }, message: 'spec.code in body should be at least 1 chars long', parsed: 'spec.code: must not be empty' },
-  { name: 'empty command', spec: { ...byImage, command: [] }, message: 'spec.command in body should have at least 1 items', parsed: 'spec.command: Too small' },
-  { name: 'an image with a space', spec: { ...byImage, image: 'python 3' }, message: 'must be a container image reference' },
+  {
+    name: 'empty code',
+    spec: { code: '' },
+    message: 'spec.code in body should be at least 1 chars long',
+    parsed: 'spec.code: must not be empty',
+  },
+  {
+    name: 'empty command',
+    spec: { ...byImage, command: [] },
+    message: 'spec.command in body should have at least 1 items',
+    parsed: 'spec.command: Too small',
+  },
+  {
+    name: 'an image with a space',
+    spec: { ...byImage, image: 'python 3' },
+    message: 'must be a container image reference',
+  },
   { name: 'a runtime with capitals', spec: { runtime: 'Python' }, message: 'must be a DNS label' },
   // Sizes.
-  { name: 'code and files over 128 KiB together', spec: { code: kib(100), files: [{ path: 'a', content: kib(29) }] }, message: 'together may be at most 128 KiB' },
-  { name: 'code and stdin over 128 KiB together', spec: { code: kib(100), stdin: kib(29) }, message: 'together may be at most 128 KiB' },
-  { name: 'code over 128 KiB in bytes but not in characters', spec: { code: '😀'.repeat(32 * 1024 + 1) }, message: 'together may be at most 128 KiB' },
-  { name: 'arguments over 64 KiB', spec: { args: Array.from({ length: 17 }, () => kib(4)) }, message: 'together may be at most 64 KiB' },
+  {
+    name: 'code and files over 128 KiB together',
+    spec: { code: kib(100), files: [{ path: 'a', content: kib(29) }] },
+    message: 'together may be at most 128 KiB',
+  },
+  {
+    name: 'code and stdin over 128 KiB together',
+    spec: { code: kib(100), stdin: kib(29) },
+    message: 'together may be at most 128 KiB',
+  },
+  {
+    name: 'code over 128 KiB in bytes but not in characters',
+    spec: { code: '😀'.repeat(32 * 1024 + 1) },
+    message: 'together may be at most 128 KiB',
+  },
+  {
+    name: 'arguments over 64 KiB',
+    spec: { args: Array.from({ length: 17 }, () => kib(4)) },
+    message: 'together may be at most 64 KiB',
+  },
   { name: 'an argument with NUL', spec: { args: ['a\u0000b'] }, message: 'must not contain a NUL character' },
-  { name: 'timeout of more than a day', spec: { timeoutSeconds: 86_401 }, message: 'spec.timeoutSeconds in body should be less than or equal to 86400', parsed: 'spec.timeoutSeconds: Too big' },
-  { name: 'timeout zero', spec: { timeoutSeconds: 0 }, message: 'should be greater than or equal to 1', parsed: 'spec.timeoutSeconds: Too small' },
-  { name: 'timeout as text', spec: { timeoutSeconds: '60' }, message: 'must be of type integer', parsed: 'expected number' },
+  {
+    name: 'timeout of more than a day',
+    spec: { timeoutSeconds: 86_401 },
+    message: 'spec.timeoutSeconds in body should be less than or equal to 86400',
+    parsed: 'spec.timeoutSeconds: Too big',
+  },
+  {
+    name: 'timeout zero',
+    spec: { timeoutSeconds: 0 },
+    message: 'should be greater than or equal to 1',
+    parsed: 'spec.timeoutSeconds: Too small',
+  },
+  {
+    name: 'timeout as text',
+    spec: { timeoutSeconds: '60' },
+    message: 'must be of type integer',
+    parsed: 'expected number',
+  },
   // Environment.
-  { name: 'an environment name with a hyphen', spec: { env: env('A-B') }, message: 'must be a name of letters, digits and underscores' },
+  {
+    name: 'an environment name with a hyphen',
+    spec: { env: env('A-B') },
+    message: 'must be a name of letters, digits and underscores',
+  },
   { name: 'an environment name twice', spec: { env: env('A', 'B', 'A') }, message: 'Duplicate value' },
-  { name: 'a number as environment value', spec: { env: [{ name: 'A', value: 1 }] }, message: 'must be of type string', parsed: 'expected string' },
-  { name: 'a value with NUL', spec: { env: [{ name: 'A', value: '\u0000' }] }, message: 'must not contain a NUL character' },
+  {
+    name: 'a number as environment value',
+    spec: { env: [{ name: 'A', value: 1 }] },
+    message: 'must be of type string',
+    parsed: 'expected string',
+  },
+  {
+    name: 'a value with NUL',
+    spec: { env: [{ name: 'A', value: '\u0000' }] },
+    message: 'must not contain a NUL character',
+  },
   // Files.
-  ...['/etc/passwd', '../x', 'a/../b', 'a/..', '..', '.', './a', 'a//b', 'a/', '..data', 'a\\b', 'a\nb', ''].map(paths).map((sample) =>
-    sample.name === 'file path ""' ? { ...sample, message: 'should be at least 1 chars long', parsed: 'must not be empty' } : sample,
-  ),
+  ...['/etc/passwd', '../x', 'a/../b', 'a/..', '..', '.', './a', 'a//b', 'a/', '..data', 'a\\b', 'a\nb', '']
+    .map(paths)
+    .map((sample) =>
+      sample.name === 'file path ""'
+        ? { ...sample, message: 'should be at least 1 chars long', parsed: 'must not be empty' }
+        : sample,
+    ),
   { name: 'a file where stdin is', spec: { files: files('.stdin') }, message: 'may not be .stdin' },
   { name: 'a file path twice', spec: { files: files('a', 'a') }, message: 'Duplicate value' },
-  { name: 'a path that is file and folder', spec: { files: files('a/b', 'a') }, message: 'may not be both a file and a folder' },
-  { name: 'too many files', spec: { files: files(...Array.from({ length: 65 }, (_, index) => `f${index}`)) }, message: 'Too many: 65: must have at most 64 items', parsed: 'Too big' },
+  {
+    name: 'a path that is file and folder',
+    spec: { files: files('a/b', 'a') },
+    message: 'may not be both a file and a folder',
+  },
+  {
+    name: 'too many files',
+    spec: { files: files(...Array.from({ length: 65 }, (_, index) => `f${index}`)) },
+    message: 'Too many: 65: must have at most 64 items',
+    parsed: 'Too big',
+  },
   // Quantities.
-  { name: 'memory in lower case', spec: { resources: { memory: '256mb' } }, message: 'spec.resources.memory in body should match', parsed: 'is not a size' },
-  { name: 'zero CPU', spec: { resources: { cpu: '0' } }, message: 'spec.resources.cpu in body should match', parsed: 'is not an amount of CPU' },
-  { name: 'zero CPU with decimals', spec: { resources: { cpu: '0.000' } }, message: 'should match', parsed: 'is not an amount of CPU' },
-  { name: 'negative disk', spec: { resources: { disk: -1 } }, message: 'should be greater than or equal to 1', parsed: 'is not a size' },
-  { name: 'half a byte', spec: { resources: { disk: 0.5 } }, message: 'must be of type integer', parsed: 'Invalid input' },
+  {
+    name: 'memory in lower case',
+    spec: { resources: { memory: '256mb' } },
+    message: 'spec.resources.memory in body should match',
+    parsed: 'is not a size',
+  },
+  {
+    name: 'zero CPU',
+    spec: { resources: { cpu: '0' } },
+    message: 'spec.resources.cpu in body should match',
+    parsed: 'is not an amount of CPU',
+  },
+  {
+    name: 'zero CPU with decimals',
+    spec: { resources: { cpu: '0.000' } },
+    message: 'should match',
+    parsed: 'is not an amount of CPU',
+  },
+  {
+    name: 'negative disk',
+    spec: { resources: { disk: -1 } },
+    message: 'should be greater than or equal to 1',
+    parsed: 'is not a size',
+  },
+  {
+    name: 'half a byte',
+    spec: { resources: { disk: 0.5 } },
+    message: 'must be of type integer',
+    parsed: 'Invalid input',
+  },
   // What leaves the sandbox.
-  { name: 'streams that exceed the log file', spec: { output: { maxBytes: '5Mi' } }, message: 'a run may emit at most 8Mi' },
-  { name: 'streams that exceed it with the default artifacts', spec: { output: { maxBytes: '2Mi' }, artifacts: { paths: ['out'] } }, message: 'a run may emit at most 8Mi' },
-  { name: 'artifacts that exceed it', spec: { artifacts: { paths: ['out'], maxBytes: '1000Gi' } }, message: 'a run may emit at most 8Mi' },
-  { name: 'artifacts outside the working folder', spec: { artifacts: { paths: ['/etc/*'] } }, message: 'must be a relative path without' },
-  { name: 'artifacts above the working folder', spec: { artifacts: { paths: ['out/../../x'] } }, message: 'must be a relative path without' },
-  { name: 'no artifact paths', spec: { artifacts: { paths: [] } }, message: 'should have at least 1 items', parsed: 'Too small' },
+  {
+    name: 'streams that exceed the log file',
+    spec: { output: { maxBytes: '5Mi' } },
+    message: 'a run may emit at most 8Mi',
+  },
+  {
+    name: 'streams that exceed it with the default artifacts',
+    spec: { output: { maxBytes: '2Mi' }, artifacts: { paths: ['out'] } },
+    message: 'a run may emit at most 8Mi',
+  },
+  {
+    name: 'artifacts that exceed it',
+    spec: { artifacts: { paths: ['out'], maxBytes: '1000Gi' } },
+    message: 'a run may emit at most 8Mi',
+  },
+  {
+    name: 'artifacts outside the working folder',
+    spec: { artifacts: { paths: ['/etc/*'] } },
+    message: 'must be a relative path without',
+  },
+  {
+    name: 'artifacts above the working folder',
+    spec: { artifacts: { paths: ['out/../../x'] } },
+    message: 'must be a relative path without',
+  },
+  {
+    name: 'no artifact paths',
+    spec: { artifacts: { paths: [] } },
+    message: 'should have at least 1 items',
+    parsed: 'Too small',
+  },
   // Retry, queue, isolation, scoring.
-  { name: 'too many retries', spec: { retry: { limit: 11 } }, message: 'spec.retry.limit in body should be less than or equal to 10', parsed: 'spec.retry.limit: Too big' },
-  { name: 'retry without limit', spec: { retry: { on: ['Any'] } }, message: 'spec.retry.limit: Required value', parsed: 'spec.retry.limit: Invalid input' },
-  { name: 'retry on something else', spec: { retry: { limit: 1, on: ['Code'] } }, message: 'Unsupported value: "Code"', parsed: 'spec.retry.on[0]: Invalid option' },
+  {
+    name: 'too many retries',
+    spec: { retry: { limit: 11 } },
+    message: 'spec.retry.limit in body should be less than or equal to 10',
+    parsed: 'spec.retry.limit: Too big',
+  },
+  {
+    name: 'retry without limit',
+    spec: { retry: { on: ['Any'] } },
+    message: 'spec.retry.limit: Required value',
+    parsed: 'spec.retry.limit: Invalid input',
+  },
+  {
+    name: 'retry on something else',
+    spec: { retry: { limit: 1, on: ['Code'] } },
+    message: 'Unsupported value: "Code"',
+    parsed: 'spec.retry.on[0]: Invalid option',
+  },
   { name: 'retry.on twice', spec: { retry: { limit: 1, on: ['Any'], true: ['Any'] } }, message: 'on is given twice' },
   { name: 'a queue that is no DNS label', spec: { queue: 'team/a' }, message: 'must be a DNS label' },
-  { name: 'a runtime class that is no DNS subdomain', spec: { isolation: { runtimeClassName: 'g visor' } }, message: 'must be a DNS subdomain' },
-  { name: 'an expectation of nothing', spec: { expect: { stdout: {} } }, message: 'set equals, contains, matches or json' },
-  { name: 'a JSON expectation of nothing', spec: { expect: { stdout: { json: { path: 'a' } } } }, message: 'set equals, min or max' },
-  { name: 'a JSON path with spaces', spec: { expect: { stdout: { json: { path: 'a b', min: 1 } } } }, message: 'must be keys and indexes joined by dots' },
-  { name: 'an expression that is not RE2', spec: { expect: { stdout: { matches: '(' } } }, message: 'must be an RE2 regular expression', parsed: null },
-  { name: 'an expression with look-ahead', spec: { expect: { stdout: { matches: 'a(?=b)' } } }, message: 'must be an RE2 regular expression', parsed: null },
-  { name: 'an impossible exit code', spec: { expect: { exitCode: 256 } }, message: 'should be less than or equal to 255', parsed: 'spec.expect.exitCode: Too big' },
-  { name: 'a priority out of range', spec: { priority: 1_000_001 }, message: 'should be less than or equal to', parsed: 'spec.priority: Too big' },
-  { name: 'a negative time to live', spec: { ttlSecondsAfterFinished: -1 }, message: 'should be greater than or equal to 0', parsed: 'spec.ttlSecondsAfterFinished: Too small' },
+  {
+    name: 'a runtime class that is no DNS subdomain',
+    spec: { isolation: { runtimeClassName: 'g visor' } },
+    message: 'must be a DNS subdomain',
+  },
+  {
+    name: 'an expectation of nothing',
+    spec: { expect: { stdout: {} } },
+    message: 'set equals, contains, matches or json',
+  },
+  {
+    name: 'a JSON expectation of nothing',
+    spec: { expect: { stdout: { json: { path: 'a' } } } },
+    message: 'set equals, min or max',
+  },
+  {
+    name: 'a JSON path with spaces',
+    spec: { expect: { stdout: { json: { path: 'a b', min: 1 } } } },
+    message: 'must be keys and indexes joined by dots',
+  },
+  {
+    name: 'an expression that is not RE2',
+    spec: { expect: { stdout: { matches: '(' } } },
+    message: 'must be an RE2 regular expression',
+    parsed: null,
+  },
+  {
+    name: 'an expression with look-ahead',
+    spec: { expect: { stdout: { matches: 'a(?=b)' } } },
+    message: 'must be an RE2 regular expression',
+    parsed: null,
+  },
+  {
+    name: 'an impossible exit code',
+    spec: { expect: { exitCode: 256 } },
+    message: 'should be less than or equal to 255',
+    parsed: 'spec.expect.exitCode: Too big',
+  },
+  {
+    name: 'a priority out of range',
+    spec: { priority: 1_000_001 },
+    message: 'should be less than or equal to',
+    parsed: 'spec.priority: Too big',
+  },
+  {
+    name: 'a negative time to live',
+    spec: { ttlSecondsAfterFinished: -1 },
+    message: 'should be greater than or equal to 0',
+    parsed: 'spec.ttlSecondsAfterFinished: Too small',
+  },
 ];
 
 /** For each immutable field a first value and another one; the test changes, removes and adds each. */
