@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func hasLine(output []byte, line string) bool {
+	return bytes.Contains(append([]byte("\n"), output...), []byte("\n"+line+"\n"))
+}
+
+func TestTheLauncherIsOutOfReach(t *testing.T) {
+	both(t, func(t *testing.T, pid1 bool) {
+		r := newRun(t, pid1, testcode, "attack").do()
+		for _, attempt := range []string{"write fd/1", "write mem", "write environ", "list fd", "read exe", "ptrace", "prlimit"} {
+			if !hasLine(r.stdout, attempt+"=false") {
+				t.Errorf("%s was possible: %s", attempt, r.stdout)
+			}
+		}
+		// decode has refused everything that does not follow the numbers; the forged summary is text.
+		if !hasLine(r.stdout, `1000 s|{"forged":true}`) || bytes.Contains(r.raw, []byte("\n999 ")) {
+			t.Errorf("output %s", r.raw)
+		}
+		if r.receipt["launcherSealed"] != true {
+			t.Errorf("receipt %v", r.receipt)
+		}
+	})
+}
+
+func TestSystemCallFilter(t *testing.T) {
+	both(t, func(t *testing.T, pid1 bool) {
+		r := newRun(t, pid1, testcode, "filter").do()
+		want := map[string]string{
+			"clone3": "ENOSYS", "clone newuser": "EPERM", "unshare newuser": "EPERM", "unshare newtime": "EPERM",
+			"unshare files": "", "socket unix": "", "socket tcp": "", "socket udp": "", "socket route": "",
+			"Seccomp": "2", "NoNewPrivs": "1", "SigBlk": "0000000000000000",
+		}
+		for _, call := range strings.Fields(`io_uring_setup bpf userfaultfd perf_event_open keyctl add_key kexec_load mount fsopen
+			setns process_vm_readv chroot pivot_root open_by_handle_at name_to_handle_at init_module reboot swapon acct pidfd_getfd`) {
+			want[call] = "EPERM"
+		}
+		for _, socket := range []string{"netfilter", "raw", "raw6", "ping", "packet", "alg", "vsock", "high bits"} {
+			want["socket "+socket] = "EPERM"
+		}
+		for call, errno := range want {
+			if !hasLine(r.stdout, call+"="+errno) {
+				t.Errorf("%s is not %q in\n%s", call, errno, r.stdout)
+			}
+		}
+	})
+}
+
+func TestWhatTheCodeInherits(t *testing.T) {
+	run := newRun(t, false, testcode, "fds").set("env", map[string]string{"SEED": "1", "LANG": "de"})
+	input := run.directory + "/../stdin"
+	os.WriteFile(input, []byte("in\x00put"), 0o644)
+	run.set("stdinPath", input)
+	leak, err := os.Open("/etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leak.Close()
+	r := run.do()
+	want := fmt.Sprintf("0 %s\n1 pipe\n2 pipe\nstdin=\"in\\x00put\"\nenv HOME=/work\nenv LANG=de\nenv PATH=%s\nenv SEED=1\n"+
+		"env TMPDIR=/tmp\ncwd %s\n", strings.TrimSuffix(run.directory, "work")+"stdin",
+		"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", run.directory)
+	if string(r.stdout) != want {
+		t.Errorf("got\n%s\nwant\n%s", r.stdout, want)
+	}
+	// A descriptor that the container's runtime forgot to close must not reach the code either.
+	run = newRun(t, false, testcode, "fds")
+	run.before = func(command *exec.Cmd) { command.ExtraFiles = []*os.File{leak, leak} }
+	if r := run.do(); bytes.Contains(r.stdout, []byte("passwd")) || !bytes.Contains(r.stdout, []byte("0 /dev/null\n")) {
+		t.Errorf("got\n%s", r.stdout)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	r := newRun(t, false, testcode, "limits").
+		set("limits", map[string]any{"fileSizeBytes": 1234567, "processes": 77, "openFiles": 55}).do()
+	for _, line := range []string{"fsize=1234567", "nofile=55", "core=0", "nproc=77"} {
+		if !hasLine(r.stdout, line) {
+			t.Errorf("%s is missing in\n%s", line, r.stdout)
+		}
+	}
+	r = newRun(t, false, shell(`head -c 3000000 /dev/zero > big; echo $?; wc -c < big`)...).
+		set("limits", map[string]any{"fileSizeBytes": 1 << 20, "processes": 77, "openFiles": 55}).do()
+	if !hasLine(r.stdout, "1048576") {
+		t.Errorf("stdout %s, stderr %s", r.stdout, r.stderr)
+	}
+}
+
+func TestReceipt(t *testing.T) {
+	both(t, func(t *testing.T, pid1 bool) {
+		run := newRun(t, pid1, "/bin/true")
+		r := run.do()
+		receipt := r.receipt
+		if receipt["uid"] != float64(run.uid) || receipt["gid"] != float64(run.uid) || receipt["noNewPrivs"] != true ||
+			receipt["seccomp"] != float64(2) || receipt["rootReadOnly"] != false || receipt["tokenAbsent"] != true {
+			t.Errorf("receipt %v", receipt)
+		}
+		if groups := receipt["groups"].([]any); len(groups) != 0 {
+			t.Errorf("groups %v", groups)
+		}
+		caps := receipt["caps"].(map[string]any)
+		if caps["effective"] != "0000000000000000" || caps["ambient"] != "0000000000000000" || pid1 != (caps["bounding"] == "0000000000000000") {
+			t.Errorf("caps %v", caps)
+		}
+		if limits := receipt["limits"].(map[string]any); limits["processes"] != float64(128) || limits["coreBytes"] != float64(0) {
+			t.Errorf("limits %v", limits)
+		}
+		for call, errno := range receipt["denied"].(map[string]any) {
+			if errno != "EPERM" {
+				t.Errorf("%s: %v", call, errno)
+			}
+		}
+		if pid1 != (receipt["launcherPid"] == float64(1)) {
+			t.Errorf("launcherPid %v", receipt["launcherPid"])
+		}
+	})
+}
+
+func TestForkBomb(t *testing.T) {
+	both(t, func(t *testing.T, pid1 bool) {
+		run := newRun(t, pid1, shell(`while :; do sleep 1000 & done`)...).
+			set("limits", map[string]any{"fileSizeBytes": 1 << 20, "processes": 60, "openFiles": 100})
+		// The launcher itself may not make more threads either, as when the container's own limit is used up.
+		run.wrap = []string{"/usr/bin/prlimit", "--nproc=60:60"}
+		r := run.do()
+		if r.exit != 2 || !bytes.Contains(r.stderr, []byte("Cannot fork")) || r.summary.Reason != "exited" {
+			t.Errorf("exit %d, stderr %.300q, summary %+v", r.exit, r.stderr, r.summary)
+		}
+	})
+}
+
+func TestSignalsFromTheCodeDoNotEndTheLauncher(t *testing.T) {
+	both(t, func(t *testing.T, pid1 bool) {
+		if r := newRun(t, pid1, testcode, "signals").do(); r.exit != 0 || string(r.stdout) != "sent\n" {
+			t.Errorf("exit %d, stdout %q, summary %+v", r.exit, r.stdout, r.summary)
+		}
+	})
+}
+
+func TestMemoryAndStart(t *testing.T) {
+	run := newRun(t, false, shell(`: > up; head -c 3000000 /dev/urandom; : > done; sleep 0.3`)...)
+	const limit = 5 << 10 // KiB, the launcher's budget
+	high := 0
+	run.signal = func(pid int) {
+		run.waitFor("done")
+		status, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+		for _, line := range strings.Split(string(status), "\n") {
+			if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "VmHWM:" {
+				high, _ = strconv.Atoi(fields[1])
+			}
+		}
+	}
+	run.do()
+	t.Logf("VmHWM %d KiB", high)
+	if high == 0 || high > limit {
+		t.Errorf("VmHWM is %d KiB", high)
+	}
+	if stat, err := os.Stat(launcher); err != nil || stat.Size() > 5e6 {
+		t.Errorf("the program has %d bytes", stat.Size())
+	}
+}
+
+func TestWithoutNewerCalls(t *testing.T) {
+	// gVisor and older kernels lack these; each has a fallback.
+	for name, number := range map[string]int{"openat2": unix.SYS_OPENAT2, "close_range": unix.SYS_CLOSE_RANGE} {
+		t.Run(name, func(t *testing.T) {
+			run := newRun(t, false, shell(`echo x > file; ln -s /etc/passwd link; ls /proc/self/fd`)...).
+				set("artifacts", map[string]any{"paths": []string{"*"}, "maxBytes": 1000, "maxFiles": 10})
+			run.wrap = []string{testcode, "without", strconv.Itoa(number), strconv.Itoa(int(unix.ENOSYS))}
+			r := run.do()
+			if r.exit != 0 || r.summary.Artifacts.Count != 1 || r.summary.Artifacts.Refused != 1 || string(r.stdout) != "0\n1\n2\n3\n" {
+				t.Errorf("exit %d, stdout %q, summary %+v", r.exit, r.stdout, r.summary)
+			}
+		})
+	}
+}
+
+func BenchmarkThroughput(b *testing.B) {
+	const size = 100 << 20
+	settings := b.TempDir() + "/launcher.json"
+	os.WriteFile(settings, []byte(`{"version":1,"command":["/usr/bin/head","-c","104857600","/dev/zero"],"cwd":"/","timeoutSeconds":60,
+		"maxStreamBytes":1073741824,"maxEmittedBytes":1073741824,"limits":{"fileSizeBytes":1,"processes":1000,"openFiles":64}}`), 0o644)
+	b.SetBytes(size)
+	for b.Loop() {
+		if err := exec.Command(launcher, "run", settings).Run(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkStart measures from the start of the launcher to the first output of the code.
+func BenchmarkStart(b *testing.B) {
+	settings := b.TempDir() + "/launcher.json"
+	os.WriteFile(settings, fmt.Appendf(nil, `{"version":1,"command":[%q,"ready"],"cwd":"/","timeoutSeconds":60,
+		"maxStreamBytes":1048576,"maxEmittedBytes":1048576,"limits":{"fileSizeBytes":1,"processes":1000,"openFiles":64}}`, testcode), 0o644)
+	var total time.Duration
+	for b.Loop() {
+		command := exec.Command(launcher, "run", settings)
+		output, err := command.StdoutPipe()
+		if err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		command.Start()
+		var seen []byte
+		for chunk := make([]byte, 4096); !bytes.Contains(seen, []byte("ready")); {
+			n, err := output.Read(chunk)
+			if err != nil {
+				b.Fatal(err)
+			}
+			seen = append(seen, chunk[:n]...)
+		}
+		total += time.Since(began)
+		command.Wait()
+	}
+	b.ReportMetric(float64(total.Microseconds())/float64(b.N)/1000, "ms-to-output")
+}

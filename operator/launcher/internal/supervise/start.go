@@ -1,0 +1,149 @@
+package supervise
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"crucible.dev/launcher/internal/frames"
+	"crucible.dev/launcher/internal/stage"
+)
+
+// maxStatus bounds what the stage may report.
+const maxStatus = 32 << 10
+
+// statusReader gathers the stage's report.
+type statusReader struct {
+	fd   int
+	data []byte
+}
+
+// start forks the stage with the code's three descriptors and the one it reports on.
+func (s *supervisor) start(path string) error {
+	stdin, err := openStdin(s.config.StdinPath)
+	if err != nil {
+		return err
+	}
+	var read, write [3]int
+	for i := range read {
+		var ends [2]int
+		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+			return fmt.Errorf("pipe: %w", err)
+		}
+		read[i], write[i] = ends[0], ends[1]
+		if err := unix.SetNonblock(read[i], true); err != nil {
+			return fmt.Errorf("pipe: %w", err)
+		}
+	}
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		program = "/proc/self/exe"
+	}
+	s.started = time.Now()
+	s.main, err = syscall.ForkExec(program, []string{"launcher", stage.Command, path}, &syscall.ProcAttr{
+		Env:   []string{}, // the code's is made by the stage; the Go runtime must not read it
+		Files: []uintptr{uintptr(stdin), uintptr(write[0]), uintptr(write[1]), uintptr(write[2])},
+		Sys:   &syscall.SysProcAttr{Setsid: true}, // a signal the code sends to its group is not for the launcher
+	})
+	unix.Close(stdin)
+	for _, fd := range write {
+		unix.Close(fd)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", program, err)
+	}
+	s.outputs[0].fd, s.outputs[1].fd, s.status.fd = read[0], read[1], read[2]
+	s.phase, s.until = starting, s.started.Add(startLimit)
+	return nil
+}
+
+// openStdin opens the code's input. Only a file: it must not be possible to wait for its end.
+func openStdin(path string) (int, error) {
+	if path == "" {
+		path = os.DevNull
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("stdin %s: %w", path, err)
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return -1, fmt.Errorf("stdin %s: %w", path, err)
+	}
+	if kind := stat.Mode & unix.S_IFMT; kind != unix.S_IFREG && path != os.DevNull {
+		return -1, fmt.Errorf("stdin %s: not a regular file", path)
+	}
+	return fd, unix.SetNonblock(fd, false)
+}
+
+// readStatus gathers the report. Its end means that the stage has become the code, or that it is gone.
+func (s *supervisor) readStatus() {
+	var data [4096]byte
+	n, err := unix.Read(s.status.fd, data[:])
+	if n > 0 && len(s.status.data) < maxStatus {
+		s.status.data = append(s.status.data, data[:n]...)
+		return
+	}
+	if err == unix.EINTR || err == unix.EAGAIN {
+		return
+	}
+	unix.Close(s.status.fd)
+	s.begin()
+}
+
+// begin emits the receipt and goes on to running, or to the end if the code could not be started.
+func (s *supervisor) begin() {
+	var receipt, failed *stage.Message
+	for _, line := range bytes.Split(s.status.data, []byte{'\n'}) {
+		message := &stage.Message{}
+		if json.Unmarshal(line, message) != nil {
+			continue
+		}
+		if message.Receipt != nil {
+			receipt = message
+		}
+		if message.Error != "" {
+			failed = message
+		}
+	}
+	if receipt != nil {
+		s.emitReceipt(receipt.Receipt)
+	}
+	switch {
+	case failed != nil:
+		s.refuseStart(failed.Error)
+		s.exit = failed.Exit
+	case receipt == nil:
+		s.refuseStart("ended before it could say why")
+	default:
+		s.phase, s.started = running, time.Now()
+		s.until = s.started.Add(seconds(s.config.TimeoutSeconds))
+		s.reap() // a short program may be over already, and its SIGCHLD was not looked at while starting
+	}
+}
+
+func (s *supervisor) emitReceipt(receipt *stage.Receipt) {
+	text, err := json.Marshal(receipt)
+	if err != nil || len(text) > frames.MaxText {
+		return
+	}
+	s.emitter.Emit(frames.Receipt, frames.Newline, text, frames.SummaryRoom)
+}
+
+// refuseStart ends the run before it began. The stage is the only process there is.
+func (s *supervisor) refuseStart(message string) {
+	s.fail(strings.TrimSpace("the code was not started: "+message), stage.ExitRefused)
+	_ = unix.Kill(s.main, unix.SIGKILL)
+	var status unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(s.main, &status, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+}
