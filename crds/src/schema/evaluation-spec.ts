@@ -61,10 +61,12 @@ const jsonExpectationSchema = withRules(
       min: 1,
       max: 256,
       pattern: {
-        re: '^\\$?(\\.?[A-Za-z0-9_-]+|\\[[0-9]+\\])(\\.[A-Za-z0-9_-]+|\\[[0-9]+\\])*$',
+        re: '^(\\$|\\$?(\\.?[A-Za-z0-9_-]+|\\[[0-9]+\\])(\\.[A-Za-z0-9_-]+|\\[[0-9]+\\])*)$',
         message: 'must be keys and indexes joined by dots, for example scores[0].value',
       },
-    }).describe('Where to look in the last line of stdout that is a JSON document, for example scores[0].value.'),
+    }).describe(
+      'Where to look in the last line of stdout that is a JSON document, for example scores[0].value; $ is the document itself.',
+    ),
     equals: text({ max: 1024 })
       .optional()
       .describe(

@@ -68,6 +68,7 @@ export const ACCEPTED: readonly Sample[] = [
     name: 'a long value in characters outside the basic plane',
     spec: { env: [{ name: 'A', value: '😀'.repeat(8192) }] },
   },
+  { name: 'a JSON document that is only a number', spec: { expect: { stdout: { json: { path: '$', min: 0.9 } } } } },
   { name: 'the largest streams', spec: { output: { maxBytes: '4Mi' } } },
   { name: 'the largest artifacts', spec: { artifacts: { paths: ['out'], maxBytes: '4608Ki' } } },
   { name: 'retry.on as YAML 1.1 reads it', spec: { retry: { limit: 1, true: ['Any'] } } },
