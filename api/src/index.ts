@@ -1,1 +1,3 @@
-export {};
+export { buildApp, problem } from './app.ts';
+export { readConfig } from './config.ts';
+export type { ApiConfig } from './config.ts';
