@@ -130,7 +130,18 @@ export class Gatherer {
     const tailOf = stdout.bytes > 0 || stderr.bytes === 0 ? 'stdout' : 'stderr';
     const tail = (await captures.readTail(evaluationUid, number, tailOf, TAIL_BYTES)).data;
     const wanted = evaluation?.spec.expect?.stdout !== undefined && stdout.complete;
-    return { capture, tail, stdout: wanted ? (await captures.readOutput(evaluationUid, number, 'stdout')).data : undefined };
+    return { capture, tail, stdout: wanted ? await this.#whole(evaluationUid, number) : undefined };
+  }
+
+  /** At most what the emission cap allows: a few slices. */
+  async #whole(evaluationUid: string, attempt: number): Promise<Uint8Array> {
+    const slices: Uint8Array[] = [];
+    for (let offset = 0; ; ) {
+      const { data, totalBytes } = await this.#deps.captures.readOutput(evaluationUid, attempt, 'stdout', { offset });
+      slices.push(data);
+      offset += data.length;
+      if (data.length === 0 || offset >= totalBytes) return Buffer.concat(slices);
+    }
   }
 }
 

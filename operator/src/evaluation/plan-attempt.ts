@@ -88,7 +88,9 @@ function planGone(context: Context): Plan {
   if (attempt.state === 'created' && snapshot.capture === undefined) return planEnd(context, undefined, judged, views.NO_OUTPUT);
   if (snapshot.output !== undefined) return planEnd(context, undefined, judged, views.capturedClaim(snapshot.output));
   const captured = conditionOf(snapshot.raw, 'Captured');
-  const waited = captured?.reason === views.POD_GONE.reason ? ageSeconds(captured.lastTransitionTime, now) : 0;
+  const { deletionTimestamp } = snapshot.raw.metadata;
+  const since = captured?.reason === views.POD_GONE.reason ? captured.lastTransitionTime : deletionTimestamp;
+  const waited = ageSeconds(since, now);
   if (waited >= settings.patience.lostCapture) return planEnd(context, undefined, judged, views.POD_LOST);
   return going(context, [], { phase: 'Capturing', started: views.STARTED, captured: views.POD_GONE }, CAPTURE_RECHECK_SECONDS);
 }

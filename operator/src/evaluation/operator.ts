@@ -1,0 +1,148 @@
+import { LABELS } from '@crucible/crds';
+import type { AttemptRepository, CaptureRepository, Database, EvaluationRepository } from '@crucible/storage';
+import { CAPTURED_CHANNEL } from '@crucible/storage';
+import type { Logger } from 'pino';
+import { Controller, WorkQueue } from '../controller/index.ts';
+import type { ControllerMetrics } from '../controller/index.ts';
+import { keyOf } from '../kube/index.ts';
+import type { EventRecorder, KubeClient, KubeObject } from '../kube/index.ts';
+import { Applier } from './apply.ts';
+import type { ClusterCaches } from './caches.ts';
+import { Gatherer } from './gather.ts';
+import { Janitor } from './janitor.ts';
+import type { DomainMetrics } from './metrics.ts';
+import { trueCondition } from './objects.ts';
+import type { Job } from './objects.ts';
+import { AdmissionQueue } from './queue.ts';
+import { Reconciler } from './reconciler.ts';
+import type { Settings } from './settings.ts';
+import { conditionOf, isFinished } from './snapshot.ts';
+import type { RawEvaluation } from './snapshot.ts';
+
+export interface OperatorDependencies {
+  readonly client: KubeClient;
+  readonly caches: ClusterCaches;
+  readonly database: Database;
+  readonly evaluations: EvaluationRepository;
+  readonly attempts: AttemptRepository;
+  readonly captures: CaptureRepository;
+  readonly events: EventRecorder;
+  readonly metrics: DomainMetrics;
+  readonly controllerMetrics?: ControllerMetrics | undefined;
+  readonly settings: Settings;
+  readonly workers: number;
+  readonly logger: Logger;
+  readonly now: () => number;
+}
+
+const JANITOR_SECONDS = 60;
+
+/** What runs while this replica leads. Everything in memory is built anew for each term. */
+interface Term {
+  readonly queue: WorkQueue;
+  readonly controller: Controller;
+  readonly turns: AdmissionQueue;
+  readonly janitor: Janitor;
+  readonly listener: { close(): Promise<void> };
+}
+
+/** Turns changes in the cluster and in the record into keys, and keys into reconciles. */
+export class EvaluationOperator {
+  readonly #deps: OperatorDependencies;
+  /** Evaluations by uid: Jobs and pods carry the uid, names are used again. */
+  readonly #keys = new Map<string, string>();
+  #term: Term | undefined;
+
+  constructor(deps: OperatorDependencies) {
+    this.#deps = deps;
+    this.#watch();
+  }
+
+  get turns(): AdmissionQueue | undefined {
+    return this.#term?.turns;
+  }
+
+  async start(epoch: number, signal: AbortSignal): Promise<void> {
+    const { caches, database, logger, workers, controllerMetrics } = this.#deps;
+    await caches.waitForSync(signal);
+    if (signal.aborted) return;
+    const queue = new WorkQueue({ name: 'evaluation', metrics: controllerMetrics });
+    const turns = new AdmissionQueue(this.#deps.settings.maxConcurrent, (key) => queue.add(key));
+    const applier = this.#applier(epoch);
+    const gatherer = new Gatherer(this.#deps);
+    const reconciler = new Reconciler({ ...this.#deps, evaluations: caches.evaluations, gatherer, applier, turns });
+    const reconcile = reconciler.reconcile.bind(reconciler);
+    const controller = new Controller({ name: 'evaluation', workers, reconcile, queue, logger, metrics: controllerMetrics });
+    const janitor = new Janitor({ ...this.#deps, gatherer, applier, known: (uid) => this.#keys.has(uid), everySeconds: JANITOR_SECONDS });
+    const listener = database.listen(CAPTURED_CHANNEL, (message) => {
+      if (message.type === 'notification') queue.add(message.payload);
+      // Notifications of the time before are lost: whoever waits for a capture looks again.
+      else for (const raw of caches.evaluations.list()) if (raw.status?.phase === 'Capturing') queue.add(keyOf(raw));
+    });
+    this.#takeOver(turns);
+    this.#term = { queue, controller, turns, janitor, listener };
+    controller.start();
+    janitor.start();
+    for (const raw of caches.evaluations.list()) queue.add(keyOf(raw));
+    logger.info({ epoch, evaluations: caches.evaluations.size }, 'leading');
+  }
+
+  async stop(limitSeconds: number): Promise<void> {
+    const term = this.#term;
+    this.#term = undefined;
+    if (term === undefined) return;
+    await Promise.all([term.controller.stop(limitSeconds), term.janitor.stop(), term.listener.close()]);
+  }
+
+  #applier(epoch: number): Applier {
+    const { client, database, evaluations, attempts, settings, caches } = this.#deps;
+    return new Applier({ client, database, evaluations, attempts, settings, epoch: () => epoch, sandboxUids: () => uidsInUse(caches.jobs.list()) });
+  }
+
+  /** Whoever has a Job that has not ended has a place already. */
+  #takeOver(turns: AdmissionQueue): void {
+    const { caches } = this.#deps;
+    for (const job of caches.jobs.list()) {
+      const key = this.#keys.get(job.metadata.labels?.[LABELS.evaluationUid] ?? '');
+      const raw = key === undefined ? undefined : caches.evaluations.get(key);
+      if (raw !== undefined && !isFinished(raw)) turns.hold(keyOf(raw), raw.metadata.namespace ?? '');
+    }
+  }
+
+  #watch(): void {
+    const { caches } = this.#deps;
+    caches.evaluations.onChange((key, current, previous) => {
+      if (previous?.metadata.uid !== undefined && previous.metadata.uid !== current?.metadata.uid) this.#keys.delete(previous.metadata.uid);
+      if (current?.metadata.uid !== undefined) this.#keys.set(current.metadata.uid, key);
+      this.#term?.queue.add(key);
+    });
+    const enqueueOwner = (_: string, current: KubeObject | undefined, previous: KubeObject | undefined): void => {
+      const key = this.#keys.get((current ?? previous)?.metadata.labels?.[LABELS.evaluationUid] ?? '');
+      if (key !== undefined) this.#term?.queue.add(key);
+    };
+    caches.jobs.onChange(enqueueOwner);
+    caches.podCache.onChange(enqueueOwner);
+    // What an Evaluation may wait for has changed: those that were refused are looked at again.
+    const wakeRefused = (): void => {
+      if (this.#term === undefined) return;
+      for (const raw of caches.evaluations.list()) if (isRefused(raw)) this.#term.queue.add(keyOf(raw));
+    };
+    caches.runtimes.onChange(wakeRefused);
+    caches.runtimeClasses.onChange(wakeRefused);
+    caches.namespaces.onChange(wakeRefused);
+  }
+}
+
+function isRefused(raw: RawEvaluation): boolean {
+  return !isFinished(raw) && conditionOf(raw, 'Accepted')?.status === 'False';
+}
+
+export function uidsInUse(jobs: readonly Job[]): Set<number> {
+  const uids = new Set<number>();
+  for (const { spec, status } of jobs) {
+    const over = trueCondition(status?.conditions, 'Complete') ?? trueCondition(status?.conditions, 'Failed');
+    const uid = spec?.template?.spec?.securityContext?.runAsUser;
+    if (over === undefined && uid !== undefined) uids.add(uid);
+  }
+  return uids;
+}

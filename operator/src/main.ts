@@ -1,0 +1,120 @@
+import { randomUUID } from 'node:crypto';
+import { AttemptRepository, CaptureRepository, EvaluationRepository, connect, waitForSchema } from '@crucible/storage';
+import { pino } from 'pino';
+import type { Logger } from 'pino';
+import { Registry, collectDefaultMetrics } from 'prom-client';
+import { readConfig } from './config.ts';
+import type { OperatorConfig } from './config.ts';
+import { ControllerMetrics } from './controller/index.ts';
+import { ClusterCaches } from './evaluation/caches.ts';
+import { DomainMetrics } from './evaluation/metrics.ts';
+import { EvaluationOperator } from './evaluation/operator.ts';
+import { DatabaseProbe } from './health.ts';
+import { EventRecorder, KubeClient, KubeMetrics, LeaderElector, loadAccess } from './kube/index.ts';
+import { serveHealth } from './recorder/http.ts';
+
+const LEASE_NAME = 'crucible-operator';
+const DEFAULT_NAMESPACE = 'crucible-system';
+/** A watch that has been silent for longer, bookmarks included, is broken. */
+const MAX_SYNC_AGE_SECONDS = 180;
+
+/** Runs until the signal aborts; then running reconciles end, the lease is released and everything is closed. */
+export async function runOperator(config: OperatorConfig, signal: AbortSignal): Promise<void> {
+  const logger = pino({ level: config.logLevel, base: { component: 'operator', instance: config.instance } });
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const kubeMetrics = new KubeMetrics(registry);
+  const access = await loadAccess({ kubeconfig: config.kubeconfig });
+  const client = new KubeClient({ access, logger, metrics: kubeMetrics, userAgent: 'crucible-operator' });
+  const database = connect({ connectionString: config.databaseUrl, applicationName: 'crucible-operator', poolSize: config.workers + 4 });
+  const { settings } = config;
+  const caches = new ClusterCaches({ client, namespaces: settings.evaluationNamespaces, logger, metrics: kubeMetrics });
+  const events = new EventRecorder({ client, component: 'crucible-operator', instance: config.instance, logger });
+  let operator: EvaluationOperator | undefined;
+  const metrics = new DomainMetrics(registry, () => operator?.turns, () => caches.evaluations.list());
+  operator = new EvaluationOperator({
+    client, caches, database, events, metrics, settings, logger,
+    evaluations: new EvaluationRepository(database),
+    attempts: new AttemptRepository(database),
+    captures: new CaptureRepository(database),
+    controllerMetrics: new ControllerMetrics(registry),
+    workers: config.workers,
+    now: () => Date.now(),
+  });
+  const probe = new DatabaseProbe(database);
+  const server = await serveHealth({ port: config.port, registry, notReady: () => notReady(caches, probe) });
+  const elector = createElector(config, client, access.namespace, kubeMetrics, logger, operator);
+  try {
+    caches.start();
+    probe.start();
+    await waitForSchema(database, { signal, onWait: (reason) => logger.info({ reason }, 'waiting for the database') });
+    elector.start();
+    logger.info({ namespaces: settings.evaluationNamespaces, maxConcurrent: settings.maxConcurrent }, 'operator started');
+    await aborted(signal);
+    logger.info('stopping');
+    await elector.stop();
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    probe.stop();
+    await events.stop();
+    await Promise.allSettled([caches.stop(), server.close(), database.close()]);
+    await client.close();
+  }
+}
+
+function createElector(config: OperatorConfig, client: KubeClient, ownNamespace: string | undefined, metrics: KubeMetrics, logger: Logger, operator: EvaluationOperator): LeaderElector {
+  return new LeaderElector({
+    client, logger, metrics,
+    namespace: config.leaseNamespace ?? ownNamespace ?? DEFAULT_NAMESPACE,
+    name: LEASE_NAME,
+    identity: `${config.instance}_${randomUUID()}`,
+    onStarted: (term) => operator.start(term.epoch, term.signal),
+    onStopped: () => operator.stop(config.shutdownSeconds / 2),
+  });
+}
+
+function notReady(caches: ClusterCaches, probe: DatabaseProbe): string | undefined {
+  if (!caches.synced) return 'the first lists from the API server are not complete';
+  if (caches.lastSyncAgeSeconds() > MAX_SYNC_AGE_SECONDS) return 'the API server has been silent for too long';
+  return probe.available ? undefined : 'Postgres cannot be reached';
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+/** Signals, and an end within the grace period even if something hangs. */
+async function operate(): Promise<void> {
+  const config = readConfig();
+  const stop = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(name, () => {
+      stop.abort();
+      setTimeout(() => process.exit(1), config.shutdownSeconds * 1000).unref();
+    });
+  }
+  await runOperator(config, stop.signal);
+}
+
+// In the image each command is a bundle of its own beside this one, and only there are they called *.mjs. Kept from the
+// bundler by a computed address: bundled together, every module would take itself for the program's main one.
+async function dispatch(command: string): Promise<void> {
+  const bundled = import.meta.url.endsWith('.mjs');
+  const load = (source: string): Promise<{ main?: () => Promise<void> }> =>
+    import(new URL(bundled ? `./${command}.mjs` : source, import.meta.url).href) as Promise<{ main?: () => Promise<void> }>;
+  if (command === 'operator') return await operate();
+  if (command === 'recorder') return await (await load('./recorder/main.ts')).main?.();
+  if (command === 'migrate') return void (await load('../../storage/src/migrate.ts'));
+  throw new Error(`unknown command "${command}": operator, recorder or migrate`);
+}
+
+if (import.meta.main) {
+  dispatch(process.argv[2] ?? 'operator').catch((error: unknown) => {
+    pino().fatal({ err: error }, 'the process cannot run');
+    process.exit(1);
+  });
+}
