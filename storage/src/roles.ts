@@ -14,17 +14,17 @@ const CONCURRENT = new Set(['23505', '42710', 'XX000']);
 const CONCURRENT_TRIES = 10;
 
 /** Creates the roles that do not exist and sets the passwords that are given. Idempotent; never logs a password. */
-export async function ensureRoles(client: Client, passwords: RolePasswords): Promise<void> {
-  await createMissing(client);
+export async function ensureRoles(client: Client, passwords: RolePasswords, roles: readonly string[] = ROLES): Promise<void> {
+  await createMissing(client, roles);
   for (const role of ROLES) {
     const password = passwords[role];
     if (password !== undefined) await setPassword(client, role, password);
   }
 }
 
-async function createMissing(client: Client): Promise<void> {
-  const { rows } = await client.query<{ rolname: string }>('SELECT rolname FROM pg_roles WHERE rolname = ANY($1)', [ROLES]);
-  const missing = ROLES.filter((role) => !rows.some(({ rolname }) => rolname === role));
+async function createMissing(client: Client, roles: readonly string[]): Promise<void> {
+  const { rows } = await client.query<{ rolname: string }>('SELECT rolname FROM pg_roles WHERE rolname = ANY($1)', [roles]);
+  const missing = roles.filter((role) => !rows.some(({ rolname }) => rolname === role));
   for (const role of missing) {
     try {
       await repeated(() => client.query(`CREATE ROLE ${escapeIdentifier(role)}`), '42710');

@@ -1,0 +1,254 @@
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { createDatabase } from '../../test/integration/database.ts';
+import type { TestDatabase } from '../../test/integration/database.ts';
+import { ArtifactRepository } from './artifacts.ts';
+import { AttemptRepository } from './attempts.ts';
+import { CaptureRepository } from './captures.ts';
+import { connect } from './database.ts';
+import type { Database } from './database.ts';
+import { ConflictError, IntegrityError, NotFoundError, UnavailableError } from './errors.ts';
+import { EvaluationRepository } from './evaluations.ts';
+import { EventRepository } from './events.ts';
+import { buildAttempt, buildEvaluation, buildFinish, prepareDatabase } from './testing.ts';
+import type { AppendOutcome, OutputChunk, StreamName } from './types.ts';
+
+let database: TestDatabase;
+let owner: Database;
+let operator: Database;
+let recorder: Database;
+let api: Database;
+let captures: CaptureRepository;
+let readers: CaptureRepository;
+
+beforeAll(async () => {
+  database = await createDatabase('storage');
+  const dsns = await prepareDatabase(database.dsn);
+  owner = connect(dsns.owner);
+  operator = connect(dsns.operator);
+  recorder = connect({ connectionString: dsns.recorder, poolSize: 12 });
+  api = connect(dsns.api);
+  captures = new CaptureRepository(recorder);
+  readers = new CaptureRepository(api);
+});
+
+afterAll(async () => {
+  await Promise.all([owner, operator, recorder, api].map((db) => db?.close()));
+  await database?.drop();
+});
+
+interface Capture {
+  evaluationUid: string;
+  attempt: number;
+  podUid: string;
+  recorder: string;
+}
+
+async function begun(overrides: { name?: string } = {}): Promise<Capture> {
+  const input = buildEvaluation(overrides);
+  await new EvaluationRepository(operator).upsertAccepted(input);
+  await new AttemptRepository(operator).create(buildAttempt(input.uid));
+  const capture = { evaluationUid: input.uid, attempt: 1, podUid: randomUUID(), recorder: 'recorder-0' };
+  expect(await captures.begin(capture)).toMatchObject({ outcome: 'begun', position: { lastSeq: 0, missing: [] } });
+  return capture;
+}
+
+function chunk(stream: StreamName, firstSeq: number, lastSeq: number, data: string | Uint8Array, lines = 1): OutputChunk {
+  return { stream, firstSeq, lastSeq, lines, data: typeof data === 'string' ? Buffer.from(data) : data };
+}
+
+const sha256 = (data: Uint8Array) => createHash('sha256').update(data).digest('hex');
+const whole = async (key: Capture, stream: StreamName) => (await readers.readOutput(key.evaluationUid, key.attempt, stream)).data;
+
+test('bytes of any value come back unchanged, from any offset, in slices and as tail', async () => {
+  const key = await begun();
+  const output = randomBytes(300_000);
+  output.fill(0, 1000, 2000);
+  output.fill(0xff, 65_530, 65_540);
+  let seq = 0;
+  for (let offset = 0; offset < output.length; offset += 50_001) {
+    const data = output.subarray(offset, offset + 50_001);
+    const batch = { ...key, afterSeq: seq, lastSeq: seq + 2, chunks: [chunk('stdout', seq + 1, seq + 1, data), chunk('stderr', seq + 2, seq + 2, `e${seq}`)] };
+    expect(await captures.append(batch)).toMatchObject({ outcome: 'appended', position: { lastSeq: seq + 2 } });
+    seq += 2;
+  }
+  expect(Buffer.compare(await whole(key, 'stdout'), output)).toBe(0);
+  expect((await whole(key, 'stderr')).toString()).toBe('e0e2e4e6e8e10');
+  for (const [offset, length] of [[0, 1], [49_999, 4], [50_001, 50_001], [65_530, 10], [299_990, 100], [123_456, 100_000]] as const) {
+    const slice = await readers.readOutput(key.evaluationUid, 1, 'stdout', { offset, length });
+    expect(slice.totalBytes).toBe(300_000);
+    expect(slice.offset).toBe(offset);
+    expect(slice.data.equals(output.subarray(offset, offset + length))).toBe(true);
+  }
+  expect(await readers.readOutput(key.evaluationUid, 1, 'stdout', { offset: 400_000 })).toMatchObject({ data: Buffer.alloc(0), totalBytes: 300_000 });
+  const tail = await readers.readTail(key.evaluationUid, 1, 'stdout', 2048);
+  expect(tail.offset).toBe(297_952);
+  expect(tail.data.equals(output.subarray(-2048))).toBe(true);
+  const short = await readers.readTail(key.evaluationUid, 1, 'stderr', 2048);
+  expect([short.offset, short.data.toString()]).toEqual([0, 'e0e2e4e6e8e10']);
+  await expect(readers.readOutput(randomUUID(), 1, 'stdout')).rejects.toThrow(NotFoundError);
+});
+
+test('recorders that append the same frames at once store them once', async () => {
+  const key = await begun();
+  let seq = 0;
+  for (let round = 0; round < 20; round += 1) {
+    const batches = Array.from({ length: 6 }, (_, index) => captures.append({
+      ...key, recorder: `recorder-${index}`, afterSeq: seq, lastSeq: seq + 3, chunks: [chunk('stdout', seq + 1, seq + 3, `${round};`)],
+    }));
+    const outcomes = await Promise.all(batches);
+    expect(outcomes.filter(({ outcome }) => outcome === 'appended')).toHaveLength(1);
+    expect(outcomes.filter(({ outcome }) => outcome === 'stale')).toHaveLength(5);
+    for (const { position } of outcomes) expect(position.lastSeq).toBe(seq + 3);
+    seq += 3;
+  }
+  expect((await whole(key, 'stdout')).toString()).toBe(Array.from({ length: 20 }, (_, round) => `${round};`).join(''));
+});
+
+test('two recorders race to the end, each continuing where the answer says', async () => {
+  const key = await begun();
+  const frames = 200;
+  const run = async (name: string, size: number): Promise<void> => {
+    let position = 0;
+    while (position < frames) {
+      const last = Math.min(position + size, frames);
+      const text = Array.from({ length: last - position }, (_, index) => `${position + index + 1}\n`).join('');
+      const answer: AppendOutcome = await captures.append({
+        ...key, recorder: name, afterSeq: position, lastSeq: last, chunks: [chunk('stdout', position + 1, last, text, last - position)],
+      });
+      position = answer.position.lastSeq;
+    }
+  };
+  await Promise.all([run('a', 3), run('b', 7), run('c', 5)]);
+  expect((await whole(key, 'stdout')).toString()).toBe(Array.from({ length: frames }, (_, index) => `${index + 1}\n`).join(''));
+  const begin = await captures.begin(key);
+  expect(begin).toMatchObject({ outcome: 'resumed', position: { lastSeq: frames, missing: [], streams: { stdout: { lines: frames } } } });
+});
+
+test('a hole is remembered, filled in place once, and the rest moves', async () => {
+  const key = await begun();
+  await captures.append({ ...key, afterSeq: 0, lastSeq: 2, chunks: [chunk('stdout', 1, 1, 'one\n'), chunk('stderr', 2, 2, 'E2\n')] });
+  const holed = { ...key, afterSeq: 2, lastSeq: 9, missing: [{ from: 3, to: 5 }, { from: 8, to: 8 }] };
+  await captures.append({ ...holed, chunks: [chunk('stdout', 6, 7, 'six\nseven\n', 2), chunk('stdout', 9, 9, 'nine\n')] });
+  expect(await captures.begin(key)).toMatchObject({ position: { missing: holed.missing, streams: { stdout: { bytes: 19, lines: 4 } } } });
+  const found = { ...key, found: [{ from: 3, to: 4 }], chunks: [chunk('stdout', 3, 3, 'three\n'), chunk('stderr', 4, 4, 'E4\n')] };
+  const outcomes = await Promise.all([captures.reconcile(found), captures.reconcile(found)]);
+  expect(outcomes.map(({ outcome }) => outcome).sort()).toEqual(['appended', 'stale']);
+  expect((await captures.get(key.evaluationUid, 1))?.missing).toEqual([{ from: 5, to: 5 }, { from: 8, to: 8 }]);
+  await captures.reconcile({ ...key, found: [{ from: 8, to: 8 }], chunks: [chunk('stdout', 8, 8, 'eight\n')] });
+  expect((await whole(key, 'stdout')).toString()).toBe('one\nthree\nsix\nseven\neight\nnine\n');
+  expect((await whole(key, 'stderr')).toString()).toBe('E2\nE4\n');
+
+  const finish = buildFinish(key, { lastSeq: 9, stdout: { bytes: 31, lines: 6 }, stderr: { bytes: 6, lines: 2 } });
+  await expect(captures.finish(finish)).rejects.toThrow(IntegrityError);
+  const gaps = [{ fromSeq: 5, toSeq: 5, afterByte: 10 }];
+  const honest = buildFinish(key, {
+    lastSeq: 9, complete: false, reason: 'FramesMissing',
+    stdout: { bytes: 31, lines: 6, gaps, complete: false }, stderr: { bytes: 6, lines: 2 },
+  });
+  expect(await captures.finish(honest)).toMatchObject({ outcome: 'captured' });
+  const record = await readers.get(key.evaluationUid, 1);
+  expect(record).toMatchObject({ complete: false, reason: 'FramesMissing', missing: [{ from: 5, to: 5 }] });
+  expect(record?.streams.stdout).toMatchObject({ gaps, complete: false, sha256: sha256(Buffer.from('one\nthree\nsix\nseven\neight\nnine\n')) });
+});
+
+test('finish writes the ledger, artifacts with hostile names and the event, tells the listener, and is final', async () => {
+  const name = `capture-${randomUUID()}`;
+  const payloads: string[] = [];
+  const connected = Promise.withResolvers<void>();
+  const listener = operator.listen('crucible_captured', (signal) => {
+    if (signal.type === 'connected') connected.resolve();
+    else payloads.push(signal.payload);
+  });
+  await connected.promise;
+  const key = await begun({ name });
+  await captures.append({ ...key, afterSeq: 0, lastSeq: 3, chunks: [chunk('stdout', 2, 2, 'hello\n')] });
+  const content = sha256(Buffer.from('x'));
+  const artifacts = [
+    { index: 0, path: '../../etc/pass\0wd\ud800', size: 1, sha256: content, complete: true, mode: 0o644 },
+    { index: 1, path: '/abs', size: 0, sha256: null, complete: false, refused: 'not a regular file\0' },
+    ...Array.from({ length: 200 }, (_, index) => ({ index: index + 2, path: `f${index}`, size: 2, sha256: content, complete: true })),
+  ];
+  const summary = { error: 'a\0b', lone: '\udc00', exitCode: 3 };
+  const input = buildFinish(key, { lastSeq: 3, stdout: { bytes: 6, lines: 1, producedBytes: 6 }, artifacts, summary });
+  expect(await captures.finish({ ...input, lastSeq: 2 })).toMatchObject({ outcome: 'stale', position: { lastSeq: 3 } });
+  await expect(captures.finish(buildFinish(key, { lastSeq: 3, stdout: { bytes: 7 } }))).rejects.toThrow(IntegrityError);
+  await expect(captures.finish(buildFinish(key, { lastSeq: 3, stdout: { bytes: 6, sha256: content } }))).rejects.toThrow(IntegrityError);
+  const outcomes = await Promise.all([captures.finish(input), captures.finish(input), captures.finish(input)]);
+  expect(outcomes.map(({ outcome }) => outcome).sort()).toEqual(['already', 'already', 'captured']);
+  expect(await captures.append({ ...key, afterSeq: 3, lastSeq: 4, chunks: [chunk('stdout', 4, 4, 'late')] })).toMatchObject({ outcome: 'captured' });
+  expect(await captures.begin(key)).toMatchObject({ outcome: 'captured' });
+
+  const record = await readers.get(key.evaluationUid, 1);
+  expect(record).toMatchObject({
+    state: 'captured', complete: true, reason: null, lastSeq: 3, receipt: { uid: 10000 },
+    summary: { error: 'a\\u0000b', lone: '\\udc00', exitCode: 3 },
+    artifacts: { count: 201, bytes: 401, refused: 1, complete: true },
+    streams: { stdout: { bytes: 6, lines: 1, sha256: sha256(Buffer.from('hello\n')), complete: true, producedBytes: 6 }, stderr: { bytes: 0 } },
+  });
+  const list = await new ArtifactRepository(api).list(key.evaluationUid, 1);
+  expect(list).toHaveLength(202);
+  expect(list[0]).toMatchObject({ path: '../../etc/pass\\u0000wd\\ud800', sha256: content, mode: 0o644 });
+  expect(await new ArtifactRepository(api).get(key.evaluationUid, 1, 1)).toMatchObject({ refused: 'not a regular file\\u0000', sha256: null });
+  expect(await new ArtifactRepository(api).referenced([content, '0'.repeat(64)])).toEqual(new Set([content]));
+  const log = await new EventRepository(api).list(key.evaluationUid);
+  expect(log.map(({ type }) => type)).toEqual(['evaluation.accepted', 'attempt.created', 'capture.finished']);
+  await vi.waitFor(() => expect(payloads).toEqual([`evals/${name}`]));
+  await listener.close();
+});
+
+test('a batch that contradicts itself, or comes for another pod, is refused before anything is stored', async () => {
+  const key = await begun();
+  const at = (chunks: OutputChunk[], rest = {}) => captures.append({ ...key, afterSeq: 0, lastSeq: 5, chunks, ...rest });
+  await expect(at([chunk('stdout', 6, 6, 'x')])).rejects.toThrow(RangeError);
+  await expect(at([chunk('stdout', 2, 2, 'x'), chunk('stdout', 1, 1, 'x')])).rejects.toThrow(RangeError);
+  await expect(at([chunk('stdout', 1, 1, '')])).rejects.toThrow(RangeError);
+  await expect(at([chunk('stdout', 1, 1, Buffer.alloc(65_537))])).rejects.toThrow(RangeError);
+  await expect(at([chunk('stdout', 1, 3, 'x')], { missing: [{ from: 2, to: 2 }] })).rejects.toThrow(RangeError);
+  await expect(at([], { missing: [{ from: 5, to: 6 }] })).rejects.toThrow(RangeError);
+  await expect(at([], { podUid: randomUUID() })).rejects.toThrow(ConflictError);
+  await expect(at([], { evaluationUid: randomUUID() })).rejects.toThrow(NotFoundError);
+  expect(await captures.begin({ ...key, evaluationUid: randomUUID() })).toEqual({ outcome: 'unknownAttempt' });
+  expect(await captures.begin(key)).toMatchObject({ outcome: 'resumed', position: { lastSeq: 0 } });
+});
+
+test('connections killed in the middle leave whole batches or none', async () => {
+  const key = await begun();
+  const data = Buffer.alloc(8_192, 'y');
+  const kill = () => owner.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'crucible_recorder' AND datname = current_database()`);
+  let stopped = false;
+  let refused = 0;
+  const killer = (async () => {
+    while (!stopped) {
+      await kill();
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+  })();
+  let position = 0;
+  while (position < 400 || refused < 5) {
+    const chunks = Array.from({ length: 8 }, (_, index) => chunk('stdout', position + index + 1, position + index + 1, data));
+    const answer = await captures.append({ ...key, afterSeq: position, lastSeq: position + 8, chunks }).catch((error: unknown) => {
+      expect(error).toBeInstanceOf(UnavailableError);
+      refused += 1;
+    });
+    if (answer !== undefined) position = answer.position.lastSeq;
+  }
+  stopped = true;
+  await killer;
+  // The killer's last shot may still hit: what a caller does then is repeat.
+  const again = () => captures.begin(key).catch(() => captures.begin(key)).catch(() => captures.begin(key));
+  const bytes = position * data.length;
+  expect(await again()).toMatchObject({ position: { lastSeq: position, streams: { stdout: { bytes } } } });
+  const finish = buildFinish(key, { lastSeq: position, stdout: { bytes, lines: position } });
+  expect(await captures.finish(finish)).toMatchObject({ outcome: 'captured' });
+});
+
+test('lists what is still followed, and reads counts while following', async () => {
+  const key = await begun();
+  const all = await captures.listFollowing();
+  expect(all.find(({ evaluationUid }) => evaluationUid === key.evaluationUid)).toMatchObject({ podUid: key.podUid, namespace: 'evals', name: 'hello' });
+  const rest = await captures.listFollowing({ after: all[0] as { evaluationUid: string; attempt: number }, limit: 1 });
+  expect(rest).toEqual(all.slice(1, 2));
+  expect(await readers.get(key.evaluationUid, 1)).toMatchObject({ state: 'following', complete: null, streams: { stdout: { sha256: null } } });
+  expect(await readers.get(randomUUID(), 1)).toBeUndefined();
+});

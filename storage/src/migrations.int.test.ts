@@ -1,0 +1,188 @@
+import { execFile } from 'node:child_process';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { Client } from 'pg';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { createDatabase } from '../../test/integration/database.ts';
+import type { TestDatabase } from '../../test/integration/database.ts';
+import { connect } from './database.ts';
+import { UnavailableError } from './errors.ts';
+import { migrate, migrationsDirectory } from './migrations.ts';
+import { ensureRoles } from './roles.ts';
+import { SCHEMA_VERSION, schemaReady, waitForSchema } from './schema.ts';
+import { prepareDatabase } from './testing.ts';
+
+const run = promisify(execFile);
+const COMMAND = fileURLToPath(new URL('./migrate.ts', import.meta.url));
+
+let database: TestDatabase;
+let scratch: string;
+
+beforeEach(async () => {
+  database = await createDatabase('migrate');
+  scratch = await mkdtemp(join(tmpdir(), 'crucible-migrations-'));
+});
+
+afterEach(async () => {
+  await database.drop();
+  await rm(scratch, { recursive: true });
+});
+
+async function sql<R extends object>(statement: string, dsn = database.dsn): Promise<R[]> {
+  const client = new Client({ connectionString: dsn });
+  await client.connect();
+  try {
+    return (await client.query<R>(statement)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+async function state(dsn = database.dsn): Promise<string> {
+  const db = connect(dsn);
+  try {
+    return await schemaReady(db);
+  } finally {
+    await db.close();
+  }
+}
+
+/** A copy of the migrations with one more. */
+async function withSecond(statements: string): Promise<string> {
+  await cp(migrationsDirectory(), scratch, { recursive: true });
+  await writeFile(join(scratch, `${String(SCHEMA_VERSION + 1).padStart(4, '0')}_next.sql`), statements);
+  return scratch;
+}
+
+test('from empty, then again: applied once', async () => {
+  expect(await state()).toBe('behind');
+  const first = await migrate({ connectionString: database.dsn });
+  expect(first).toEqual({ version: SCHEMA_VERSION, applied: ['0001_init.sql'] });
+  expect(await migrate({ connectionString: database.dsn })).toEqual({ version: SCHEMA_VERSION, applied: [] });
+  expect(await state()).toBe('ok');
+});
+
+test('five migrators at once', async () => {
+  const results = await Promise.all(Array.from({ length: 5 }, () => prepareDatabase(database.dsn)));
+  expect(await sql('SELECT version FROM crucible.schema_migrations')).toEqual([{ version: 1 }]);
+  for (const dsn of [results[0]?.operator, results[1]?.recorder, results[2]?.api]) expect(await state(dsn)).toBe('ok');
+});
+
+test('a changed file is refused and nothing happens', async () => {
+  await migrate({ connectionString: database.dsn });
+  const directory = await withSecond('CREATE TABLE crucible.second (a int)');
+  const path = join(directory, '0001_init.sql');
+  await writeFile(path, `${await readFile(path, 'utf8')}\n-- harmless`);
+  await expect(migrate({ connectionString: database.dsn, directory })).rejects.toThrow(/0001_init\.sql was changed after it had been applied/);
+  expect(await sql(`SELECT to_regclass('crucible.second') AS found`)).toEqual([{ found: null }]);
+});
+
+test('a failing migration leaves the version before it, whole', async () => {
+  await migrate({ connectionString: database.dsn });
+  const directory = await withSecond('CREATE TABLE crucible.second (a int); SELECT 1 / 0');
+  await expect(migrate({ connectionString: database.dsn, directory })).rejects.toThrow(/division by zero/);
+  expect(await sql(`SELECT to_regclass('crucible.second') AS found`)).toEqual([{ found: null }]);
+  expect(await state()).toBe('ok');
+});
+
+test('a newer database: processes see it, an older migrate refuses it, grants reach new tables', async () => {
+  const { api } = await prepareDatabase(database.dsn);
+  const directory = await withSecond('CREATE TABLE crucible.second (a int)');
+  const grants = join(directory, 'grants.sql');
+  await writeFile(grants, `${await readFile(grants, 'utf8')}\nGRANT SELECT ON crucible.second TO crucible_api;`);
+  expect(await migrate({ connectionString: database.dsn, directory })).toMatchObject({ applied: ['0002_next.sql'] });
+  expect(await sql('SELECT * FROM crucible.second', api)).toEqual([]);
+  expect(await state(api)).toBe('ahead');
+  await expect(migrate({ connectionString: database.dsn })).rejects.toThrow(/newer than this image: it has 0002_next\.sql/);
+});
+
+test('a right that grants.sql does not list is taken away', async () => {
+  const { recorder } = await prepareDatabase(database.dsn);
+  await sql('GRANT ALL ON crucible.evaluations TO crucible_recorder; GRANT SELECT (verdict) ON crucible.attempts TO crucible_recorder');
+  await sql('SELECT spec FROM crucible.evaluations', recorder);
+  await migrate({ connectionString: database.dsn });
+  await expect(sql('SELECT spec FROM crucible.evaluations', recorder)).rejects.toThrow(/permission denied/);
+  await expect(sql('SELECT verdict FROM crucible.attempts', recorder)).rejects.toThrow(/permission denied/);
+});
+
+test('processes wait until it is migrated', async () => {
+  // The role exists from the first migration of this server; here it finds a database that is not migrated.
+  const elsewhere = await createDatabase('migrate');
+  await prepareDatabase(elsewhere.dsn);
+  await elsewhere.drop();
+  const recorderDsn = new URL(database.dsn);
+  [recorderDsn.username, recorderDsn.password] = ['crucible_recorder', 'test-recorder-password'];
+  const db = connect(recorderDsn.href);
+  const reasons: string[] = [];
+  const ready = waitForSchema(db, { signal: AbortSignal.timeout(20_000), onWait: (reason) => reasons.push(reason), intervalSeconds: 0.05 });
+  await expect.poll(() => reasons).toEqual(['the database is not migrated yet']);
+  await migrate({ connectionString: database.dsn });
+  await ready;
+  await db.close();
+});
+
+test('an owner who may not create roles: told what to run, then it works with roles made by others', async () => {
+  await prepareDatabase(database.dsn);
+  const name = `limited_${database.name}`;
+  await sql(`CREATE ROLE ${name} LOGIN PASSWORD 'limited-password'; GRANT CREATE ON DATABASE "${database.name}" TO ${name}; DROP SCHEMA crucible CASCADE`);
+  const limited = new URL(database.dsn);
+  [limited.username, limited.password] = [name, 'limited-password'];
+  const client = new Client({ connectionString: limited.href });
+  await client.connect();
+  try {
+    const absent = ['crucible_api', 'crucible_absent', 'crucible_missing'];
+    await expect(ensureRoles(client, {}, absent)).rejects.toThrow(
+      /may not create roles.*: CREATE ROLE crucible_absent LOGIN PASSWORD '…'; CREATE ROLE crucible_missing LOGIN PASSWORD '…';/,
+    );
+    const passwords = { crucible_api: 'something-else' };
+    await expect(migrate({ connectionString: limited.href, rolePasswords: passwords })).rejects.toThrow(/may not set the password of crucible_api/);
+    expect(await migrate({ connectionString: limited.href })).toMatchObject({ version: SCHEMA_VERSION });
+    expect(await state(limited.href)).toBe('ok');
+    expect(await sql(`SELECT relowner::regrole::text AS owner FROM pg_class WHERE oid = 'crucible.events'::regclass`)).toEqual([{ owner: name }]);
+  } finally {
+    await client.end();
+    await sql(`DROP SCHEMA IF EXISTS crucible CASCADE; DROP OWNED BY ${name}; DROP ROLE ${name}`);
+  }
+});
+
+test('a migrator that waits too long for another one says so', async () => {
+  const holder = new Client({ connectionString: database.dsn });
+  await holder.connect();
+  await holder.query('SELECT pg_advisory_lock($1)', [0x6372756369]);
+  const waiting = migrate({ connectionString: database.dsn, lockTimeoutSeconds: 1 });
+  await expect(waiting).rejects.toThrow(UnavailableError);
+  await expect(waiting).rejects.toThrow(/another migration has been running/);
+  await holder.end();
+});
+
+async function command(env: Record<string, string>): Promise<{ code: number; output: string }> {
+  try {
+    const { stdout, stderr } = await run(process.execPath, [COMMAND], { env: { PATH: process.env['PATH'], ...env } });
+    return { code: 0, output: stdout + stderr };
+  } catch (error) {
+    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
+    return { code, output: stdout + stderr };
+  }
+}
+
+test('the command: one sentence and an exit code, never a password', async () => {
+  const passwords = { CRUCIBLE_ROLE_PASSWORD_API: 'test-api-password', CRUCIBLE_ROLE_PASSWORD_OPERATOR: '' };
+  const done = await command({ CRUCIBLE_DATABASE_URL: database.dsn, ...passwords });
+  expect(done).toEqual({
+    code: 0,
+    output: 'migrate: applying 0001_init.sql\nmigrate: The database is at schema version 1 (applied 0001_init.sql).\n',
+  });
+  const limit = { CRUCIBLE_MIGRATE_TIMEOUT_SECONDS: '1' };
+  const away = await command({ CRUCIBLE_DATABASE_URL: 'postgresql://me:s3cret@127.0.0.1:1/x', ...limit });
+  expect(away.code).toBe(1);
+  expect(away.output).toMatch(/^migrate: waiting: Postgres is not available: .*\nmigrate: Gave up after 1 s: Postgres is not available: .*\.\n$/);
+  expect(away.output).not.toContain('s3cret');
+  const bad = await command({ CRUCIBLE_DATABASE_URL: 'mysql://me:s3cret@h/x', CRUCIBLE_ROLE_PASSWORD_API: 'pass wörd' });
+  expect(bad).toEqual({
+    code: 1,
+    output: 'migrate: CRUCIBLE_DATABASE_URL must start with postgresql://. CRUCIBLE_ROLE_PASSWORD_API must be 8 to 256 printable ASCII characters.\n',
+  });
+});
