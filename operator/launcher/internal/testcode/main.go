@@ -147,7 +147,6 @@ func filter() {
 	errno("clone newuser", unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD))
 	errno("unshare newuser", unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
 	errno("unshare newtime", unix.SYS_UNSHARE, unix.CLONE_NEWTIME)
-	errno("unshare files", unix.SYS_UNSHARE, unix.CLONE_FILES)
 	for name, number := range map[string]uintptr{
 		"io_uring_setup": unix.SYS_IO_URING_SETUP, "bpf": unix.SYS_BPF, "userfaultfd": unix.SYS_USERFAULTFD,
 		"perf_event_open": unix.SYS_PERF_EVENT_OPEN, "keyctl": unix.SYS_KEYCTL, "add_key": unix.SYS_ADD_KEY,
@@ -181,6 +180,8 @@ func filter() {
 			fmt.Printf("%s=%s\n", key, strings.TrimSpace(value))
 		}
 	}
+	// Last, because the runtime's threads no longer share their descriptors after it.
+	errno("unshare files", unix.SYS_UNSHARE, unix.CLONE_FILES)
 }
 
 func fds() {
