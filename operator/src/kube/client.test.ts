@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -303,6 +304,23 @@ describe('lost connections', () => {
   });
 });
 
+describe('the caller\'s signal', () => {
+  it('may live as long as the process: nothing stays attached to it', async () => {
+    const { signal } = new AbortController();
+    const call = client.get(PODS, 'evals', 'a', { signal });
+    (await server.next()).json(pod('a'));
+    await call;
+    const failed = failure(client.get(PODS, 'evals', 'a', { signal }));
+    (await server.next()).fail(404, 'NotFound');
+    await failed;
+    const opening = client.watch(PODS, { resourceVersion: '1', timeoutSeconds: 300, signal });
+    (await server.next()).open().end();
+    for await (const _ of await opening) throw new Error('no event was sent');
+    await settle();
+    expect(getEventListeners(signal, 'abort')).toEqual([]);
+  });
+});
+
 describe('credentials', () => {
   it('are read again after a 401, once', async () => {
     let n = 0;
@@ -341,6 +359,31 @@ describe('credentials', () => {
     token = 'three';
     await clock.advance(10_000);
     expect(await seen()).toBe('three');
+  });
+});
+
+describe('certificates', () => {
+  it('that change mean new connections, and the watch on the old one goes on', async () => {
+    let servername = 'one';
+    client = makeClient({ access: { ...server.access(), load: async () => ({ headers: {}, tls: { servername } }) } });
+    const opening = client.watch(PODS, { resourceVersion: '1', timeoutSeconds: 300 });
+    const watch = (await server.next()).open();
+    const events = (await opening)[Symbol.asyncIterator]();
+    const call = async (): Promise<void> => {
+      const done = client.get(PODS, 'evals', 'a');
+      (await server.next()).json(pod('a'));
+      await done;
+    };
+    await call();
+    await clock.advance(60_000);
+    await call();
+    expect(server.connections).toBe(2);
+    servername = 'two';
+    await clock.advance(60_000);
+    await call();
+    expect(server.connections).toBe(3);
+    watch.event('ADDED', pod('b', { resourceVersion: '2' }));
+    expect((await events.next()).value).toMatchObject({ type: 'ADDED' });
   });
 });
 
