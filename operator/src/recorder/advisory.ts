@@ -8,6 +8,8 @@ import { safeJson, type Json } from './text.ts';
 const streamSummary = z.object({ truncated: z.boolean() });
 const summaryFlags = z.object({ stdout: streamSummary, stderr: streamSummary });
 
+const artifactSummary = z.object({ artifacts: z.object({ count: z.int().min(0) }) });
+
 export type AdvisoryObject = { [key: string]: Json };
 
 export interface Advisory {
@@ -24,4 +26,10 @@ export function truncatedStreams(summary: AdvisoryObject | undefined): { stdout:
   const flags = summaryFlags.safeParse(summary);
   if (!flags.success) return { stdout: false, stderr: false };
   return { stdout: flags.data.stdout.truncated, stderr: flags.data.stderr.truncated };
+}
+
+/** How many files the launcher says it sent; undefined when it says nothing. */
+export function announcedArtifacts(summary: AdvisoryObject | undefined): number | undefined {
+  const found = artifactSummary.safeParse(summary);
+  return found.success ? found.data.artifacts.count : undefined;
 }

@@ -67,6 +67,13 @@ describe('ArtifactAssembler', () => {
     expect(assembler.feed(7, text)).toEqual([{ kind: 'refused', seq: 7, path: 'pipe\uFFFD', reason: 'a FIFO' }]);
   });
 
+  it('takes a refusal by the launcher as the end of a file, and of nothing else', () => {
+    const given = { path: 'a', refused: 'it changed while it was read' };
+    const { results, totals } = feed(two, (json, at) => (at === 1 ? undefined : at === 2 ? JSON.stringify(given) : json.replace('"count":2', '"count":1')));
+    expect(reasons(results)).toEqual([given.refused, 'complete']);
+    expect(totals).toMatchObject({ count: 1, refused: 1, broken: 0, complete: true });
+  });
+
   it('caps size, total and count, and the number of refusals it reports', () => {
     const limits = { maxFiles: 2, maxFileBytes: 100, maxTotalBytes: 150, maxPathBytes: 8 };
     const of = (path: string, length: number) => ({ path, data: Buffer.alloc(length) });

@@ -96,7 +96,7 @@ export class ArtifactAssembler {
     const done = doneFrame.safeParse(json);
     if (done.success) return this.#done(seq, done.data);
     const refused = refusedFrame.safeParse(json);
-    if (refused.success) return [...this.#abandon(), ...this.#refuse(seq, refused.data.path, refused.data.refused)];
+    if (refused.success) return this.#refusedByLauncher(seq, refused.data);
     const end = endFrame.safeParse(json);
     if (end.success) {
       this.#ended ??= end.data;
@@ -169,6 +169,12 @@ export class ArtifactAssembler {
     const file = this.#open;
     this.#open = undefined;
     return file === undefined ? [] : this.#fail(file, file.broken ?? 'its last frame never came');
+  }
+
+  /** Also the end of a file that was begun: it grew, shrank or went away while the launcher read it. */
+  #refusedByLauncher(seq: number, frame: z.infer<typeof refusedFrame>): ArtifactResult[] {
+    if (this.#open?.path === frame.path && this.#open.broken === undefined) this.#open = undefined;
+    return [...this.#abandon(), ...this.#refuse(seq, frame.path, frame.refused)];
   }
 
   #fail(file: OpenFile, reason: string): ArtifactResult[] {

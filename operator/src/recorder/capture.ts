@@ -46,7 +46,8 @@ export class PodCapture {
     const { captures, spool, claims } = this.#context;
     const writer = new CaptureWriter({ key: this.#view.claim, recorder: claims.recorder, position, captures, database, spool, clock, metrics, signal });
     try {
-      await writer.settle();
+      const { files } = this.#context;
+      this.#followed = await writer.recover(() => new LogPass({ files, metrics, maxReadBytes: Infinity }));
       await this.#follow(writer, signal);
       const endedAt = clock.monotonic();
       await finishCapture({ context: this.#context, view: this.#view, writer, followed: this.#followed, logger: this.#logger, signal });

@@ -27,10 +27,9 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
   const logger = pino({ level: config.logLevel, base: { component: 'recorder', recorder: config.id } });
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const metrics = new RecorderMetrics(registry);
   const database = connect({ connectionString: config.databaseUrl, applicationName: `crucible-recorder ${config.id}` });
   const health = new DatabaseHealth(database, systemClock);
-  metrics.databaseUp.set(1);
+  const metrics = new RecorderMetrics(registry, () => health.available);
   const client = new KubeClient({ access: await loadAccess({ kubeconfig: config.kubeconfig }), logger, metrics: new KubeMetrics(registry), userAgent: 'crucible-recorder' });
   const pods = new InformerSet<SandboxPod>({
     client,

@@ -18,9 +18,8 @@ export class RecorderMetrics {
   readonly stalls: Counter;
   readonly untrusted: Counter;
   readonly captureSeconds: Histogram;
-  readonly databaseUp: Gauge;
 
-  constructor(registry: Registry) {
+  constructor(registry: Registry, databaseUp: () => boolean = () => true) {
     const registers = [registry];
     const name = (suffix: string): string => `crucible_recorder_${suffix}`;
     this.bytes = new Counter({ name: name('bytes_total'), help: 'Output bytes written to Postgres.', labelNames: ['stream'], registers });
@@ -40,7 +39,14 @@ export class RecorderMetrics {
       buckets: [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300],
       registers,
     });
-    this.databaseUp = new Gauge({ name: name('database_up'), help: 'Whether Postgres answers.', registers });
+    new Gauge({
+      name: name('database_up'),
+      help: 'Whether Postgres answers.',
+      registers,
+      collect() {
+        this.set(databaseUp() ? 1 : 0);
+      },
+    });
     for (const stream of ['stdout', 'stderr']) this.bytes.inc({ stream }, 0);
     for (const result of RESULTS) this.captures.inc({ result }, 0);
     for (const read of READS) for (const end of READ_ENDS) this.reads.inc({ read, end }, 0);

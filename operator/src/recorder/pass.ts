@@ -1,5 +1,5 @@
 import { LimitError, type ArtifactInput, type FileStore } from '@crucible/storage';
-import { parseAdvisory, type AdvisoryObject } from './advisory.ts';
+import { announcedArtifacts, parseAdvisory, type AdvisoryObject } from './advisory.ts';
 import { ArtifactAssembler, ARTIFACT_LIMITS, type ArtifactLimits, type ArtifactResult } from './artifacts.ts';
 import { FrameDecoder, type Frame } from './frames.ts';
 import type { RecorderMetrics } from './metrics.ts';
@@ -68,7 +68,9 @@ export class LogPass {
   /** Whether all artifacts that the launcher sent are stored. With none announced that is known only of a complete log. */
   artifactsComplete(logComplete: boolean): boolean {
     if (this.#artifactsLost) return false;
-    return this.#assembler.anything ? this.#assembler.totals.complete : logComplete;
+    if (this.#assembler.anything) return this.#assembler.totals.complete;
+    // What this pass did not see (it read a spool that begins in the middle) may have been artifacts: ask the summary.
+    return logComplete && (this.sequence.gaps.size === 0 || announcedArtifacts(this.summary) === 0);
   }
 
   /** The log held no frame but an error message of the kubelet, which answers 200 before it finds the file gone. */

@@ -4,6 +4,7 @@ import { buildBatch, frameCharge, MAX_MISSING_RANGES, ownFrame } from './batch.t
 import type { DatabaseHealth } from './database.ts';
 import { FrameDecoder, type Frame } from './frames.ts';
 import type { RecorderMetrics } from './metrics.ts';
+import type { LogPass } from './pass.ts';
 import type { Spool, SpoolKey } from './spool.ts';
 
 /** Pending output is written when it reaches this, or after FLUSH_MS. The bound on what one capture holds is twice it. */
@@ -91,10 +92,25 @@ export class CaptureWriter {
     return run;
   }
 
-  /** Everything offered so far, and everything an earlier process spooled, is in Postgres. */
+  /** Everything offered so far is in Postgres. */
   async settle(): Promise<void> {
     await this.flush();
     await this.#options.database.persist(() => this.#drain(), this.#options.signal);
+  }
+
+  /**
+   * Before anything is offered: stores what an earlier process left in the spool. The pass learns what else is in it
+   * (summary, artifacts), for if the pod is gone nobody will read that again. Returns whether there was anything.
+   */
+  async recover(newPass: () => LogPass): Promise<LogPass | undefined> {
+    const { spool, key, database, signal } = this.#options;
+    if ((await spool.files(key)).length === 0) return undefined;
+    return await database.persist(async () => {
+      const pass = newPass();
+      await this.#drain(pass);
+      await pass.finish();
+      return pass;
+    }, signal);
   }
 
   /** After the capture is finished: nothing of it is needed any more. */
@@ -160,28 +176,54 @@ export class CaptureWriter {
     }
   }
 
-  async #drain(): Promise<void> {
+  async #drain(pass?: LogPass): Promise<void> {
     const { spool, key } = this.#options;
     const files = await Promise.all((await spool.files(key)).map(async (path) => ({ path, first: await firstSeq(spool.read(path)) })));
     // By their first number: a file that begins later must not make an earlier one look like a hole.
-    for (const { path } of files.sort((a, b) => a.first - b.first)) {
-      const decoder = new FrameDecoder();
-      let frames: Frame[] = [];
-      let charge = 0;
-      for await (const chunk of spool.read(path)) {
-        for (const frame of decoder.push(chunk)) {
-          frames.push(ownFrame(frame));
-          charge += frameCharge(frame);
-        }
-        if (charge < FLUSH_BYTES) continue;
-        await this.#store(frames);
-        frames = [];
-        charge = 0;
-      }
-      await this.#store(frames);
-      await spool.remove(path);
+    files.sort((a, b) => a.first - b.first);
+    for (const { path } of files) {
+      const batch = new DrainBatch((frames) => this.#store(frames));
+      const read = pass?.read(spool.read(path), (frame) => batch.add(frame), () => batch.relieve());
+      await (read ?? readFrames(spool.read(path), batch));
+      await batch.flush();
     }
+    // Only when all is stored: a repetition must find everything again.
+    for (const { path } of files) await spool.remove(path);
     this.#spooled = false;
+  }
+}
+
+class DrainBatch {
+  readonly #store: (frames: readonly Frame[]) => Promise<void>;
+  #frames: Frame[] = [];
+  #charge = 0;
+
+  constructor(store: (frames: readonly Frame[]) => Promise<void>) {
+    this.#store = store;
+  }
+
+  add(frame: Frame): void {
+    this.#frames.push(ownFrame(frame));
+    this.#charge += frameCharge(frame);
+  }
+
+  async relieve(): Promise<void> {
+    if (this.#charge >= FLUSH_BYTES) await this.flush();
+  }
+
+  async flush(): Promise<void> {
+    const frames = this.#frames;
+    this.#frames = [];
+    this.#charge = 0;
+    await this.#store(frames);
+  }
+}
+
+async function readFrames(source: AsyncIterable<Uint8Array>, batch: DrainBatch): Promise<void> {
+  const decoder = new FrameDecoder();
+  for await (const chunk of source) {
+    for (const frame of decoder.push(chunk)) batch.add(frame);
+    await batch.relieve();
   }
 }
 

@@ -48,7 +48,7 @@ export function encodeLines(writes: readonly Produced[], options: EncodeOptions 
       emitJson('a', { path, index, chunk: data.subarray(at, at + 6144).toString('base64') });
     }
     const sha256 = createHash('sha256').update(data).digest('hex');
-    emitJson('a', { path, index, size: data.length, sha256, mode: 0o644, done: true });
+    emitJson('a', { path, index, size: data.length, sha256, mode: '0644', done: true });
   });
   if (files.length > 0) {
     const bytes = files.reduce((sum, file) => sum + file.data.length, 0);
@@ -56,7 +56,7 @@ export function encodeLines(writes: readonly Produced[], options: EncodeOptions 
   }
   if (options.summary ?? true) {
     const truncated = options.truncated ?? false;
-    emitJson('s', { version: 1, exitCode: 0, signal: null, timedOut: false, stdout: { truncated }, stderr: { truncated } });
+    emitJson('s', { version: 1, exitCode: 0, signal: null, timedOut: false, stdout: { truncated }, stderr: { truncated }, artifacts: { count: files.length } });
   }
   return lines;
 }

@@ -1,0 +1,224 @@
+// A recorder's surroundings for integration tests: a real Postgres with the real grants (behind a proxy that can go
+// away), a cluster that plays pods and their logs, and recorders, in this process or as processes of their own.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { connect as connectTcp, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { AttemptRepository, CaptureRepository, connect, EvaluationRepository, migrate, type CaptureRecord, type Database } from '@crucible/storage';
+import { pino } from 'pino';
+import { Registry } from 'prom-client';
+import { createDatabase, type TestDatabase } from '../../../../test/integration/database.ts';
+import { InformerSet, KubeClient, loadAccess, PODS, systemClock } from '../../kube/index.ts';
+import { PATIENCE, type RecorderContext } from '../context.ts';
+import { DatabaseHealth } from '../database.ts';
+import { createContext } from '../main.ts';
+import { RecorderMetrics } from '../metrics.ts';
+import { slimPod, type SandboxPod } from '../pods.ts';
+import { Recorder } from '../recorder.ts';
+import { TestCluster, TestPod } from './cluster.ts';
+
+const PASSWORD = 'recorder-password';
+/** Everything that waits in production waits less here. */
+export const FAST = { ...PATIENCE, unknownAttemptMs: 2_000, unknownRetryMs: 20, heldMs: 100, settleMs: 20, reconnectBaseMs: 5, reconnectMaxMs: 50 };
+
+/** Between recorders and Postgres: `down()` refuses and cuts, as a restart does. */
+export class TcpProxy {
+  readonly #target: { host: string; port: number };
+  readonly #sockets = new Set<Socket>();
+  #server: Server | undefined;
+  #port = 0;
+
+  constructor(target: { host: string; port: number }) {
+    this.#target = target;
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  async up(): Promise<void> {
+    const server = createServer((near) => {
+      const far = connectTcp(this.#target);
+      for (const socket of [near, far]) {
+        this.#sockets.add(socket);
+        socket.on('error', () => {}).on('close', () => {
+          this.#sockets.delete(socket);
+          near.destroy();
+          far.destroy();
+        });
+      }
+      near.pipe(far).pipe(near);
+    });
+    this.#server = server;
+    await new Promise<void>((resolve) => server.listen(this.#port, '127.0.0.1', resolve));
+    this.#port = (server.address() as AddressInfo).port;
+  }
+
+  async down(): Promise<void> {
+    const server = this.#server;
+    this.cut();
+    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
+  }
+
+  /** Breaks every connection; new ones work. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+}
+
+export interface RunningRecorder {
+  readonly recorder: Recorder;
+  readonly context: RecorderContext;
+  stop(): Promise<void>;
+}
+
+export class World {
+  readonly cluster = new TestCluster();
+  readonly #database: TestDatabase;
+  readonly owner: Database;
+  readonly captures: CaptureRepository;
+  readonly proxy: TcpProxy;
+  readonly dataDir: string;
+  readonly #recorders = new Set<RunningRecorder>();
+  readonly #children = new Set<ChildProcess>();
+
+  static async create(): Promise<World> {
+    const database = await createDatabase('recorder');
+    await migrate({ connectionString: database.dsn, rolePasswords: { crucible_recorder: PASSWORD } });
+    const world = new World(database, await mkdtemp(join(tmpdir(), 'crucible-recorder-')));
+    await world.cluster.start();
+    await world.proxy.up();
+    return world;
+  }
+
+  private constructor(database: TestDatabase, dataDir: string) {
+    this.#database = database;
+    this.dataDir = dataDir;
+    this.owner = connect(database.dsn);
+    this.captures = new CaptureRepository(this.owner);
+    const { hostname, port } = new URL(database.dsn);
+    this.proxy = new TcpProxy({ host: hostname, port: Number(port) });
+  }
+
+  get recorderDsn(): string {
+    const dsn = new URL(this.#database.dsn);
+    dsn.username = 'crucible_recorder';
+    dsn.password = PASSWORD;
+    dsn.hostname = '127.0.0.1';
+    dsn.port = String(this.proxy.port);
+    return dsn.href;
+  }
+
+  async close(): Promise<void> {
+    for (const child of this.#children) child.kill('SIGKILL');
+    await Promise.all([...this.#recorders].map((recorder) => recorder.stop()));
+    await this.cluster.stop();
+    await this.proxy.down();
+    await this.owner.close();
+    await this.#database.drop();
+    await rm(this.dataDir, { recursive: true, force: true });
+  }
+
+  /** Rows as the operator writes them, then the pod. */
+  async addPod(name: string, options: { known?: boolean } = {}): Promise<TestPod> {
+    const pod = new TestPod(name);
+    if (options.known ?? true) await this.know(pod);
+    this.cluster.add(pod);
+    return pod;
+  }
+
+  async know(pod: TestPod): Promise<void> {
+    const uid = pod.evaluationUid;
+    const common = { generation: 1, spec: {}, createdAt: new Date(), phase: 'Running', epoch: 1 };
+    await new EvaluationRepository(this.owner).upsertAccepted({ uid, namespace: 'evals', namespaceUid: randomUUID(), name: pod.name, ...common });
+    const attempts = new AttemptRepository(this.owner);
+    await attempts.create({ evaluationUid: uid, number: 1, jobName: `${pod.name}-1`, image: 'x', runtimeClass: null, epoch: 1 });
+    await attempts.setJob({ evaluationUid: uid, number: 1, jobUid: pod.jobUid, epoch: 1 });
+  }
+
+  async recorder(id: string, change: Partial<RecorderContext> = {}): Promise<RunningRecorder> {
+    const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
+    const database = connect({ connectionString: this.recorderDsn, applicationName: id });
+    const health = new DatabaseHealth(database, systemClock);
+    const client = new KubeClient({ access: await loadAccess({ kubeconfig: await this.kubeconfig() }), logger });
+    const namespaces = [this.cluster.namespace];
+    const pods = new InformerSet<SandboxPod>({ client, resource: PODS, namespaces, transform: slimPod, logger });
+    const config = { databaseUrl: '', namespaces, dataDir: this.dataDir, maxFollows: 200, maxFinalReads: 4, maxSpoolBytes: 2 ** 30, shutdownSeconds: 5, kubeconfig: undefined, id, logLevel: 'silent', port: 0 };
+    const made = await createContext({ config, logger, metrics: new RecorderMetrics(new Registry()), database, health, logs: client });
+    const context = { ...made, patience: FAST, ...change };
+    const recorder = new Recorder({ context, pods, unfinished: made.captures, namespaces });
+    const running: RunningRecorder = {
+      recorder,
+      context,
+      stop: async () => {
+        if (!this.#recorders.delete(running)) return;
+        await recorder.stop();
+        health.stop();
+        await Promise.allSettled([client.close(), database.close()]);
+      },
+    };
+    this.#recorders.add(running);
+    recorder.start();
+    return running;
+  }
+
+  /** The real thing, to be killed for real. */
+  async process(id: string): Promise<ChildProcess> {
+    const env = {
+      PATH: process.env['PATH'],
+      CRUCIBLE_DATABASE_URL: this.recorderDsn,
+      CRUCIBLE_NAMESPACES: this.cluster.namespace,
+      CRUCIBLE_DATA_DIR: this.dataDir,
+      CRUCIBLE_KUBECONFIG: await this.kubeconfig(),
+      HOSTNAME: id,
+      PORT: '0',
+      LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'error',
+    };
+    const child = spawn(process.execPath, [join(import.meta.dirname, '..', 'main.ts')], { env, stdio: ['ignore', 'inherit', 'inherit'] });
+    this.#children.add(child);
+    return child;
+  }
+
+  async captured(pod: TestPod): Promise<CaptureRecord> {
+    return await this.until(async () => {
+      const capture = await this.captures.get(pod.evaluationUid, 1);
+      return capture?.state === 'captured' ? capture : undefined;
+    });
+  }
+
+  async until<T>(look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+    for (;;) {
+      const found = await look();
+      if (found !== undefined) return found;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  async stored(pod: TestPod, stream: 'stdout' | 'stderr'): Promise<Buffer> {
+    const pieces: Buffer[] = [];
+    for (let offset = 0; ; ) {
+      const { data } = await this.captures.readOutput(pod.evaluationUid, 1, stream, { offset });
+      if (data.length === 0) return Buffer.concat(pieces);
+      pieces.push(data);
+      offset += data.length;
+    }
+  }
+
+  async spooledBytes(): Promise<number> {
+    const directory = join(this.dataDir, 'spool');
+    const sizes = await Promise.all((await readdir(directory)).map(async (name) => (await stat(join(directory, name))).size));
+    return sizes.reduce((sum, size) => sum + size, 0);
+  }
+
+  async kubeconfig(): Promise<string> {
+    const path = join(this.dataDir, 'kubeconfig');
+    const named = { clusters: [{ name: 'c', cluster: { server: this.cluster.url } }], users: [{ name: 'u', user: {} }] };
+    const contexts = [{ name: 'x', context: { cluster: 'c', user: 'u' } }];
+    await writeFile(path, JSON.stringify({ apiVersion: 'v1', kind: 'Config', ...named, contexts, 'current-context': 'x' }));
+    return path;
+  }
+}
+
+export const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
