@@ -1,0 +1,307 @@
+import { createServer, connect as connectTo } from 'node:net';
+import type { Server, Socket } from 'node:net';
+import { randomBytes } from 'node:crypto';
+import { SANDBOX_CONTAINER } from '@crucible/crds';
+import type { EvaluationStatus } from '@crucible/crds';
+import { AttemptRepository, CaptureRepository, EvaluationRepository, connect, migrate } from '@crucible/storage';
+import type { Database } from '@crucible/storage';
+import { pino } from 'pino';
+import { Registry } from 'prom-client';
+import { ApiServer } from '../../../../test/integration/api-server.ts';
+import { createDatabase } from '../../../../test/integration/database.ts';
+import type { TestDatabase } from '../../../../test/integration/database.ts';
+import { testServer } from '../../../../test/integration/environment.ts';
+import { EventRecorder, KubeClient, loadAccess } from '../../kube/index.ts';
+import { ClusterCaches } from '../caches.ts';
+import { DomainMetrics } from '../metrics.ts';
+import { EvaluationOperator } from '../operator.ts';
+import type { Settings } from '../settings.ts';
+import { settings } from './builders.ts';
+
+// A real API server and Postgres around a real operator. What does not exist here is played: the Job controller, the
+// scheduler and the kubelet write what they would write, and the recorder stores what it would store.
+
+/** Generous because builds may run beside the tests; a passing test never waits for it. */
+const PATIENCE_MS = 20_000;
+const POLL_MS = 25;
+
+type Json = Record<string, any>;
+
+export class TestCluster {
+  readonly api = new ApiServer(testServer('CRUCIBLE_TEST_KUBECONFIG'));
+  readonly namespace = `evals-${randomBytes(4).toString('hex')}`;
+  readonly runtime = `python-${randomBytes(4).toString('hex')}`;
+  readonly settings: Settings;
+  #testDatabase: TestDatabase | undefined;
+  #proxy: PostgresProxy | undefined;
+  #direct: Database | undefined;
+  #database: Database | undefined;
+  #client: KubeClient | undefined;
+  #caches: ClusterCaches | undefined;
+  #operator: EvaluationOperator | undefined;
+  #events: EventRecorder | undefined;
+  #epoch = 0;
+
+  constructor(changes: Partial<Settings> = {}) {
+    this.settings = settings({ ...changes, evaluationNamespaces: [this.namespace] });
+  }
+
+  async start(): Promise<void> {
+    await this.api.create('/api/v1/namespaces', { metadata: { name: this.namespace, labels: { 'crucible.dev/evaluations': 'enabled' } } });
+    await this.createRuntime(this.runtime);
+    this.#testDatabase = await createDatabase('evaluation');
+    await migrate({ connectionString: this.#testDatabase.dsn });
+    this.#direct = connect({ connectionString: this.#testDatabase.dsn });
+    this.#proxy = new PostgresProxy(new URL(this.#testDatabase.dsn));
+    this.#database = connect({ connectionString: await this.#proxy.open(), connectTimeoutSeconds: 2, statementTimeoutSeconds: 5 });
+    await this.startOperator();
+  }
+
+  async startOperator(): Promise<void> {
+    const logger = pino({ level: process.env['TEST_LOG_LEVEL'] ?? 'silent' });
+    const client = new KubeClient({ access: await loadAccess({ kubeconfig: testServer('CRUCIBLE_TEST_KUBECONFIG') }), logger });
+    const caches = new ClusterCaches({ client, namespaces: [this.namespace], logger });
+    const database = this.database(this.#database);
+    this.#client = client;
+    this.#caches = caches;
+    this.#events = new EventRecorder({ client, component: 'crucible-operator', instance: 'test', logger });
+    const metrics = new DomainMetrics(new Registry(), () => undefined, () => []);
+    this.#operator = new EvaluationOperator({
+      client, caches, database, events: this.#events, metrics, settings: this.settings, workers: 4, logger, now: () => Date.now(),
+      evaluations: new EvaluationRepository(database), attempts: new AttemptRepository(database), captures: new CaptureRepository(database),
+    });
+    caches.start();
+    this.#epoch += 1;
+    await this.#operator.start(this.#epoch, new AbortController().signal);
+  }
+
+  async stopOperator(): Promise<void> {
+    await this.#operator?.stop(5);
+    await this.#events?.stop();
+    await this.#caches?.stop();
+    await this.#client?.close();
+  }
+
+  async stop(): Promise<void> {
+    await this.stopOperator();
+    await this.#database?.close();
+    await this.#direct?.close();
+    await this.#proxy?.close();
+    await this.#testDatabase?.drop();
+    await this.api.delete(`/apis/crucible.dev/v1alpha1/evaluationruntimes/${this.runtime}`);
+    this.api.close();
+  }
+
+  /** Not through the proxy. */
+  get record(): Database {
+    return this.database(this.#direct);
+  }
+
+  async postgresAway(): Promise<void> {
+    await this.#proxy?.close();
+  }
+
+  async postgresBack(): Promise<void> {
+    await this.#proxy?.open();
+  }
+
+  // ---------------------------------------------------------------- people
+
+  async createRuntime(name: string): Promise<void> {
+    const spec = { image: 'crucible/python:test', command: ['python3'], entryFile: 'main.py', launcher: 'Included' };
+    await this.must('POST', '/apis/crucible.dev/v1alpha1/evaluationruntimes', { apiVersion: 'crucible.dev/v1alpha1', kind: 'EvaluationRuntime', metadata: { name }, spec });
+  }
+
+  async submit(name: string, spec: Json = {}): Promise<string> {
+    const object = { apiVersion: 'crucible.dev/v1alpha1', kind: 'Evaluation', metadata: { name, namespace: this.namespace }, spec: { runtime: this.runtime, code: 'print("hello")', ...spec } };
+    return (await this.must('POST', this.path('evaluations'), object))['metadata'].uid as string;
+  }
+
+  patch(name: string, body: Json): Promise<Json> {
+    return this.must('PATCH', this.path('evaluations', name), body, 'application/merge-patch+json');
+  }
+
+  remove(name: string): Promise<Json> {
+    return this.must('DELETE', this.path('evaluations', name));
+  }
+
+  async evaluation(name: string): Promise<Json | undefined> {
+    const { status, body } = await this.api.get(this.path('evaluations', name));
+    return status === 404 ? undefined : body;
+  }
+
+  async status(name: string): Promise<EvaluationStatus & { conditions: { type: string; status: string; reason: string; message: string }[] }> {
+    return { conditions: [], ...(await this.evaluation(name))?.['status'] };
+  }
+
+  // ---------------------------------------------------------------- the Job controller and the kubelet
+
+  /** Waits for the attempt's Job and makes its pod, as the Job controller does from the template. */
+  async makePod(name: string, attempt = 1): Promise<string> {
+    const job = await this.waitFor(`a Job of attempt ${attempt}`, async () => (await this.jobs(name)).find((candidate) => candidate['metadata'].labels['crucible.dev/attempt'] === String(attempt)));
+    const { template } = job['spec'];
+    const podName = `${job['metadata'].name}-${randomBytes(3).toString('hex')}`;
+    const ownerReferences = [{ apiVersion: 'batch/v1', kind: 'Job', name: job['metadata'].name, uid: job['metadata'].uid, controller: true }];
+    const metadata = { ...template.metadata, name: podName, namespace: this.namespace, ownerReferences };
+    await this.must('POST', this.core('pods'), { apiVersion: 'v1', kind: 'Pod', metadata, spec: template.spec });
+    await this.must('POST', `${this.core('pods', podName)}/binding`, { apiVersion: 'v1', kind: 'Binding', metadata: { name: podName }, target: { kind: 'Node', name: 'node-1' } });
+    return podName;
+  }
+
+  podStatus(podName: string, status: Json): Promise<Json> {
+    return this.must('PATCH', `${this.core('pods', podName)}/status`, { status }, 'application/merge-patch+json');
+  }
+
+  waiting(podName: string, reason: string, startTime = new Date()): Promise<Json> {
+    return this.podStatus(podName, { phase: 'Pending', startTime: iso(startTime), containerStatuses: [container({ waiting: { reason, message: 'not found' } })] });
+  }
+
+  running(podName: string, startedAt = new Date()): Promise<Json> {
+    return this.podStatus(podName, { phase: 'Running', startTime: iso(startedAt), containerStatuses: [container({ running: { startedAt: iso(startedAt) } })] });
+  }
+
+  ended(podName: string, exitCode: number, { seconds = 1, reason = exitCode === 0 ? 'Completed' : 'Error', podReason = '' } = {}): Promise<Json> {
+    const now = Date.now();
+    const terminated = { exitCode, reason, startedAt: iso(new Date(now - seconds * 1000)), finishedAt: iso(new Date(now)), containerID: 'containerd://1' };
+    return this.podStatus(podName, { phase: exitCode === 0 && podReason === '' ? 'Succeeded' : 'Failed', reason: podReason, containerStatuses: [container({ terminated })] });
+  }
+
+  // ---------------------------------------------------------------- the recorder
+
+  async capture(uid: string, podName: string, stdout = 'hello\n', attempt = 1): Promise<void> {
+    const captures = new CaptureRepository(this.record);
+    const podUid = (await this.must('GET', this.core('pods', podName)))['metadata'].uid as string;
+    const key = { evaluationUid: uid, attempt, podUid, recorder: 'test' };
+    await captures.begin(key);
+    const data = Buffer.from(stdout);
+    await captures.append({ ...key, afterSeq: 0, lastSeq: 2, chunks: data.length === 0 ? [] : [{ stream: 'stdout', firstSeq: 1, lastSeq: 1, data, lines: 1 }] });
+    const stream = { bytes: 0, lines: 0, gaps: [], truncated: false, complete: true };
+    const streams = { stdout: { ...stream, bytes: data.length, lines: data.length === 0 ? 0 : 1 }, stderr: stream };
+    await captures.finish({ ...key, lastSeq: 2, streams, artifacts: [], artifactsComplete: true, summary: {}, receipt: { uid: 100_000 }, complete: true, reason: null });
+  }
+
+  // ---------------------------------------------------------------- looking
+
+  async jobs(name: string): Promise<Json[]> {
+    const uid = (await this.evaluation(name))?.['metadata'].uid as string | undefined;
+    return await this.owned(`/apis/batch/v1/namespaces/${this.namespace}/jobs`, uid);
+  }
+
+  async owned(path: string, uid: string | undefined): Promise<Json[]> {
+    const selector = encodeURIComponent(`crucible.dev/evaluation-uid=${uid}`);
+    return (await this.must('GET', `${path}?labelSelector=${selector}`))['items'] as Json[];
+  }
+
+  async pod(podName: string): Promise<Json | undefined> {
+    const { status, body } = await this.api.get(this.core('pods', podName));
+    return status === 404 ? undefined : body;
+  }
+
+  /** Nothing that belongs to it holds anything back: no Job, no code, no finalizer of ours. */
+  async leftovers(uid: string): Promise<string[]> {
+    const jobs = await this.owned(`/apis/batch/v1/namespaces/${this.namespace}/jobs`, uid);
+    const configMaps = await this.owned(this.core('configmaps'), uid);
+    const pods = await this.owned(this.core('pods'), uid);
+    return [
+      ...jobs.filter((job) => !job['metadata'].deletionTimestamp && !job['metadata'].ownerReferences?.length).map((job) => `job ${job['metadata'].name}`),
+      ...configMaps.map((configMap) => `configmap ${configMap['metadata'].name}`),
+      ...pods.filter((pod) => pod['metadata'].finalizers?.includes('crucible.dev/capture')).map((pod) => `finalizer of pod ${pod['metadata'].name}`),
+    ];
+  }
+
+  async condition(name: string, type: string, reason: string): Promise<Json> {
+    return await this.waitFor(`${type} with reason ${reason}`, async () => (await this.status(name)).conditions.find((condition) => condition.type === type && condition.reason === reason), () => this.status(name));
+  }
+
+  async phase(name: string, phase: string): Promise<EvaluationStatus> {
+    return await this.waitFor(`phase ${phase}`, async () => {
+      const status = await this.status(name);
+      return status.phase === phase ? status : undefined;
+    }, () => this.status(name));
+  }
+
+  async gone(name: string): Promise<void> {
+    await this.waitFor(`${name} to be gone`, async () => ((await this.evaluation(name)) === undefined ? true : undefined), () => this.evaluation(name));
+  }
+
+  async waitFor<T>(what: string, look: () => Promise<T | undefined>, last?: () => Promise<unknown>): Promise<T> {
+    const deadline = Date.now() + PATIENCE_MS;
+    for (;;) {
+      const found = await look();
+      if (found !== undefined) return found;
+      if (Date.now() > deadline) throw new Error(`waited for ${what}; last seen: ${JSON.stringify(await last?.())}`);
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+  }
+
+  core(plural: string, name?: string): string {
+    return `/api/v1/namespaces/${this.namespace}/${plural}${name === undefined ? '' : `/${name}`}`;
+  }
+
+  path(plural: string, name?: string): string {
+    return `/apis/crucible.dev/v1alpha1/namespaces/${this.namespace}/${plural}${name === undefined ? '' : `/${name}`}`;
+  }
+
+  async must(method: string, path: string, body?: unknown, contentType?: string): Promise<Json> {
+    const response = await this.api.send(method, path, body, contentType);
+    if (response.status >= 300) throw new Error(`${method} ${path}: ${response.status} ${response.body['message']}`);
+    return response.body;
+  }
+
+  private database(database: Database | undefined): Database {
+    if (database === undefined) throw new Error('the cluster was not started');
+    return database;
+  }
+}
+
+function container(state: Json): Json {
+  const { terminated, running } = state;
+  return {
+    name: SANDBOX_CONTAINER, image: 'crucible/python:test', imageID: 'sha256:abc', ready: running !== undefined, restartCount: 0,
+    state: { waiting: null, running: running ?? null, terminated: terminated ?? null, ...state },
+  };
+}
+
+function iso(date: Date): string {
+  return date.toISOString().replace(/\.\d{3}Z$/, 'Z');
+}
+
+/** Postgres behind an address that can be taken away and given back. */
+class PostgresProxy {
+  readonly #target: URL;
+  readonly #sockets = new Set<Socket>();
+  #server: Server | undefined;
+  #port = 0;
+
+  constructor(target: URL) {
+    this.#target = target;
+  }
+
+  async open(): Promise<string> {
+    const server = createServer((socket) => {
+      const upstream = connectTo(Number(this.#target.port), this.#target.hostname);
+      for (const [one, other] of [[socket, upstream], [upstream, socket]] as const) {
+        this.#sockets.add(one);
+        one.on('error', () => other.destroy());
+        one.on('close', () => {
+          this.#sockets.delete(one);
+          other.destroy();
+        });
+        one.pipe(other);
+      }
+    });
+    await new Promise<void>((resolve, reject) => server.once('error', reject).listen(this.#port, '127.0.0.1', resolve));
+    this.#server = server;
+    this.#port = (server.address() as { port: number }).port;
+    const address = new URL(this.#target.href);
+    address.host = `127.0.0.1:${this.#port}`;
+    return address.href;
+  }
+
+  async close(): Promise<void> {
+    const server = this.#server;
+    this.#server = undefined;
+    for (const socket of this.#sockets) socket.destroy();
+    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
+  }
+}
