@@ -162,9 +162,10 @@ export class PodCapture {
     const release = await this.#slot(signal);
     if (release === undefined) return 'end';
     metrics.follows.inc();
+    const until = this.#untilDrained(signal);
     try {
       const pass = new LogPass({ files, metrics, budget: artifactBudget });
-      const stream = await logs.podLog(claim.namespace, claim.name, { container: SANDBOX_CONTAINER, follow: true, signal });
+      const stream = await logs.podLog(claim.namespace, claim.name, { container: SANDBOX_CONTAINER, follow: true, signal: until.signal });
       try {
         return await pass.read(stream, (frame) => writer.offer(frame), () => (writer.full ? writer.flush() : undefined));
       } finally {
@@ -177,9 +178,23 @@ export class PodCapture {
       if (isUnavailable(error) || isAborted(error)) throw new KubeError({ code: 0, reason: 'Interrupted', message: 'the follow was interrupted' });
       throw error;
     } finally {
+      until.cancel();
       metrics.follows.dec();
       release();
     }
+  }
+
+  /** A signal that aborts some time after the container has ended. */
+  #untilDrained(signal: AbortSignal): { signal: AbortSignal; cancel: () => void } {
+    const over = new AbortController();
+    const both = AbortSignal.any([signal, over.signal]);
+    const { clock, patience } = this.#context;
+    void (async () => {
+      while (!both.aborted && this.#state() === 'running') await this.#view.changed(both);
+      await sleep(clock, patience.drainMs, both);
+      over.abort();
+    })();
+    return { signal: both, cancel: () => over.abort() };
   }
 
   /** A permit to follow, or undefined when the pod ended while waiting: it is then read in one go. */

@@ -43,6 +43,8 @@ export interface Patience {
   readonly heldMs: number;
   /** A log that does not end with a summary is read again after this, until two readings agree. */
   readonly settleMs: number;
+  /** How long a follow may go on after its container has ended: a half-open connection never ends by itself. */
+  readonly drainMs: number;
   readonly reconnectBaseMs: number;
   readonly reconnectMaxMs: number;
 }
@@ -53,6 +55,7 @@ export const PATIENCE: Patience = {
   unreachableMs: 180_000,
   heldMs: 5_000,
   settleMs: 300,
+  drainMs: 1_000,
   reconnectBaseMs: 200,
   reconnectMaxMs: 10_000,
 };

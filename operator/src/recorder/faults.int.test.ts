@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Slots } from './slots.ts';
 import { encode, random, randomWrites, streamOf, type Produced } from './testing/encoder.ts';
 import type { TestPod } from './testing/cluster.ts';
 import { sha256, World } from './testing/world.ts';
@@ -169,6 +170,18 @@ describe('faults', () => {
     const capture = await world.captured(run.pod);
     expect(capture).toMatchObject({ missing: [], reason: null, complete: true });
     for (const stream of ['stdout', 'stderr'] as const) expect((await world.stored(run.pod, stream)).equals(streamOf(run.writes, stream))).toBe(true);
+  });
+
+  it('reads a pod that found no slot to follow in one go when it has ended', async () => {
+    await world.recorder('narrow', { follows: new Slots(1) });
+    const [first, second] = [await newRun(1, 5_000), await newRun(2, 5_000)];
+    world.cluster.setState(first.pod, 'running');
+    await world.until(() => (first.pod.connections > 0 ? true : undefined));
+    await play(second, 200);
+    await verify(second);
+    expect(second.pod.connections).toBe(1);
+    await play(first, 50);
+    await verify(first);
   });
 
   it('connections to Postgres that break at random lose and double nothing', { timeout: LONG_MS }, async () => {

@@ -134,6 +134,14 @@ describe('one recorder', () => {
     expect(await world.captured(never)).toMatchObject({ complete: true, lastSeq: 0, streams: { stdout: { bytes: 0 } } });
   });
 
+  it('does not wait for a follow that is half open once the container has ended', async () => {
+    const pod = await newPod();
+    pod.mode = 'halfOpen';
+    const writes = text('stdout', 'x\n');
+    await play(pod, encode(writes), random(5));
+    await expectStored(pod, writes);
+  });
+
   it('trusts a pod only once its Job is known, and never one of another Job', async () => {
     const pod = await newPod({ known: false });
     world.cluster.setState(pod, 'running');

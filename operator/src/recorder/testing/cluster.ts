@@ -10,7 +10,8 @@ export interface LogFaults {
   readonly cutAfter: (pod: TestPod) => number | undefined;
 }
 
-type LogMode = 'normal' | 'gone' | 'kubeletError';
+/** `halfOpen`: follows never get a byte nor an end. */
+type LogMode = 'normal' | 'gone' | 'kubeletError' | 'halfOpen';
 
 export class TestPod {
   readonly uid = randomUUID();
@@ -156,6 +157,7 @@ export class TestCluster {
       response.end('unable to retrieve container logs for containerd://x');
       return;
     }
+    if (pod.mode === 'halfOpen' && follow) return;
     const closed = new Promise<void>((resolve) => response.once('close', resolve));
     const cutAt = pod.faults?.cutAfter(pod) ?? Infinity;
     for (let sent = 0; !response.destroyed; ) {

@@ -21,7 +21,7 @@ import { TestCluster, TestPod } from './cluster.ts';
 
 const PASSWORD = 'recorder-password';
 /** Everything that waits in production waits less here. */
-export const FAST = { ...PATIENCE, unknownAttemptMs: 2_000, unknownRetryMs: 20, heldMs: 100, settleMs: 20, reconnectBaseMs: 5, reconnectMaxMs: 50 };
+export const FAST = { ...PATIENCE, unknownAttemptMs: 2_000, unknownRetryMs: 20, heldMs: 100, drainMs: 200, settleMs: 20, reconnectBaseMs: 5, reconnectMaxMs: 50 };
 
 /** Between recorders and Postgres: `down()` refuses and cuts, as a restart does. */
 export class TcpProxy {
