@@ -149,23 +149,37 @@ func TestSignalsFromTheCodeDoNotEndTheLauncher(t *testing.T) {
 	})
 }
 
-func TestMemoryAndStart(t *testing.T) {
-	run := newRun(t, false, shell(`: > up; head -c 3000000 /dev/urandom; : > done; sleep 0.3`)...)
-	const limit = 5 << 10 // KiB, the launcher's budget
-	high := 0
-	run.signal = func(pid int) {
-		run.waitFor("done")
-		status, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-		for _, line := range strings.Split(string(status), "\n") {
-			if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "VmHWM:" {
-				high, _ = strconv.Atoi(fields[1])
-			}
+func statusNumber(pid int, name string) int {
+	status, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	for _, line := range strings.Split(string(status), "\n") {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == name+":" {
+			number, _ := strconv.Atoi(fields[1])
+			return number
 		}
 	}
+	return 0
+}
+
+func TestMemoryAndThreads(t *testing.T) {
+	run := newRun(t, false, shell(`: > up; sleep 0.1; yes short lines | head -c 3000000; head -c 3000000 /dev/urandom >&2; : > done; sleep 0.3`)...).
+		set("maxStreamBytes", 8<<20) // all of it is emitted, and must not be held in memory for that
+	const limit = 5 << 10 // KiB, the launcher's budget
+	high, before, after := 0, 0, 0
+	run.signal = func(pid int) {
+		run.waitFor("up")
+		before = statusNumber(pid, "Threads")
+		run.waitFor("done")
+		after, high = statusNumber(pid, "Threads"), statusNumber(pid, "VmHWM")
+	}
 	run.do()
-	t.Logf("VmHWM %d KiB", high)
+	t.Logf("VmHWM %d KiB, %d threads", high, after)
 	if high == 0 || high > limit {
 		t.Errorf("VmHWM is %d KiB", high)
+	}
+	// Where the code has used up the process limit, a thread that has to be made then ends the launcher.
+	const spare = 9 // the runtime itself needs about five
+	if before < spare || after > before {
+		t.Errorf("%d threads when the code began, %d when it ended", before, after)
 	}
 	if stat, err := os.Stat(launcher); err != nil || stat.Size() > 5e6 {
 		t.Errorf("the program has %d bytes", stat.Size())

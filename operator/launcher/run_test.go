@@ -191,6 +191,17 @@ func TestLastWordsOfBackgroundProcessesAreKept(t *testing.T) {
 	}
 }
 
+// A program may be over before the launcher has seen that it started.
+func TestShortPrograms(t *testing.T) {
+	for range 30 {
+		run := newRun(t, false, "/bin/true")
+		run.wrap = []string{"/usr/bin/taskset", "-c", "0"} // on one processor that is likely
+		if r := run.do(); r.exit != 0 || r.took > 10*time.Second {
+			t.Fatalf("exit %d after %v", r.exit, r.took)
+		}
+	}
+}
+
 func TestClosedOutputs(t *testing.T) {
 	r := newRun(t, false, shell(`echo before; exec >&- 2>&-; sleep 0.3; exit 7`)...).do()
 	if r.exit != 7 || string(r.stdout) != "before\n" || r.summary.WallSeconds < 0.3 {

@@ -221,10 +221,14 @@ func spare(count int) {
 			ready <- struct{}{}
 			<-release
 			runtime.UnlockOSThread()
+			ready <- struct{}{}
 		}()
 	}
 	for range count {
 		<-ready
 	}
 	close(release)
+	for range count { // a thread is of use only once its goroutine has let go of it
+		<-ready
+	}
 }
