@@ -59,8 +59,9 @@ export class Gatherer {
     }
     const record = await this.#record(uid);
     if (record === 'unavailable') {
-      const job = caches.jobs.list().find((candidate) => candidate.metadata.labels?.[LABELS.evaluationUid] === uid && candidate.status?.active);
-      return { ...base, record, job, pod: job && caches.pods.of(uid, Number(job.metadata.labels?.[LABELS.attempt]))[0] };
+      // Without the record the newest Job is the current attempt.
+      const job = caches.jobs.list().filter((candidate) => ofEvaluation(candidate, uid)).sort((a, b) => attemptOf(b) - attemptOf(a))[0];
+      return { ...base, record, job, pod: job && caches.pods.of(uid, attemptOf(job))[0] };
     }
     const attempt = record.attempts.at(-1);
     if (attempt === undefined) return { ...base, record, job: undefined, pod: undefined };
@@ -152,6 +153,10 @@ function parse(raw: RawEvaluation): { evaluation: Evaluation | undefined; invali
     if (!(error instanceof InvalidResourceError)) throw error;
     return { evaluation: undefined, invalid: `The spec cannot be read: ${error.problems.join('; ')}. Correct it and create the Evaluation again.` };
   }
+}
+
+function attemptOf(job: Job): number {
+  return Number(job.metadata.labels?.[LABELS.attempt]);
 }
 
 /** Names are used again; only the uid tells whose it is. */
