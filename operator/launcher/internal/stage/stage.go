@@ -86,6 +86,9 @@ func become(path string) error {
 	if err := send(Message{Receipt: receipt}); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
+	if err := awaitRelease(); err != nil {
+		return err
+	}
 	return execute(config.Command, environment)
 }
 
@@ -96,6 +99,21 @@ func send(message Message) error {
 	}
 	_, err = unix.Write(ReportFD, append(line, '\n'))
 	return err
+}
+
+// awaitRelease waits until the launcher is ready for anything the code may do.
+func awaitRelease() error {
+	var answer [1]byte
+	for {
+		n, err := unix.Read(ReportFD, answer[:])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case n == 1:
+			return nil
+		default:
+			return errors.New("the launcher is gone")
+		}
+	}
 }
 
 // closeInherited makes sure that the code gets no descriptor but 0, 1 and 2, whatever the launcher was started with.

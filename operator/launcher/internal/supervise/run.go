@@ -79,7 +79,6 @@ func (s *supervisor) prepare(path string) error {
 	}
 	s.emitter.Pending = make([]byte, 0, 2*enoughPending)
 	s.share()
-	spare(spareThreads)
 	return nil
 }
 
@@ -117,6 +116,8 @@ func (s *supervisor) supervise(path string) {
 		s.fail(err.Error(), stage.ExitRefused)
 		return
 	}
+	spare(spareThreads) // while the stage gets ready, which takes longer
+	s.status.release()
 	for s.phase != ended {
 		s.step(s.deadline())
 	}

@@ -24,6 +24,11 @@ type statusReader struct {
 	data []byte
 }
 
+// release lets the stage become the code.
+func (r *statusReader) release() {
+	_, _ = unix.Write(r.fd, []byte{'\n'}) // if the stage is gone, reading its report will tell
+}
+
 // start forks the stage with the code's three descriptors and the one it reports on.
 func (s *supervisor) start(path string) error {
 	stdin, err := openStdin(s.config.StdinPath)
@@ -33,7 +38,12 @@ func (s *supervisor) start(path string) error {
 	var read, write [3]int
 	for i := range read {
 		var ends [2]int
-		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		if i == 2 { // the stage reports and waits for an answer
+			ends, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		} else {
+			err = unix.Pipe2(ends[:], unix.O_CLOEXEC)
+		}
+		if err != nil {
 			return fmt.Errorf("pipe: %w", err)
 		}
 		read[i], write[i] = ends[0], ends[1]
