@@ -42,7 +42,8 @@ type Engine struct {
 	factory  informers.SharedInformerFactory
 	snapshot func() (Snapshot, error)
 
-	applied  *ruleset // what the table holds as far as we know
+	applied  *ruleset // what was put in the table last
+	doubtful bool     // whether it is there still is not known
 	problems []string // logged already
 
 	mu       sync.Mutex
@@ -102,13 +103,13 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-e.kick:
 			time.Sleep(debounce)
 		case <-again.C:
-			e.applied = nil
+			e.doubtful = true
 		}
 		err := e.sync(ctx)
 		e.setReady(err)
 		if err != nil && ctx.Err() == nil {
 			klog.ErrorS(err, "The policies could not be put in place; what was there stays", "retryAfter", retry)
-			e.applied = nil
+			e.doubtful = true
 			again.Reset(retry)
 			continue
 		}
@@ -143,13 +144,17 @@ func (e *Engine) sync(ctx context.Context) error {
 	rules := Compile(snapshot)
 	e.report(rules.Problems)
 	wanted := render(rules, e.options.InterfacePrefix)
-	if reflect.DeepEqual(wanted, e.applied) {
+	same := reflect.DeepEqual(wanted, e.applied)
+	if same && !e.doubtful {
 		return nil
 	}
 	if err := wanted.apply(ctx, e.nft); err != nil {
 		return err
 	}
-	e.applied = wanted
+	e.applied, e.doubtful = wanted, false
+	if same {
+		return nil
+	}
 	cut, err := cutConnections(rules)
 	if err != nil { // new connections are judged rightly all the same
 		klog.ErrorS(err, "Connections that are not allowed any more may go on")

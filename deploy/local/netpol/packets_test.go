@@ -91,6 +91,7 @@ func TestPackets(t *testing.T) {
 	sealed := known
 	sealed.Policies = append(sealed.Policies, policyFrom(t, "default", "seal", sealClient))
 	b.put(sealed)
+	b.ip("-n", b.ns["node"], "neighbour", "flush", "all") // isolation does not stop neighbour discovery
 	b.expect("client isolated", clientSealed+"\n web > 10.244.0.2:8080 db; web > 10.96.0.10:80 db; client > "+linkLocal+" -")
 
 	some := known
