@@ -18,5 +18,6 @@ POD_CIDR=10.244.0.0/16
 SERVICE_CIDR=10.96.0.0/16
 API_SERVICE_IP=10.96.0.1
 DNS_IP=10.96.0.10
+TEST_INTERNET=198.51.100.2           # tests play the internet there, in a network namespace
 INTERFACE=crucible0                 # test interfaces share this prefix
 CGROUP=crucible

@@ -21,7 +21,7 @@ network_up() {
 }
 
 # Nothing leaves: neither what pods send nor what anyone sends to addresses of the cluster, to
-# link-local ones (cloud metadata) or to the documentation networks that tests use as the internet.
+# link-local ones (cloud metadata) or to the address at which tests play the internet.
 # And no IPv6 from pods: the cluster is IPv4 only, their link-local addresses are not policed.
 guard_up() {
   nft -f - <<END
@@ -34,8 +34,8 @@ table inet crucible_guard {
     oifname "veth*" accept
     oifname "crucible*" accept
     ip saddr { $POD_CIDR, $SERVICE_CIDR, $NODE_IP/32 } drop
-    ip daddr { $POD_CIDR, $SERVICE_CIDR, $NODE_IP/32, 169.254.0.0/16, 198.51.100.0/24, 203.0.113.0/24, 100.100.100.200/32 } drop
-    ip6 daddr { fd00:ec2::254/128, 2001:db8::/32 } drop
+    ip daddr { $POD_CIDR, $SERVICE_CIDR, $NODE_IP/32, 169.254.0.0/16, $TEST_INTERNET/32, 100.100.100.200/32 } drop
+    ip6 daddr fd00:ec2::254 drop
   }
   chain input {
     type filter hook input priority -20; policy accept;
