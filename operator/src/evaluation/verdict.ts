@@ -86,6 +86,9 @@ function outOfMemory(pod: Pod): Verdict | undefined {
   );
 }
 
+// The kubelet's words for a pod over its own limit; a node that is short of disk says that it was low on a resource.
+const OWN_LIMIT = /EmptyDir volume .* exceeds the limit|ephemeral (local )?storage usage exceeds|exceeded its local ephemeral storage limit/i;
+
 function fromOutside(pod: Pod, { cancelled }: Ending): Verdict | undefined {
   const { reason = '', message = '' } = pod.status ?? {};
   const target = disruption(pod);
@@ -93,9 +96,11 @@ function fromOutside(pod: Pod, { cancelled }: Ending): Verdict | undefined {
     reason === '' ? undefined : evidence('Pod/status', `${reason}: ${message}`),
     target && evidence('Pod/DisruptionTarget', `${target.reason}: ${target.message}`),
   ];
-  const unknown = terminated(pod)?.reason === 'ContainerStatusUnknown';
+  const ended = terminated(pod);
+  const unknown = ended?.reason === 'ContainerStatusUnknown';
+  if (ended !== undefined) facts.push(container(ended));
 
-  if (reason === 'Evicted' && /ephemeral[- ]storage|EmptyDir/i.test(message) && /exceed/i.test(message)) {
+  if (reason === 'Evicted' && OWN_LIMIT.test(message) && !/low on resource/i.test(message)) {
     return verdict('DiskExceeded', 'Code', 'The code wrote more to disk than it may. Write less, or raise spec.resources.disk.', facts);
   }
   if (target?.reason === 'PreemptionByScheduler' || reason === 'Preempting') {
