@@ -20,7 +20,14 @@ export const ARTIFACT_LIMITS: ArtifactLimits = {
 
 /** A verified file, or one that was refused and why. `seq` is its first frame, unique in the attempt. */
 export type ArtifactResult =
-  | { readonly kind: 'complete'; readonly seq: number; readonly path: string; readonly sha256: string; readonly mode: number; readonly data: Buffer }
+  | {
+      readonly kind: 'complete';
+      readonly seq: number;
+      readonly path: string;
+      readonly sha256: string;
+      readonly mode: number;
+      readonly data: Buffer;
+    }
   | { readonly kind: 'refused'; readonly seq: number; readonly path: string; readonly reason: string };
 
 export interface ArtifactTotals {
@@ -129,7 +136,8 @@ export class ArtifactAssembler {
 
   #append(file: OpenFile, data: Buffer): void {
     file.size += data.length;
-    if (file.size > this.#limits.maxFileBytes) return this.#break(file, `larger than ${this.#limits.maxFileBytes} bytes`);
+    if (file.size > this.#limits.maxFileBytes)
+      return this.#break(file, `larger than ${this.#limits.maxFileBytes} bytes`);
     if (this.#totals.bytes + file.size > this.#limits.maxTotalBytes) {
       return this.#break(file, `all files together are larger than ${this.#limits.maxTotalBytes} bytes`);
     }
@@ -143,20 +151,25 @@ export class ArtifactAssembler {
     this.#open = undefined;
     const sha256 = file.hash.digest('hex');
     if (file.broken === undefined && file.path !== frame.path) file.broken = 'its path changed in the middle';
-    if (file.broken === undefined && file.size !== frame.size) file.broken = `has ${file.size} bytes, announced ${frame.size}`;
+    if (file.broken === undefined && file.size !== frame.size)
+      file.broken = `has ${file.size} bytes, announced ${frame.size}`;
     if (file.broken === undefined && sha256 !== frame.sha256) file.broken = 'its sha256 differs from the announced one';
     if (file.broken !== undefined) return [...results, ...this.#fail(file, file.broken)];
     this.#totals.count += 1;
     this.#totals.bytes += file.size;
     const data = Buffer.concat(file.chunks);
-    return [...results, { kind: 'complete', seq: file.seq, path: file.path, sha256, mode: parseMode(frame.mode), data }];
+    return [
+      ...results,
+      { kind: 'complete', seq: file.seq, path: file.path, sha256, mode: parseMode(frame.mode), data },
+    ];
   }
 
   #begin(seq: number, index: number, path: string): OpenFile {
     this.#files += 1;
     const file: OpenFile = { seq, index, path, chunks: [], hash: createHash('sha256'), size: 0, broken: undefined };
     if (this.#files > this.#limits.maxFiles) this.#break(file, `more than ${this.#limits.maxFiles} files`);
-    else if (path === '' || safeText(path, this.#limits.maxPathBytes) !== path) this.#break(file, 'its path is not storable');
+    else if (path === '' || safeText(path, this.#limits.maxPathBytes) !== path)
+      this.#break(file, 'its path is not storable');
     return file;
   }
 

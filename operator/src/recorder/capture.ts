@@ -44,13 +44,30 @@ export class PodCapture {
     if (position === 'captured' || position === 'untrusted') return position;
     this.#begun = true;
     const { captures, spool, claims } = this.#context;
-    const writer = new CaptureWriter({ key: this.#view.claim, recorder: claims.recorder, position, captures, database, spool, clock, metrics, signal });
+    const writer = new CaptureWriter({
+      key: this.#view.claim,
+      recorder: claims.recorder,
+      position,
+      captures,
+      database,
+      spool,
+      clock,
+      metrics,
+      signal,
+    });
     try {
       const { files } = this.#context;
       this.#followed = await writer.recover(() => new LogPass({ files, metrics, maxReadBytes: Infinity }));
       await this.#follow(writer, signal);
       const endedAt = clock.monotonic();
-      await finishCapture({ context: this.#context, view: this.#view, writer, followed: this.#followed, logger: this.#logger, signal });
+      await finishCapture({
+        context: this.#context,
+        view: this.#view,
+        writer,
+        followed: this.#followed,
+        logger: this.#logger,
+        signal,
+      });
       metrics.captureSeconds.observe((clock.monotonic() - endedAt) / 1000);
       return 'captured';
     } catch (error) {
@@ -88,7 +105,10 @@ export class PodCapture {
       const claimed = await database.persist(() => claims.take({ evaluationUid, attempt }), signal);
       if (claimed === 'captured') return 'captured';
       if (claimed !== 'held') {
-        const result = await database.persist(() => captures.begin({ evaluationUid, attempt, podUid, recorder: claims.recorder() }), signal);
+        const result = await database.persist(
+          () => captures.begin({ evaluationUid, attempt, podUid, recorder: claims.recorder() }),
+          signal,
+        );
         if (result.outcome === 'captured') return 'captured';
         if (result.outcome === 'foreignPod') {
           this.#logger.warn('the attempt belongs to another pod');
@@ -104,7 +124,7 @@ export class PodCapture {
   /** Returns when the log has ended: nothing will be added to it any more, or it is gone. */
   async #follow(writer: CaptureWriter, signal: AbortSignal): Promise<void> {
     const { patience, random, metrics } = this.#context;
-    for (let fruitless = 0; ; ) {
+    for (let fruitless = 0; ;) {
       const state = this.#state();
       if (state === 'ended') return;
       if (state === 'waiting') {
@@ -165,9 +185,17 @@ export class PodCapture {
     const until = this.#untilDrained(signal);
     try {
       const pass = new LogPass({ files, metrics, budget: artifactBudget });
-      const stream = await logs.podLog(claim.namespace, claim.name, { container: SANDBOX_CONTAINER, follow: true, signal: until.signal });
+      const stream = await logs.podLog(claim.namespace, claim.name, {
+        container: SANDBOX_CONTAINER,
+        follow: true,
+        signal: until.signal,
+      });
       try {
-        return await pass.read(stream, (frame) => writer.offer(frame), () => (writer.full ? writer.flush() : undefined));
+        return await pass.read(
+          stream,
+          (frame) => writer.offer(frame),
+          () => (writer.full ? writer.flush() : undefined),
+        );
       } finally {
         // A reconnect that finds less than was seen before (the log is gone) teaches nothing.
         if (pass.sequence.lastSeq >= (this.#followed?.sequence.lastSeq ?? 0)) this.#followed = pass;
@@ -175,7 +203,8 @@ export class PodCapture {
       }
     } catch (error) {
       // An artifact store that is away must not stop the output: the final read stores artifacts again.
-      if (isUnavailable(error) || isAborted(error)) throw new KubeError({ code: 0, reason: 'Interrupted', message: 'the follow was interrupted' });
+      if (isUnavailable(error) || isAborted(error))
+        throw new KubeError({ code: 0, reason: 'Interrupted', message: 'the follow was interrupted' });
       throw error;
     } finally {
       until.cancel();

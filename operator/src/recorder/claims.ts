@@ -89,7 +89,13 @@ export class Claims {
 
   /** The stored chunks of a capture, without their bytes. */
   async chunks(key: CaptureKey): Promise<StoredChunk[]> {
-    const { rows } = await this.#database.query<{ stream: StoredChunk['stream']; first_seq: string; last_seq: string; bytes: number; sha256: string }>(
+    const { rows } = await this.#database.query<{
+      stream: StoredChunk['stream'];
+      first_seq: string;
+      last_seq: string;
+      bytes: number;
+      sha256: string;
+    }>(
       `SELECT stream, first_seq::text, last_seq::text, octet_length(data) AS bytes, encode(sha256(data), 'hex') AS sha256
        FROM crucible.output_chunks WHERE evaluation_uid = $1 AND attempt = $2 ORDER BY stream, first_seq`,
       [key.evaluationUid, key.attempt],

@@ -1,16 +1,31 @@
 import { describe, expect, it } from 'vitest';
 import { readConfig } from './config.ts';
 
-const GOOD = { CRUCIBLE_DATABASE_URL: 'postgresql://u:secret@db/crucible', CRUCIBLE_NAMESPACES: 'evals, more,evals,', CRUCIBLE_DATA_DIR: '/data' };
+const GOOD = {
+  CRUCIBLE_DATABASE_URL: 'postgresql://u:secret@db/crucible',
+  CRUCIBLE_NAMESPACES: 'evals, more,evals,',
+  CRUCIBLE_DATA_DIR: '/data',
+};
 
 describe('readConfig', () => {
   it('reads what is given and fills in the rest', () => {
-    expect(readConfig(GOOD)).toMatchObject({ namespaces: ['evals', 'more'], dataDir: '/data', maxFollows: 500, port: 8080, logLevel: 'info' });
+    expect(readConfig(GOOD)).toMatchObject({
+      namespaces: ['evals', 'more'],
+      dataDir: '/data',
+      maxFollows: 500,
+      port: 8080,
+      logLevel: 'info',
+    });
     expect(readConfig({ ...GOOD, CRUCIBLE_NAMESPACES: '' }).namespaces).toEqual([]);
   });
 
   it('names every mistake and no value', () => {
-    const wrong = { CRUCIBLE_DATABASE_URL: 'mysql://u:secret@db', CRUCIBLE_NAMESPACES: 'Bad_', CRUCIBLE_DATA_DIR: 'here', CRUCIBLE_MAX_FOLLOWS: '0' };
+    const wrong = {
+      CRUCIBLE_DATABASE_URL: 'mysql://u:secret@db',
+      CRUCIBLE_NAMESPACES: 'Bad_',
+      CRUCIBLE_DATA_DIR: 'here',
+      CRUCIBLE_MAX_FOLLOWS: '0',
+    };
     const message = (() => {
       try {
         readConfig(wrong);

@@ -6,16 +6,30 @@ const schema = z.object({
   CRUCIBLE_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'a postgres:// URL'),
   CRUCIBLE_NAMESPACES: z
     .string()
-    .transform((list) => [...new Set(list.split(',').map((name) => name.trim()).filter((name) => name !== ''))])
+    .transform((list) => [
+      ...new Set(
+        list
+          .split(',')
+          .map((name) => name.trim())
+          .filter((name) => name !== ''),
+      ),
+    ])
     .pipe(z.array(z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'a namespace name'))),
   CRUCIBLE_DATA_DIR: z.string().startsWith('/', 'an absolute path'),
   CRUCIBLE_MAX_FOLLOWS: z.coerce.number().int().min(1).max(10_000).default(500),
   CRUCIBLE_MAX_FINAL_READS: z.coerce.number().int().min(1).max(100).default(4),
-  CRUCIBLE_MAX_SPOOL_BYTES: z.coerce.number().int().min(0).default(1024 ** 3),
+  CRUCIBLE_MAX_SPOOL_BYTES: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .default(1024 ** 3),
   CRUCIBLE_SHUTDOWN_SECONDS: seconds(20),
   CRUCIBLE_KUBECONFIG: z.string().min(1).optional(),
   // The pod's name: a container restarted in its pod takes its own captures up again at once.
-  HOSTNAME: z.string().regex(/^[A-Za-z0-9._-]{1,200}$/).default('recorder'),
+  HOSTNAME: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,200}$/)
+    .default('recorder'),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   PORT: z.coerce.number().int().min(0).max(65_535).default(8080),
 });

@@ -8,7 +8,8 @@ import type { TestPod } from './testing/cluster.ts';
 import { sha256, World } from './testing/world.ts';
 
 /** CRUCIBLE_SEED replays one seed; otherwise each run draws new ones and prints them with a failure. */
-const BASE_SEED = process.env['CRUCIBLE_SEED'] === undefined ? Math.floor(Math.random() * 1e9) : Number(process.env['CRUCIBLE_SEED']);
+const BASE_SEED =
+  process.env['CRUCIBLE_SEED'] === undefined ? Math.floor(Math.random() * 1e9) : Number(process.env['CRUCIBLE_SEED']);
 const SEEDS = process.env['CRUCIBLE_SEED'] === undefined ? 100 : 1;
 const KILL_SEEDS = 3;
 const LONG_MS = 120_000;
@@ -72,18 +73,22 @@ function cutter(seed: number, cuts: number): TestPod['faults'] {
 }
 
 describe('faults', () => {
-  it(`loses nothing when the log stream is cut at random bytes (${SEEDS} seeds from ${BASE_SEED})`, { timeout: LONG_MS }, async () => {
-    await world.recorder('cuts');
-    const runs: Run[] = [];
-    for (let at = 0; at < SEEDS; at += 1) {
-      const run = await newRun(BASE_SEED + at, 20_000);
-      run.pod.faults = cutter(run.seed, 3 + (at % 5));
-      runs.push(run);
-    }
-    await Promise.all(runs.map((run) => play(run, 400)));
-    for (const run of runs) await verify(run);
-    expect(runs.every((run) => run.pod.connections > 3)).toBe(true);
-  });
+  it(
+    `loses nothing when the log stream is cut at random bytes (${SEEDS} seeds from ${BASE_SEED})`,
+    { timeout: LONG_MS },
+    async () => {
+      await world.recorder('cuts');
+      const runs: Run[] = [];
+      for (let at = 0; at < SEEDS; at += 1) {
+        const run = await newRun(BASE_SEED + at, 20_000);
+        run.pod.faults = cutter(run.seed, 3 + (at % 5));
+        runs.push(run);
+      }
+      await Promise.all(runs.map((run) => play(run, 400)));
+      for (const run of runs) await verify(run);
+      expect(runs.every((run) => run.pod.connections > 3)).toBe(true);
+    },
+  );
 
   it('two recorders share the pods, and one goes away in the middle', { timeout: LONG_MS }, async () => {
     const first = await world.recorder('first');
@@ -109,52 +114,62 @@ describe('faults', () => {
     expect(runs.some((run) => run.pod.connections >= 4)).toBe(true);
   });
 
-  it(`survives kill -9 while a mebibyte flows (${KILL_SEEDS} seeds from ${BASE_SEED})`, { timeout: LONG_MS }, async () => {
-    for (let at = 0; at < KILL_SEEDS; at += 1) {
-      const run = await newRun(BASE_SEED + at, 1_100_000);
-      const next = random(run.seed + 3);
-      let child: ChildProcess = await world.process('victim');
-      const playing = play(run, 5_000, 100);
-      for (let kill = 0; kill < 2; kill += 1) {
-        const stored = await world.until(async () => {
-          const seq = (await world.captures.get(run.pod.evaluationUid, 1))?.lastSeq ?? 0;
-          return seq > 0 ? seq : undefined;
-        });
-        expect(stored).toBeGreaterThan(0);
-        await pause(next() * 400);
-        child.kill('SIGKILL');
-        await once(child, 'exit');
-        child = await world.process('victim');
+  it(
+    `survives kill -9 while a mebibyte flows (${KILL_SEEDS} seeds from ${BASE_SEED})`,
+    { timeout: LONG_MS },
+    async () => {
+      for (let at = 0; at < KILL_SEEDS; at += 1) {
+        const run = await newRun(BASE_SEED + at, 1_100_000);
+        const next = random(run.seed + 3);
+        let child: ChildProcess = await world.process('victim');
+        const playing = play(run, 5_000, 100);
+        for (let kill = 0; kill < 2; kill += 1) {
+          const stored = await world.until(async () => {
+            const seq = (await world.captures.get(run.pod.evaluationUid, 1))?.lastSeq ?? 0;
+            return seq > 0 ? seq : undefined;
+          });
+          expect(stored).toBeGreaterThan(0);
+          await pause(next() * 400);
+          child.kill('SIGKILL');
+          await once(child, 'exit');
+          child = await world.process('victim');
+        }
+        await playing;
+        await verify(run);
+        child.kill('SIGTERM');
+        expect(await once(child, 'exit')).toEqual([0, null]);
       }
-      await playing;
-      await verify(run);
-      child.kill('SIGTERM');
-      expect(await once(child, 'exit')).toEqual([0, null]);
-    }
-  });
+    },
+  );
 
-  it('keeps what it reads while Postgres is away, also of a pod that vanishes meanwhile', { timeout: LONG_MS }, async () => {
-    const { context } = await world.recorder('spooling');
-    const [ends, vanishes] = [await newRun(BASE_SEED, 200_000), await newRun(BASE_SEED + 1, 200_000)];
-    const playing = Promise.all([ends, vanishes].map((run) => play(run, 2000, 40)));
-    await pause(500);
-    await world.proxy.down();
-    await playing;
-    await world.until(() => (context.spool.bytes > 0 ? true : undefined));
-    await pause(300);
-    world.cluster.remove(vanishes.pod);
-    expect((await world.captures.get(vanishes.pod.evaluationUid, 1))?.state).toBe('following');
-    await world.proxy.up();
-    for (const run of [ends, vanishes]) await verify(run);
-    expect(context.spool.bytes).toBe(0);
-  });
+  it(
+    'keeps what it reads while Postgres is away, also of a pod that vanishes meanwhile',
+    { timeout: LONG_MS },
+    async () => {
+      const { context } = await world.recorder('spooling');
+      const [ends, vanishes] = [await newRun(BASE_SEED, 200_000), await newRun(BASE_SEED + 1, 200_000)];
+      const playing = Promise.all([ends, vanishes].map((run) => play(run, 2000, 40)));
+      await pause(500);
+      await world.proxy.down();
+      await playing;
+      await world.until(() => (context.spool.bytes > 0 ? true : undefined));
+      await pause(300);
+      world.cluster.remove(vanishes.pod);
+      expect((await world.captures.get(vanishes.pod.evaluationUid, 1))?.state).toBe('following');
+      await world.proxy.up();
+      for (const run of [ends, vanishes]) await verify(run);
+      expect(context.spool.bytes).toBe(0);
+    },
+  );
 
   it('a new process takes over what a dead one had spooled', { timeout: LONG_MS }, async () => {
     const run = await newRun(BASE_SEED, 100_000);
     const child = await world.process('spooler');
     world.cluster.setState(run.pod, 'running');
     run.pod.write(run.log.subarray(0, 1000));
-    await world.until(async () => ((await world.captures.get(run.pod.evaluationUid, 1))?.lastSeq ?? 0) > 0 || undefined);
+    await world.until(
+      async () => ((await world.captures.get(run.pod.evaluationUid, 1))?.lastSeq ?? 0) > 0 || undefined,
+    );
     await world.proxy.down();
     run.pod.write(run.log.subarray(1000));
     await world.until(async () => (await world.spooledBytes()) > run.log.length / 2 || undefined);
@@ -169,7 +184,8 @@ describe('faults', () => {
     await recorder.sweep();
     const capture = await world.captured(run.pod);
     expect(capture).toMatchObject({ missing: [], reason: null, complete: true });
-    for (const stream of ['stdout', 'stderr'] as const) expect((await world.stored(run.pod, stream)).equals(streamOf(run.writes, stream))).toBe(true);
+    for (const stream of ['stdout', 'stderr'] as const)
+      expect((await world.stored(run.pod, stream)).equals(streamOf(run.writes, stream))).toBe(true);
   });
 
   it('reads a pod that found no slot to follow in one go when it has ended', async () => {

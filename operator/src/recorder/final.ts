@@ -3,7 +3,14 @@ import type { CapturePosition, FinishCapture } from '@crucible/storage';
 import type { Logger } from 'pino';
 import { isAborted, isNotFound, isTransient, KubeError, sleep } from '../kube/index.ts';
 import type { PodView, RecorderContext } from './context.ts';
-import { completeness, streamLedgers, type CaptureFacts, type Completeness, type ReadFailure, type StoredChunk } from './ledger.ts';
+import {
+  completeness,
+  streamLedgers,
+  type CaptureFacts,
+  type Completeness,
+  type ReadFailure,
+  type StoredChunk,
+} from './ledger.ts';
 import { LogPass } from './pass.ts';
 import { logState } from './pods.ts';
 import { CaptureMoved, FinalRead } from './reconcile.ts';
@@ -62,7 +69,9 @@ export async function finishCapture(options: FinalOptions): Promise<{ complete: 
         bytes: totalBytes(position),
         lastSeq: position.lastSeq,
         missing: position.missing.length,
-        contradicted: reading.contradicted.map(({ stream, firstSeq, lastSeq }) => ({ stream, firstSeq, lastSeq })).slice(0, 10),
+        contradicted: reading.contradicted
+          .map(({ stream, firstSeq, lastSeq }) => ({ stream, firstSeq, lastSeq }))
+          .slice(0, 10),
         read: reading.pass?.decoder.stats,
       },
       'output captured',
@@ -75,7 +84,10 @@ function totalBytes(position: CapturePosition): number {
   return position.streams.stdout.bytes + position.streams.stderr.bytes;
 }
 
-async function gatherFacts({ context, writer, view, followed, signal }: FinalOptions, reading: Reading): Promise<CaptureFacts> {
+async function gatherFacts(
+  { context, writer, view, followed, signal }: FinalOptions,
+  reading: Reading,
+): Promise<CaptureFacts> {
   const chunks = await context.database.persist(() => context.claims.chunks(view.claim), signal);
   const best = bestPass(reading.pass, followed);
   return {
@@ -96,7 +108,12 @@ function bestPass(final: LogPass | undefined, followed: LogPass | undefined): Lo
   return followed.sequence.lastSeq > final.sequence.lastSeq ? followed : final;
 }
 
-function finishInput(options: FinalOptions, reading: Reading, facts: CaptureFacts, result: Completeness): FinishCapture {
+function finishInput(
+  options: FinalOptions,
+  reading: Reading,
+  facts: CaptureFacts,
+  result: Completeness,
+): FinishCapture {
   const { view, context, writer, followed } = options;
   const best = bestPass(reading.pass, followed);
   const { evaluationUid, attempt, podUid } = view.claim;
@@ -156,12 +173,17 @@ async function readOnce(options: FinalOptions): Promise<Reading> {
       if (failure !== undefined) return { pass: undefined, contradicted: [], failure, neverStarted: false };
       if (!(error instanceof KubeError)) throw error;
       metrics.reads.inc({ read: 'final', end: 'cut' });
-      if (clock.monotonic() > deadline) return { pass: undefined, contradicted: [], failure: 'NodeUnreachable', neverStarted: false };
+      if (clock.monotonic() > deadline)
+        return { pass: undefined, contradicted: [], failure: 'NodeUnreachable', neverStarted: false };
       logger.warn({ pod: view.claim.name, code: error.code, reason: error.reason }, 'final read failed; trying again');
     } finally {
       release?.();
     }
-    await sleep(clock, Math.min(patience.reconnectMaxMs, patience.reconnectBaseMs * 2 ** Math.min(attempt, 10)), signal);
+    await sleep(
+      clock,
+      Math.min(patience.reconnectMaxMs, patience.reconnectBaseMs * 2 ** Math.min(attempt, 10)),
+      signal,
+    );
   }
 }
 
@@ -176,10 +198,21 @@ function readFailure(error: unknown, view: PodView): ReadFailure | undefined {
 async function readAndCompare({ context, view, writer, signal }: FinalOptions): Promise<Reading> {
   const chunks = await context.database.persist(() => context.claims.chunks(view.claim), signal);
   const pass = new LogPass({ files: context.files, metrics: context.metrics });
-  const final = new FinalRead({ key: view.claim, recorder: context.claims.recorder, pass, writer, chunks, captures: context.captures });
+  const final = new FinalRead({
+    key: view.claim,
+    recorder: context.claims.recorder,
+    pass,
+    writer,
+    chunks,
+    captures: context.captures,
+  });
   const { namespace, name } = view.claim;
   const stream = await context.logs.podLog(namespace, name, { container: SANDBOX_CONTAINER, signal });
-  const end = await pass.read(stream, (frame) => final.take(frame), () => final.relieve());
+  const end = await pass.read(
+    stream,
+    (frame) => final.take(frame),
+    () => final.relieve(),
+  );
   await pass.finish();
   const contradicted = await final.finish();
   context.metrics.reads.inc({ read: 'final', end });

@@ -10,7 +10,12 @@ const writes = fc.array(
     stream: fc.constantFrom<Produced['stream']>('stdout', 'stderr'),
     data: fc.oneof(
       { weight: 6, arbitrary: bytes(60) },
-      { weight: 3, arbitrary: fc.array(bytes(20), { maxLength: 5 }).map((parts) => Buffer.concat(parts.flatMap((part) => [part, Buffer.of(LF)]))) },
+      {
+        weight: 3,
+        arbitrary: fc
+          .array(bytes(20), { maxLength: 5 })
+          .map((parts) => Buffer.concat(parts.flatMap((part) => [part, Buffer.of(LF)]))),
+      },
       { weight: 1, arbitrary: fc.integer({ min: 8_000, max: 40_000 }).map((length) => Buffer.alloc(length, 'x')) },
     ),
   }),
@@ -83,8 +88,16 @@ describe('FrameDecoder', () => {
   });
 
   it('survives garbage, and holds no more than one line', () => {
-    const almost = fc.tuple(fc.constantFrom('1', '0', '01', '7', '199999', '999999999999999999', '-1', ''), fc.constantFrom(' ', '  ', ''), fc.constantFrom('o|', 'o+', 's+', 'x|', 'a', ''), bytes(40));
-    const line = fc.oneof(bytes(200), almost.map(([seq, gap, mark, rest]) => Buffer.concat([Buffer.from(seq + gap + mark), rest])));
+    const almost = fc.tuple(
+      fc.constantFrom('1', '0', '01', '7', '199999', '999999999999999999', '-1', ''),
+      fc.constantFrom(' ', '  ', ''),
+      fc.constantFrom('o|', 'o+', 's+', 'x|', 'a', ''),
+      bytes(40),
+    );
+    const line = fc.oneof(
+      bytes(200),
+      almost.map(([seq, gap, mark, rest]) => Buffer.concat([Buffer.from(seq + gap + mark), rest])),
+    );
     fc.assert(
       fc.property(fc.array(line, { maxLength: 40 }), cuts, (lines, at) => {
         const log = Buffer.concat(lines.flatMap((entry) => [entry, Buffer.of(LF)]));
@@ -107,16 +120,27 @@ describe('FrameDecoder', () => {
 
   it('accounts for every byte it read', () => {
     fc.assert(
-      fc.property(fc.array(fc.oneof(bytes(300), writes.map((produced) => encode(produced))), { maxLength: 8 }), cuts, (parts, at) => {
-        const log = Buffer.concat(parts);
-        const decoder = new FrameDecoder({ maxLineBytes: 100, maxSeq: 200_000 });
-        let framed = 0;
-        for (const piece of pieces(log, at)) for (const frame of decoder.push(piece)) framed += encodeFrame(frame).length;
-        decoder.end();
-        const { stats } = decoder;
-        expect(stats.bytes).toBe(log.length);
-        expect(framed + stats.foreignBytes + stats.oversizedBytes + stats.unterminatedBytes).toBe(log.length);
-      }),
+      fc.property(
+        fc.array(
+          fc.oneof(
+            bytes(300),
+            writes.map((produced) => encode(produced)),
+          ),
+          { maxLength: 8 },
+        ),
+        cuts,
+        (parts, at) => {
+          const log = Buffer.concat(parts);
+          const decoder = new FrameDecoder({ maxLineBytes: 100, maxSeq: 200_000 });
+          let framed = 0;
+          for (const piece of pieces(log, at))
+            for (const frame of decoder.push(piece)) framed += encodeFrame(frame).length;
+          decoder.end();
+          const { stats } = decoder;
+          expect(stats.bytes).toBe(log.length);
+          expect(framed + stats.foreignBytes + stats.oversizedBytes + stats.unterminatedBytes).toBe(log.length);
+        },
+      ),
     );
   });
 
@@ -127,7 +151,9 @@ describe('FrameDecoder', () => {
       Buffer.from('\n3 o|c\n'),
     ]);
     for (const step of [1, 1000, log.length]) {
-      const chunks = Array.from({ length: Math.ceil(log.length / step) }, (_, at) => log.subarray(at * step, (at + 1) * step));
+      const chunks = Array.from({ length: Math.ceil(log.length / step) }, (_, at) =>
+        log.subarray(at * step, (at + 1) * step),
+      );
       const result = read([chunks]);
       expect(result.stdout.toString()).toBe('a\nc\n');
       expect(result.gaps).toEqual([{ from: 2, to: 2 }]);
@@ -135,7 +161,9 @@ describe('FrameDecoder', () => {
   });
 
   it('accepts the longest frame and not one byte more', () => {
-    const frameOf = (length: number) => [...new FrameDecoder({ maxLineBytes: 20, maxSeq: 9 }).push(Buffer.from(`1 o|${'x'.repeat(length - 4)}\n`))];
+    const frameOf = (length: number) => [
+      ...new FrameDecoder({ maxLineBytes: 20, maxSeq: 9 }).push(Buffer.from(`1 o|${'x'.repeat(length - 4)}\n`)),
+    ];
     expect(frameOf(20)).toHaveLength(1);
     expect(frameOf(21)).toHaveLength(0);
   });
@@ -168,8 +196,27 @@ describe('parseFrame', () => {
   });
 
   it.each([
-    '', ' ', '1', '1 ', '1 o', '1o|x', '1  o|x', '0 o|x', '01 o|x', '-1 o|x', '+1 o|x', '1.0 o|x', '1e3 o|x', ' 1 o|x',
-    '1 s+{}', '1 a+{}', '1 O|x', '1 o/x', '200001 o|x', '9007199254740993 o|x', '99999999999999999999999 o|x',
+    '',
+    ' ',
+    '1',
+    '1 ',
+    '1 o',
+    '1o|x',
+    '1  o|x',
+    '0 o|x',
+    '01 o|x',
+    '-1 o|x',
+    '+1 o|x',
+    '1.0 o|x',
+    '1e3 o|x',
+    ' 1 o|x',
+    '1 s+{}',
+    '1 a+{}',
+    '1 O|x',
+    '1 o/x',
+    '200001 o|x',
+    '9007199254740993 o|x',
+    '99999999999999999999999 o|x',
   ])('calls %j foreign', (line) => {
     expect(parse(line)).toBeUndefined();
   });

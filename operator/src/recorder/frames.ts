@@ -48,13 +48,15 @@ const NINE = 0x39;
 const FOREIGN_SAMPLE = 160;
 const MAX_SEQ_DIGITS = 15; // stays a safe integer
 
-const KINDS: ReadonlyMap<number, FrameKind> = new Map([
-  ['o', 'stdout'],
-  ['e', 'stderr'],
-  ['a', 'artifact'],
-  ['r', 'receipt'],
-  ['s', 'summary'],
-].map(([letter, kind]) => [letter!.charCodeAt(0), kind as FrameKind]));
+const KINDS: ReadonlyMap<number, FrameKind> = new Map(
+  [
+    ['o', 'stdout'],
+    ['e', 'stderr'],
+    ['a', 'artifact'],
+    ['r', 'receipt'],
+    ['s', 'summary'],
+  ].map(([letter, kind]) => [letter!.charCodeAt(0), kind as FrameKind]),
+);
 
 const LETTERS: Record<FrameKind, string> = { stdout: 'o', stderr: 'e', artifact: 'a', receipt: 'r', summary: 's' };
 
@@ -113,7 +115,8 @@ export class FrameDecoder {
 
   /** The stream is over. A line without its line feed is not a frame: its end, and so its text, is unknown. */
   end(): void {
-    if (this.#carried > 0) this.#firstForeign ??= this.#carry!.toString('latin1', 0, Math.min(this.#carried, FOREIGN_SAMPLE));
+    if (this.#carried > 0)
+      this.#firstForeign ??= this.#carry!.toString('latin1', 0, Math.min(this.#carried, FOREIGN_SAMPLE));
     this.stats.unterminatedBytes += this.#carried + this.#skipped;
     this.#carried = 0;
     this.#skipped = 0;

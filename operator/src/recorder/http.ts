@@ -10,7 +10,11 @@ export interface HealthOptions {
 }
 
 /** /healthz, /readyz and /metrics. */
-export async function serveHealth({ port, registry, notReady }: HealthOptions): Promise<{ port: number; close: () => Promise<void> }> {
+export async function serveHealth({
+  port,
+  registry,
+  notReady,
+}: HealthOptions): Promise<{ port: number; close: () => Promise<void> }> {
   const server: Server = createServer((request, response) => {
     const answer = (status: number, body: string, type = 'text/plain; charset=utf-8'): void => {
       response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(body);

@@ -1,4 +1,11 @@
-import type { CapturePosition, FinishCapture, SeqRange, StreamGap, StreamLedgerInput, StreamName } from '@crucible/storage';
+import type {
+  CapturePosition,
+  FinishCapture,
+  SeqRange,
+  StreamGap,
+  StreamLedgerInput,
+  StreamName,
+} from '@crucible/storage';
 import { truncatedStreams, type AdvisoryObject } from './advisory.ts';
 
 /** A stored chunk without its bytes. */
@@ -60,7 +67,11 @@ function outputReason({ position, summarySeq, contradicted, failure, neverStarte
 }
 
 /** Which frames of a stream are gone is not known, only that they were between these bytes. */
-export function streamGaps(stream: StreamName, missing: readonly SeqRange[], chunks: readonly StoredChunk[]): StreamGap[] {
+export function streamGaps(
+  stream: StreamName,
+  missing: readonly SeqRange[],
+  chunks: readonly StoredChunk[],
+): StreamGap[] {
   const own = chunks.filter((chunk) => chunk.stream === stream).sort((a, b) => a.firstSeq - b.firstSeq);
   let at = 0;
   let afterByte = 0;

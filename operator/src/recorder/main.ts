@@ -1,7 +1,14 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LABELS } from '@crucible/crds';
-import { AttemptRepository, CaptureRepository, connect, DirectoryFileStore, waitForSchema, type Database } from '@crucible/storage';
+import {
+  AttemptRepository,
+  CaptureRepository,
+  connect,
+  DirectoryFileStore,
+  waitForSchema,
+  type Database,
+} from '@crucible/storage';
 import { pino, type Logger } from 'pino';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { InformerSet, KubeClient, KubeMetrics, loadAccess, PODS, systemClock } from '../kube/index.ts';
@@ -30,7 +37,12 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
   const database = connect({ connectionString: config.databaseUrl, applicationName: `crucible-recorder ${config.id}` });
   const health = new DatabaseHealth(database, systemClock);
   const metrics = new RecorderMetrics(registry, () => health.available);
-  const client = new KubeClient({ access: await loadAccess({ kubeconfig: config.kubeconfig }), logger, metrics: new KubeMetrics(registry), userAgent: 'crucible-recorder' });
+  const client = new KubeClient({
+    access: await loadAccess({ kubeconfig: config.kubeconfig }),
+    logger,
+    metrics: new KubeMetrics(registry),
+    userAgent: 'crucible-recorder',
+  });
   const pods = new InformerSet<SandboxPod>({
     client,
     resource: PODS,
@@ -42,7 +54,8 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
   let starting = true;
   const notReady = (): string | undefined => {
     if (starting) return 'starting';
-    if (!pods.synced || pods.lastSyncAgeSeconds() > MAX_SYNC_AGE_SECONDS) return 'the pods of the evaluation namespaces are not in view';
+    if (!pods.synced || pods.lastSyncAgeSeconds() > MAX_SYNC_AGE_SECONDS)
+      return 'the pods of the evaluation namespaces are not in view';
     return health.available ? undefined : 'Postgres is away; output goes to the spool';
   };
   const server = await serveHealth({ port: config.port, registry, notReady });
@@ -73,7 +86,14 @@ interface Parts {
   readonly logs: LogReader;
 }
 
-export async function createContext({ config, logger, metrics, database, health, logs }: Parts): Promise<RecorderContext & { readonly captures: CaptureRepository }> {
+export async function createContext({
+  config,
+  logger,
+  metrics,
+  database,
+  health,
+  logs,
+}: Parts): Promise<RecorderContext & { readonly captures: CaptureRepository }> {
   const spool = new Spool(join(config.dataDir, 'spool'), config.maxSpoolBytes);
   await spool.open();
   const directory = join(config.dataDir, 'files');

@@ -22,17 +22,57 @@ export class RecorderMetrics {
   constructor(registry: Registry, databaseUp: () => boolean = () => true) {
     const registers = [registry];
     const name = (suffix: string): string => `crucible_recorder_${suffix}`;
-    this.bytes = new Counter({ name: name('bytes_total'), help: 'Output bytes written to Postgres.', labelNames: ['stream'], registers });
+    this.bytes = new Counter({
+      name: name('bytes_total'),
+      help: 'Output bytes written to Postgres.',
+      labelNames: ['stream'],
+      registers,
+    });
     this.follows = new Gauge({ name: name('follows'), help: 'Logs being followed now.', registers });
-    this.reads = new Counter({ name: name('reads_total'), help: 'Log reads by how they ended.', labelNames: ['read', 'end'], registers });
-    this.captures = new Counter({ name: name('captures_total'), help: 'Captures finished.', labelNames: ['result'], registers });
+    this.reads = new Counter({
+      name: name('reads_total'),
+      help: 'Log reads by how they ended.',
+      labelNames: ['read', 'end'],
+      registers,
+    });
+    this.captures = new Counter({
+      name: name('captures_total'),
+      help: 'Captures finished.',
+      labelNames: ['result'],
+      registers,
+    });
     this.pods = new Gauge({ name: name('pods'), help: 'Sandbox pods not captured yet.', registers });
-    this.foreignLines = new Counter({ name: name('foreign_lines_total'), help: 'Log lines that are not frames, in final reads.', registers });
-    this.artifacts = new Counter({ name: name('artifacts_total'), help: 'Artifacts stored or refused.', labelNames: ['result'], registers });
-    this.contradictions = new Counter({ name: name('contradictions_total'), help: 'Stored chunks that the final read contradicts.', registers });
-    this.spooled = new Counter({ name: name('spooled_bytes_total'), help: 'Frame bytes spooled while Postgres was away.', registers });
-    this.stalls = new Counter({ name: name('stalls_total'), help: 'Times a read had to wait because the spool refused.', registers });
-    this.untrusted = new Counter({ name: name('untrusted_pods_total'), help: 'Pods that no known attempt vouches for.', registers });
+    this.foreignLines = new Counter({
+      name: name('foreign_lines_total'),
+      help: 'Log lines that are not frames, in final reads.',
+      registers,
+    });
+    this.artifacts = new Counter({
+      name: name('artifacts_total'),
+      help: 'Artifacts stored or refused.',
+      labelNames: ['result'],
+      registers,
+    });
+    this.contradictions = new Counter({
+      name: name('contradictions_total'),
+      help: 'Stored chunks that the final read contradicts.',
+      registers,
+    });
+    this.spooled = new Counter({
+      name: name('spooled_bytes_total'),
+      help: 'Frame bytes spooled while Postgres was away.',
+      registers,
+    });
+    this.stalls = new Counter({
+      name: name('stalls_total'),
+      help: 'Times a read had to wait because the spool refused.',
+      registers,
+    });
+    this.untrusted = new Counter({
+      name: name('untrusted_pods_total'),
+      help: 'Pods that no known attempt vouches for.',
+      registers,
+    });
     this.captureSeconds = new Histogram({
       name: name('capture_lag_seconds'),
       help: 'From the container seen terminated to its output captured.',

@@ -11,7 +11,8 @@ import { Sequencer } from './sequencer.ts';
  */
 export const MAX_READ_BYTES = 64 * 1024 * 1024;
 
-const KUBELET_ERROR = /^(unable to retrieve container logs for|failed to (try resolving symlinks in path|open log file|create fsnotify watcher)|rpc error:)/;
+const KUBELET_ERROR =
+  /^(unable to retrieve container logs for|failed to (try resolving symlinks in path|open log file|create fsnotify watcher)|rpc error:)/;
 
 export type PassEnd = 'end' | 'flood';
 
@@ -79,7 +80,11 @@ export class LogPass {
   }
 
   /** Reads to the end. `take` sees every frame whose number is new in this pass; after each piece `relieve` may wait. */
-  async read(source: AsyncIterable<Uint8Array>, take: (frame: Frame) => void, relieve: () => Promise<void> | undefined): Promise<PassEnd> {
+  async read(
+    source: AsyncIterable<Uint8Array>,
+    take: (frame: Frame) => void,
+    relieve: () => Promise<void> | undefined,
+  ): Promise<PassEnd> {
     const limit = this.#options.maxReadBytes ?? MAX_READ_BYTES;
     try {
       for await (const piece of source) {

@@ -4,10 +4,30 @@ import { claimHolds, logState, podClaim, slimPod, type SandboxPod } from './pods
 
 const JOB = { apiVersion: 'batch/v1', kind: 'Job', name: 'j', uid: 'job-1', controller: true };
 
-function pod(change: { labels?: Record<string, string>; ownerReferences?: object[]; status?: object; spec?: object } = {}): SandboxPod {
-  const labels = { [LABELS.sandbox]: 'true', [LABELS.evaluationUid]: 'eval-1', [LABELS.attempt]: '2', ...change.labels };
-  const metadata = { name: 'p', namespace: 'evals', uid: 'pod-1', creationTimestamp: '2026-01-01T00:00:00Z', labels, ownerReferences: change.ownerReferences ?? [JOB] };
-  return { apiVersion: 'v1', kind: 'Pod', metadata, spec: change.spec ?? { nodeName: 'n' }, status: change.status ?? {} } as SandboxPod;
+function pod(
+  change: { labels?: Record<string, string>; ownerReferences?: object[]; status?: object; spec?: object } = {},
+): SandboxPod {
+  const labels = {
+    [LABELS.sandbox]: 'true',
+    [LABELS.evaluationUid]: 'eval-1',
+    [LABELS.attempt]: '2',
+    ...change.labels,
+  };
+  const metadata = {
+    name: 'p',
+    namespace: 'evals',
+    uid: 'pod-1',
+    creationTimestamp: '2026-01-01T00:00:00Z',
+    labels,
+    ownerReferences: change.ownerReferences ?? [JOB],
+  };
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata,
+    spec: change.spec ?? { nodeName: 'n' },
+    status: change.status ?? {},
+  } as SandboxPod;
 }
 
 const withState = (phase: string, state: object | undefined, more: object = {}) =>
@@ -18,28 +38,62 @@ describe('logState', () => {
     ['pending', withState('Pending', undefined), { kind: 'waiting' }],
     ['pulling', withState('Pending', { waiting: { reason: 'ImagePullBackOff' } }), { kind: 'waiting' }],
     ['running', withState('Running', { running: { startedAt: 'x' } }), { kind: 'running' }],
-    ['ended', withState('Succeeded', { terminated: { startedAt: 'x', containerID: 'c' } }), { kind: 'ended', doubtful: false }],
-    ['ended, pod not yet', withState('Running', { terminated: { startedAt: 'x', containerID: 'c' } }), { kind: 'ended', doubtful: false }],
-    ['running on a lost node', withState('Failed', { running: { startedAt: 'x' } }), { kind: 'ended', doubtful: false }],
-    ['ended while pulling', withState('Failed', { waiting: { reason: 'ContainerCreating' } }), { kind: 'neverStarted' }],
-    ['status unknown', withState('Failed', { terminated: { startedAt: null, reason: 'ContainerStatusUnknown' } }), { kind: 'ended', doubtful: true }],
+    [
+      'ended',
+      withState('Succeeded', { terminated: { startedAt: 'x', containerID: 'c' } }),
+      { kind: 'ended', doubtful: false },
+    ],
+    [
+      'ended, pod not yet',
+      withState('Running', { terminated: { startedAt: 'x', containerID: 'c' } }),
+      { kind: 'ended', doubtful: false },
+    ],
+    [
+      'running on a lost node',
+      withState('Failed', { running: { startedAt: 'x' } }),
+      { kind: 'ended', doubtful: false },
+    ],
+    [
+      'ended while pulling',
+      withState('Failed', { waiting: { reason: 'ContainerCreating' } }),
+      { kind: 'neverStarted' },
+    ],
+    [
+      'status unknown',
+      withState('Failed', { terminated: { startedAt: null, reason: 'ContainerStatusUnknown' } }),
+      { kind: 'ended', doubtful: true },
+    ],
     ['refused by the kubelet', withState('Failed', undefined), { kind: 'ended', doubtful: true }],
     ['never scheduled', pod({ spec: {}, status: { phase: 'Failed' } }), { kind: 'neverStarted' }],
-    ['restarted by mistake', withState('Failed', { waiting: {} }, { lastState: { terminated: {} } }), { kind: 'ended', doubtful: false }],
+    [
+      'restarted by mistake',
+      withState('Failed', { waiting: {} }, { lastState: { terminated: {} } }),
+      { kind: 'ended', doubtful: false },
+    ],
   ])('of a pod that is %s', (_, input, expected) => {
     expect(logState(input)).toEqual(expected);
     expect(logState(slimPod({ ...input }))).toEqual(expected);
   });
 
   it('looks at the sandbox container alone', () => {
-    const status = { phase: 'Running', containerStatuses: [{ name: 'other', state: { terminated: { startedAt: 'x' } } }] };
+    const status = {
+      phase: 'Running',
+      containerStatuses: [{ name: 'other', state: { terminated: { startedAt: 'x' } } }],
+    };
     expect(logState(pod({ status }))).toEqual({ kind: 'waiting' });
   });
 });
 
 describe('podClaim', () => {
   it('reads identity from labels and the controlling Job', () => {
-    expect(podClaim(pod())).toMatchObject({ podUid: 'pod-1', jobUid: 'job-1', evaluationUid: 'eval-1', attempt: 2, namespace: 'evals', name: 'p' });
+    expect(podClaim(pod())).toMatchObject({
+      podUid: 'pod-1',
+      jobUid: 'job-1',
+      evaluationUid: 'eval-1',
+      attempt: 2,
+      namespace: 'evals',
+      name: 'p',
+    });
   });
 
   it.each([

@@ -17,14 +17,28 @@ interface ContainerStatus {
 /** What the recorder keeps of a pod. */
 export interface SandboxPod extends KubeObject {
   readonly spec: { readonly nodeName?: string };
-  readonly status: { readonly phase?: string; readonly reason?: string; readonly containerStatuses?: readonly ContainerStatus[] };
+  readonly status: {
+    readonly phase?: string;
+    readonly reason?: string;
+    readonly containerStatuses?: readonly ContainerStatus[];
+  };
 }
 
 /** Informer transform: thousands of pods are held, so only what the recorder decides by. */
 export function slimPod(raw: KubeObject): SandboxPod {
   const { spec, status } = raw as Partial<SandboxPod>;
-  const { name, namespace, uid, resourceVersion, creationTimestamp, deletionTimestamp, labels, ownerReferences } = raw.metadata;
-  const metadata = { name, namespace, uid, resourceVersion, creationTimestamp, deletionTimestamp, labels, ownerReferences };
+  const { name, namespace, uid, resourceVersion, creationTimestamp, deletionTimestamp, labels, ownerReferences } =
+    raw.metadata;
+  const metadata = {
+    name,
+    namespace,
+    uid,
+    resourceVersion,
+    creationTimestamp,
+    deletionTimestamp,
+    labels,
+    ownerReferences,
+  };
   return {
     apiVersion: raw.apiVersion,
     kind: raw.kind,
@@ -83,7 +97,15 @@ export function podClaim(pod: SandboxPod): PodClaim | undefined {
   const attempt = labels[LABELS.attempt] ?? '';
   if (labels[LABELS.sandbox] !== 'true' || !/^[1-9][0-9]{0,5}$/.test(attempt)) return undefined;
   if (!uid || !namespace || !name || !jobUid || !evaluationUid) return undefined;
-  return { podUid: uid, namespace, name, jobUid, evaluationUid, attempt: Number(attempt), createdAt: Date.parse(creationTimestamp ?? '') || 0 };
+  return {
+    podUid: uid,
+    namespace,
+    name,
+    jobUid,
+    evaluationUid,
+    attempt: Number(attempt),
+    createdAt: Date.parse(creationTimestamp ?? '') || 0,
+  };
 }
 
 /** What the database knows of the attempt whose Job has the claim's UID. */
@@ -105,5 +127,7 @@ export function claimHolds(claim: PodClaim, owner: JobOwner): boolean {
 }
 
 function controllingJob(references: readonly OwnerReference[]): OwnerReference | undefined {
-  return references.find((owner) => owner.controller === true && owner.kind === 'Job' && owner.apiVersion === 'batch/v1');
+  return references.find(
+    (owner) => owner.controller === true && owner.kind === 'Job' && owner.apiVersion === 'batch/v1',
+  );
 }

@@ -40,13 +40,27 @@ describe('SeqRanges', () => {
 describe('Sequencer', () => {
   it('takes first arrivals, counts duplicates, notes gaps and leaves late ones', () => {
     const sequencer = new Sequencer();
-    expect([1, 2, 2, 5, 3, 1, 6].map((seq) => sequencer.accept(seq))).toEqual(['new', 'new', 'duplicate', 'new', 'late', 'duplicate', 'new']);
+    expect([1, 2, 2, 5, 3, 1, 6].map((seq) => sequencer.accept(seq))).toEqual([
+      'new',
+      'new',
+      'duplicate',
+      'new',
+      'late',
+      'duplicate',
+      'new',
+    ]);
     expect(sequencer.gaps.toJSON()).toEqual([{ from: 3, to: 4 }]);
     expect(sequencer.lastSeq).toBe(6);
   });
 
   it('resumes where it stopped', () => {
     const sequencer = new Sequencer(4, [{ from: 2, to: 2 }]);
-    expect([1, 2, 3, 4, 5].map((seq) => sequencer.accept(seq))).toEqual(['duplicate', 'late', 'duplicate', 'duplicate', 'new']);
+    expect([1, 2, 3, 4, 5].map((seq) => sequencer.accept(seq))).toEqual([
+      'duplicate',
+      'late',
+      'duplicate',
+      'duplicate',
+      'new',
+    ]);
   });
 });

@@ -48,7 +48,9 @@ class ChunkComparer {
   /** Chunks that the log contradicts. Those that it holds only in part, or not at all any more, prove nothing. */
   finish(read: Sequencer): StoredChunk[] {
     while (this.#at < this.#chunks.length) this.#close();
-    return this.#different.filter(({ firstSeq, lastSeq }) => read.lastSeq >= lastSeq && !read.gaps.intersects(firstSeq, lastSeq));
+    return this.#different.filter(
+      ({ firstSeq, lastSeq }) => read.lastSeq >= lastSeq && !read.gaps.intersects(firstSeq, lastSeq),
+    );
   }
 
   #close(): void {
@@ -88,7 +90,10 @@ export class FinalRead {
     const { lastSeq, missing } = options.writer.position;
     this.#storedSeq = lastSeq;
     this.#missing = new SeqRanges(missing, MAX_MISSING_RANGES + 1);
-    this.#comparers = { stdout: new ChunkComparer('stdout', options.chunks), stderr: new ChunkComparer('stderr', options.chunks) };
+    this.#comparers = {
+      stdout: new ChunkComparer('stdout', options.chunks),
+      stderr: new ChunkComparer('stderr', options.chunks),
+    };
   }
 
   take(frame: Frame): void {
@@ -153,7 +158,12 @@ export class FinalRead {
     const { captures, key, recorder, writer } = this.#options;
     // One flush at a time: the writer's own appends move the same position.
     await writer.settle();
-    const { outcome, position } = await captures.reconcile({ ...key, recorder: recorder(), found, chunks: chunks.finish() });
+    const { outcome, position } = await captures.reconcile({
+      ...key,
+      recorder: recorder(),
+      found,
+      chunks: chunks.finish(),
+    });
     writer.position = position;
     if (outcome !== 'appended') throw new CaptureMoved('the capture changed during its final read');
   }

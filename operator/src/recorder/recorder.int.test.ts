@@ -12,7 +12,8 @@ afterAll(() => world.close());
 
 let pods = 0;
 const newPod = (options?: { known?: boolean }): Promise<TestPod> => world.addPod(`pod-${(pods += 1)}`, options);
-const text = (stream: Produced['stream'], ...lines: string[]): Produced[] => lines.map((line) => ({ stream, data: Buffer.from(line) }));
+const text = (stream: Produced['stream'], ...lines: string[]): Produced[] =>
+  lines.map((line) => ({ stream, data: Buffer.from(line) }));
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Writes the log in random pieces while it runs, then ends. */
@@ -35,7 +36,12 @@ async function expectStored(pod: TestPod, writes: readonly Produced[]): Promise<
     const expected = streamOf(writes, stream);
     const stored = await world.stored(pod, stream);
     expect(stored.equals(expected)).toBe(true);
-    expect(capture.streams[stream]).toMatchObject({ bytes: expected.length, sha256: sha256(expected), complete: true, gaps: [] });
+    expect(capture.streams[stream]).toMatchObject({
+      bytes: expected.length,
+      sha256: sha256(expected),
+      complete: true,
+      gaps: [],
+    });
   }
 }
 
@@ -70,17 +76,29 @@ describe('one recorder', () => {
   it('stores verified artifacts by hash, and reports those that were cut', async () => {
     const pod = await newPod();
     const data = Buffer.from(Array.from({ length: 20_000 }, (_, at) => at % 251));
-    const files = [{ path: '../../etc/passwd', data }, { path: 'b', data: Buffer.from('b') }];
+    const files = [
+      { path: '../../etc/passwd', data },
+      { path: 'b', data: Buffer.from('b') },
+    ];
     await play(pod, encode([], { files }), random(2));
     const capture = await world.captured(pod);
     expect(capture).toMatchObject({ complete: true, artifacts: { count: 2, bytes: 20_001, complete: true } });
-    const { rows } = await world.owner.query('SELECT path, sha256 FROM crucible.artifacts WHERE evaluation_uid = $1 ORDER BY index', [pod.evaluationUid]);
-    expect(rows).toEqual(files.map((file) => ({ path: file.path, sha256: createHash('sha256').update(file.data).digest('hex') })));
+    const { rows } = await world.owner.query(
+      'SELECT path, sha256 FROM crucible.artifacts WHERE evaluation_uid = $1 ORDER BY index',
+      [pod.evaluationUid],
+    );
+    expect(rows).toEqual(
+      files.map((file) => ({ path: file.path, sha256: createHash('sha256').update(file.data).digest('hex') })),
+    );
 
     const broken = await newPod();
     const lines = encodeLines([], { files }).filter((line) => !line.includes('"index":1,"size"'));
     await play(broken, renumbered(lines), random(3));
-    expect(await world.captured(broken)).toMatchObject({ complete: false, reason: 'ArtifactsIncomplete', artifacts: { refused: 1 } });
+    expect(await world.captured(broken)).toMatchObject({
+      complete: false,
+      reason: 'ArtifactsIncomplete',
+      artifacts: { refused: 1 },
+    });
   });
 
   it('names the missing lines of a log that was cut deliberately, and fills what the final read has', async () => {
@@ -95,7 +113,9 @@ describe('one recorder', () => {
     const healed = await newPod();
     world.cluster.setState(healed, 'running');
     healed.write(Buffer.concat(lines.filter((_, at) => at !== 2)));
-    await world.until(async () => ((await world.captures.get(healed.evaluationUid, 1))?.lastSeq === lines.length ? true : undefined));
+    await world.until(async () =>
+      (await world.captures.get(healed.evaluationUid, 1))?.lastSeq === lines.length ? true : undefined,
+    );
     healed.log = Buffer.concat(lines);
     world.cluster.setState(healed, 'ended');
     expect(await world.captured(healed)).toMatchObject({ complete: true, missing: [] });
@@ -131,7 +151,11 @@ describe('one recorder', () => {
     expect(await world.captured(gone)).toMatchObject({ complete: false, reason: 'LogUnavailable' });
     const never = await newPod();
     world.cluster.setState(never, 'neverStarted');
-    expect(await world.captured(never)).toMatchObject({ complete: true, lastSeq: 0, streams: { stdout: { bytes: 0 } } });
+    expect(await world.captured(never)).toMatchObject({
+      complete: true,
+      lastSeq: 0,
+      streams: { stdout: { bytes: 0 } },
+    });
   });
 
   it('does not wait for a follow that is half open once the container has ended', async () => {
@@ -156,5 +180,7 @@ describe('one recorder', () => {
 
 /** Gives lines new numbers, so that what was taken out leaves no hole. */
 function renumbered(lines: readonly Buffer[]): Buffer {
-  return Buffer.concat(lines.map((line, at) => Buffer.concat([Buffer.from(String(at + 1)), line.subarray(line.indexOf(0x20))])));
+  return Buffer.concat(
+    lines.map((line, at) => Buffer.concat([Buffer.from(String(at + 1)), line.subarray(line.indexOf(0x20))])),
+  );
 }

@@ -84,7 +84,10 @@ export class Recorder {
     await this.#options.pods.stop();
     await Promise.allSettled([...this.#running]);
     const { claims, database, logger } = this.#context;
-    if (database.available) await claims.release(this.#held()).catch((error: unknown) => logger.warn({ err: error }, 'claims were not released'));
+    if (database.available)
+      await claims
+        .release(this.#held())
+        .catch((error: unknown) => logger.warn({ err: error }, 'claims were not released'));
   }
 
   /** Finishes captures whose pod is gone. Public for tests; runs by itself every SWEEP_MS. */
@@ -94,7 +97,10 @@ export class Recorder {
     const missed = new Set<string>();
     let after: FollowingCapture | undefined;
     do {
-      const page: FollowingCapture[] = await unfinished.listFollowing({ limit: SWEEP_PAGE, ...(after !== undefined && { after }) });
+      const page: FollowingCapture[] = await unfinished.listFollowing({
+        limit: SWEEP_PAGE,
+        ...(after !== undefined && { after }),
+      });
       for (const row of page) {
         if (!namespaces.includes(row.namespace) || live.has(row.podUid) || this.#tasks.has(row.podUid)) continue;
         // Twice in a row: the row may be of a pod that our cache does not have yet.
@@ -143,7 +149,7 @@ export class Recorder {
   async #work(task: Task, known: boolean): Promise<void> {
     const { clock, random, logger, metrics } = this.#context;
     const stopping = this.#stopping.signal;
-    for (let failures = 0; !stopping.aborted; ) {
+    for (let failures = 0; !stopping.aborted;) {
       task.restart = new AbortController();
       task.capture = new PodCapture(this.#context, task, known);
       try {
@@ -155,7 +161,11 @@ export class Recorder {
         if (task.current() === undefined) return;
       } catch (error) {
         if (stopping.aborted) return;
-        if (!task.restart.signal.aborted) logger.error({ err: error, pod: makeKey(task.claim.namespace, task.claim.name) }, 'capture failed; beginning again');
+        if (!task.restart.signal.aborted)
+          logger.error(
+            { err: error, pod: makeKey(task.claim.namespace, task.claim.name) },
+            'capture failed; beginning again',
+          );
         await sleep(clock, backoffMs(failures, RETRY_BASE_MS, RETRY_MAX_MS, random), stopping);
         failures += 1;
       }
@@ -163,7 +173,9 @@ export class Recorder {
   }
 
   #held(): PodClaim[] {
-    return [...this.#tasks.values()].filter((task) => task.capture?.begun === true || (task.done && this.#stopping.signal.aborted)).map((task) => task.claim);
+    return [...this.#tasks.values()]
+      .filter((task) => task.capture?.begun === true || (task.done && this.#stopping.signal.aborted))
+      .map((task) => task.claim);
   }
 
   async #renewClaims(): Promise<void> {

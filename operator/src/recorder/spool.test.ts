@@ -25,7 +25,8 @@ describe('Spool', () => {
     const found: Frame[] = [];
     for (const path of await of.files(KEY)) {
       const decoder = new FrameDecoder();
-      for await (const chunk of of.read(path)) for (const entry of decoder.push(chunk)) found.push({ ...entry, text: Buffer.from(entry.text) });
+      for await (const chunk of of.read(path))
+        for (const entry of decoder.push(chunk)) found.push({ ...entry, text: Buffer.from(entry.text) });
     }
     return found;
   }
@@ -57,7 +58,12 @@ describe('Spool', () => {
     const small = await spool(40);
     await small.append(KEY, [frame(1), frame(2)]);
     expect(small.bytes).toBeGreaterThan(10);
-    await expect(small.append(KEY, Array.from({ length: 9 }, (_, at) => frame(at + 3)))).rejects.toThrow(SpoolFull);
+    await expect(
+      small.append(
+        KEY,
+        Array.from({ length: 9 }, (_, at) => frame(at + 3)),
+      ),
+    ).rejects.toThrow(SpoolFull);
     expect(await contents(small)).toHaveLength(2);
   });
 

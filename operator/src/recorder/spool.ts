@@ -40,7 +40,8 @@ export class Spool {
   async open(): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     for (const name of await readdir(this.#directory)) {
-      if (name.endsWith('.frames')) this.#bytes += (await stat(join(this.#directory, name)).catch(() => ({ size: 0 }))).size;
+      if (name.endsWith('.frames'))
+        this.#bytes += (await stat(join(this.#directory, name)).catch(() => ({ size: 0 }))).size;
     }
   }
 
@@ -72,7 +73,10 @@ export class Spool {
   async files(key: SpoolKey): Promise<string[]> {
     const prefix = prefixOf(key);
     const names = await readdir(this.#directory);
-    return names.filter((name) => name.startsWith(prefix) && name.endsWith('.frames')).sort().map((name) => join(this.#directory, name));
+    return names
+      .filter((name) => name.startsWith(prefix) && name.endsWith('.frames'))
+      .sort()
+      .map((name) => join(this.#directory, name));
   }
 
   read(path: string): AsyncIterable<Uint8Array> {

@@ -34,11 +34,20 @@ describe('safeJson', () => {
 
 describe('parseAdvisory', () => {
   it('takes objects only', () => {
-    expect(['{"a":1}', '[1]', '1', 'null', '{'].map((text) => parseAdvisory(Buffer.from(text)))).toEqual([{ a: 1 }, undefined, undefined, undefined, undefined]);
+    expect(['{"a":1}', '[1]', '1', 'null', '{'].map((text) => parseAdvisory(Buffer.from(text)))).toEqual([
+      { a: 1 },
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ]);
   });
 
   it('reads truncation when it is well formed', () => {
-    expect(truncatedStreams({ stdout: { truncated: true }, stderr: { truncated: false } })).toEqual({ stdout: true, stderr: false });
+    expect(truncatedStreams({ stdout: { truncated: true }, stderr: { truncated: false } })).toEqual({
+      stdout: true,
+      stderr: false,
+    });
     expect(truncatedStreams({ stdout: 'no' })).toEqual({ stdout: false, stderr: false });
     expect(truncatedStreams(undefined)).toEqual({ stdout: false, stderr: false });
   });

@@ -26,6 +26,8 @@ export function safeJson(value: unknown, depth = 0): Json {
   if (Array.isArray(value)) return value.slice(0, MAX_ENTRIES).map((entry) => safeJson(entry, depth + 1));
   // fromEntries defines properties, so a key named __proto__ stays plain data.
   return Object.fromEntries(
-    Object.entries(value).slice(0, MAX_ENTRIES).map(([key, entry]) => [safeText(key, 256), safeJson(entry, depth + 1)]),
+    Object.entries(value)
+      .slice(0, MAX_ENTRIES)
+      .map(([key, entry]) => [safeText(key, 256), safeJson(entry, depth + 1)]),
   );
 }

@@ -178,12 +178,18 @@ export class CaptureWriter {
 
   async #drain(pass?: LogPass): Promise<void> {
     const { spool, key } = this.#options;
-    const files = await Promise.all((await spool.files(key)).map(async (path) => ({ path, first: await firstSeq(spool.read(path)) })));
+    const files = await Promise.all(
+      (await spool.files(key)).map(async (path) => ({ path, first: await firstSeq(spool.read(path)) })),
+    );
     // By their first number: a file that begins later must not make an earlier one look like a hole.
     files.sort((a, b) => a.first - b.first);
     for (const { path } of files) {
       const batch = new DrainBatch((frames) => this.#store(frames));
-      const read = pass?.read(spool.read(path), (frame) => batch.add(frame), () => batch.relieve());
+      const read = pass?.read(
+        spool.read(path),
+        (frame) => batch.add(frame),
+        () => batch.relieve(),
+      );
       await (read ?? readFrames(spool.read(path), batch));
       await batch.flush();
     }

@@ -71,7 +71,16 @@ export class TestPod {
         ownerReferences: [{ apiVersion: 'batch/v1', kind: 'Job', name: 'job', uid: this.jobUid, controller: true }],
       },
       spec: { nodeName: 'node' },
-      status: { phase, containerStatuses: [{ name: 'sandbox', state, ...(this.state === 'pending' || this.state === 'neverStarted' ? {} : { containerID: 'containerd://x' }) }] },
+      status: {
+        phase,
+        containerStatuses: [
+          {
+            name: 'sandbox',
+            state,
+            ...(this.state === 'pending' || this.state === 'neverStarted' ? {} : { containerID: 'containerd://x' }),
+          },
+        ],
+      },
     };
   }
 }
@@ -134,7 +143,8 @@ export class TestCluster {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? '/', 'http://x');
     const [, name] = /^\/api\/v1\/namespaces\/evals\/pods\/([^/]+)\/log$/.exec(url.pathname) ?? [];
-    if (name !== undefined) return await this.#log(this.#pods.get(name), url.searchParams.get('follow') === 'true', response);
+    if (name !== undefined)
+      return await this.#log(this.#pods.get(name), url.searchParams.get('follow') === 'true', response);
     if (url.pathname !== '/api/v1/namespaces/evals/pods') return status(response, 404, 'NotFound');
     response.writeHead(200, { 'content-type': 'application/json' });
     if (/^(1|true)$/.test(url.searchParams.get('watch') ?? '')) {
@@ -144,7 +154,14 @@ export class TestCluster {
       return;
     }
     const items = [...this.#pods.values()].map((pod) => pod.toJSON(this.namespace, this.#version));
-    response.end(JSON.stringify({ apiVersion: 'v1', kind: 'PodList', metadata: { resourceVersion: String(this.#version) }, items }));
+    response.end(
+      JSON.stringify({
+        apiVersion: 'v1',
+        kind: 'PodList',
+        metadata: { resourceVersion: String(this.#version) },
+        items,
+      }),
+    );
   }
 
   async #log(pod: TestPod | undefined, follow: boolean, response: ServerResponse): Promise<void> {
@@ -160,7 +177,7 @@ export class TestCluster {
     if (pod.mode === 'halfOpen' && follow) return;
     const closed = new Promise<void>((resolve) => response.once('close', resolve));
     const cutAt = pod.faults?.cutAfter(pod) ?? Infinity;
-    for (let sent = 0; !response.destroyed; ) {
+    for (let sent = 0; !response.destroyed;) {
       const end = Math.min(pod.log.length, sent + 16_384, cutAt);
       if (end > sent) {
         const more = response.write(pod.log.subarray(sent, end));

@@ -30,7 +30,7 @@ export function encodeLines(writes: readonly Produced[], options: EncodeOptions 
   if (options.receipt ?? true) emitJson('r', { uid: 10000, noNewPrivs: true });
   for (const { stream, data } of writes) {
     const letter = stream === 'stdout' ? 'o' : 'e';
-    for (let at = 0; at < data.length; ) {
+    for (let at = 0; at < data.length;) {
       const feed = data.indexOf(0x0a, at);
       const end = feed === -1 ? data.length : feed;
       if (end - at > MAX_TEXT) {
@@ -56,7 +56,15 @@ export function encodeLines(writes: readonly Produced[], options: EncodeOptions 
   }
   if (options.summary ?? true) {
     const truncated = options.truncated ?? false;
-    emitJson('s', { version: 1, exitCode: 0, signal: null, timedOut: false, stdout: { truncated }, stderr: { truncated }, artifacts: { count: files.length } });
+    emitJson('s', {
+      version: 1,
+      exitCode: 0,
+      signal: null,
+      timedOut: false,
+      stdout: { truncated },
+      stderr: { truncated },
+      artifacts: { count: files.length },
+    });
   }
   return lines;
 }
@@ -84,7 +92,7 @@ export function random(seed: number): () => number {
 export function randomWrites(seed: number, approximateBytes: number): Produced[] {
   const next = random(seed);
   const writes: Produced[] = [];
-  for (let total = 0; total < approximateBytes; ) {
+  for (let total = 0; total < approximateBytes;) {
     const length = next() < 0.02 ? Math.floor(next() * 40_000) : Math.floor(next() * 400);
     const data = Buffer.alloc(length + 1);
     for (let at = 0; at < length; at += 1) data[at] = Math.floor(next() * 256);

@@ -6,7 +6,15 @@ import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { connect as connectTcp, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { AttemptRepository, CaptureRepository, connect, EvaluationRepository, migrate, type CaptureRecord, type Database } from '@crucible/storage';
+import {
+  AttemptRepository,
+  CaptureRepository,
+  connect,
+  EvaluationRepository,
+  migrate,
+  type CaptureRecord,
+  type Database,
+} from '@crucible/storage';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { createDatabase, type TestDatabase } from '../../../../test/integration/database.ts';
@@ -21,7 +29,16 @@ import { TestCluster, TestPod } from './cluster.ts';
 
 const PASSWORD = 'recorder-password';
 /** Everything that waits in production waits less here. */
-export const FAST = { ...PATIENCE, unknownAttemptMs: 2_000, unknownRetryMs: 20, heldMs: 100, drainMs: 200, settleMs: 20, reconnectBaseMs: 5, reconnectMaxMs: 50 };
+export const FAST = {
+  ...PATIENCE,
+  unknownAttemptMs: 2_000,
+  unknownRetryMs: 20,
+  heldMs: 100,
+  drainMs: 200,
+  settleMs: 20,
+  reconnectBaseMs: 5,
+  reconnectMaxMs: 50,
+};
 
 /** Between recorders and Postgres: `down()` refuses and cuts, as a restart does. */
 export class TcpProxy {
@@ -43,11 +60,13 @@ export class TcpProxy {
       const far = connectTcp(this.#target);
       for (const socket of [near, far]) {
         this.#sockets.add(socket);
-        socket.on('error', () => {}).on('close', () => {
-          this.#sockets.delete(socket);
-          near.destroy();
-          far.destroy();
-        });
+        socket
+          .on('error', () => {})
+          .on('close', () => {
+            this.#sockets.delete(socket);
+            near.destroy();
+            far.destroy();
+          });
       }
       near.pipe(far).pipe(near);
     });
@@ -132,9 +151,22 @@ export class World {
   async know(pod: TestPod): Promise<void> {
     const uid = pod.evaluationUid;
     const common = { generation: 1, spec: {}, createdAt: new Date(), phase: 'Running', epoch: 1 };
-    await new EvaluationRepository(this.owner).upsertAccepted({ uid, namespace: 'evals', namespaceUid: randomUUID(), name: pod.name, ...common });
+    await new EvaluationRepository(this.owner).upsertAccepted({
+      uid,
+      namespace: 'evals',
+      namespaceUid: randomUUID(),
+      name: pod.name,
+      ...common,
+    });
     const attempts = new AttemptRepository(this.owner);
-    await attempts.create({ evaluationUid: uid, number: 1, jobName: `${pod.name}-1`, image: 'x', runtimeClass: null, epoch: 1 });
+    await attempts.create({
+      evaluationUid: uid,
+      number: 1,
+      jobName: `${pod.name}-1`,
+      image: 'x',
+      runtimeClass: null,
+      epoch: 1,
+    });
     await attempts.setJob({ evaluationUid: uid, number: 1, jobUid: pod.jobUid, epoch: 1 });
   }
 
@@ -145,8 +177,27 @@ export class World {
     const client = new KubeClient({ access: await loadAccess({ kubeconfig: await this.kubeconfig() }), logger });
     const namespaces = [this.cluster.namespace];
     const pods = new InformerSet<SandboxPod>({ client, resource: PODS, namespaces, transform: slimPod, logger });
-    const config = { databaseUrl: '', namespaces, dataDir: this.dataDir, maxFollows: 200, maxFinalReads: 4, maxSpoolBytes: 2 ** 30, shutdownSeconds: 5, kubeconfig: undefined, id, logLevel: 'silent', port: 0 };
-    const made = await createContext({ config, logger, metrics: new RecorderMetrics(new Registry()), database, health, logs: client });
+    const config = {
+      databaseUrl: '',
+      namespaces,
+      dataDir: this.dataDir,
+      maxFollows: 200,
+      maxFinalReads: 4,
+      maxSpoolBytes: 2 ** 30,
+      shutdownSeconds: 5,
+      kubeconfig: undefined,
+      id,
+      logLevel: 'silent',
+      port: 0,
+    };
+    const made = await createContext({
+      config,
+      logger,
+      metrics: new RecorderMetrics(new Registry()),
+      database,
+      health,
+      logs: client,
+    });
     const context = { ...made, patience: FAST, ...change };
     const recorder = new Recorder({ context, pods, unfinished: made.captures, namespaces });
     const running: RunningRecorder = {
@@ -176,7 +227,10 @@ export class World {
       PORT: '0',
       LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'error',
     };
-    const child = spawn(process.execPath, [join(import.meta.dirname, '..', 'main.ts')], { env, stdio: ['ignore', 'inherit', 'inherit'] });
+    const child = spawn(process.execPath, [join(import.meta.dirname, '..', 'main.ts')], {
+      env,
+      stdio: ['ignore', 'inherit', 'inherit'],
+    });
     this.#children.add(child);
     return child;
   }
@@ -198,7 +252,7 @@ export class World {
 
   async stored(pod: TestPod, stream: 'stdout' | 'stderr'): Promise<Buffer> {
     const pieces: Buffer[] = [];
-    for (let offset = 0; ; ) {
+    for (let offset = 0; ;) {
       const { data } = await this.captures.readOutput(pod.evaluationUid, 1, stream, { offset });
       if (data.length === 0) return Buffer.concat(pieces);
       pieces.push(data);
@@ -208,15 +262,23 @@ export class World {
 
   async spooledBytes(): Promise<number> {
     const directory = join(this.dataDir, 'spool');
-    const sizes = await Promise.all((await readdir(directory)).map(async (name) => (await stat(join(directory, name))).size));
+    const sizes = await Promise.all(
+      (await readdir(directory)).map(async (name) => (await stat(join(directory, name))).size),
+    );
     return sizes.reduce((sum, size) => sum + size, 0);
   }
 
   async kubeconfig(): Promise<string> {
     const path = join(this.dataDir, 'kubeconfig');
-    const named = { clusters: [{ name: 'c', cluster: { server: this.cluster.url } }], users: [{ name: 'u', user: {} }] };
+    const named = {
+      clusters: [{ name: 'c', cluster: { server: this.cluster.url } }],
+      users: [{ name: 'u', user: {} }],
+    };
     const contexts = [{ name: 'x', context: { cluster: 'c', user: 'u' } }];
-    await writeFile(path, JSON.stringify({ apiVersion: 'v1', kind: 'Config', ...named, contexts, 'current-context': 'x' }));
+    await writeFile(
+      path,
+      JSON.stringify({ apiVersion: 'v1', kind: 'Config', ...named, contexts, 'current-context': 'x' }),
+    );
     return path;
   }
 }
