@@ -129,7 +129,9 @@ describe('Controller', () => {
   it('aborts what does not end within the limit, and is not held up by what ignores that', async () => {
     let aborted = false;
     const { controller, queue, clock } = make((_key, signal) => {
-      signal.addEventListener('abort', () => { aborted = true; });
+      signal.addEventListener('abort', () => {
+        aborted = true;
+      });
       return new Promise(() => {});
     });
     controller.start();

@@ -51,7 +51,7 @@ export class Controller {
     this.#workers = Promise.all(Array.from({ length: this.#options.workers }, () => this.#work()));
   }
 
-  /** Takes no more keys, waits for the running ones, aborts their signal after `limitSeconds`. True: all ended in time. */
+  /** Takes no more keys, waits for the running ones, aborts them after `limitSeconds`. True: all ended in time. */
   stop(limitSeconds: number): Promise<boolean> {
     this.#stopped ??= this.#stop(limitSeconds * 1000);
     return this.#stopped;
@@ -60,7 +60,10 @@ export class Controller {
   async #stop(limitMs: number): Promise<boolean> {
     this.#options.queue.shutDown();
     if (await this.#endWithin(limitMs)) return true;
-    this.#options.logger.warn({ controller: this.#options.name, running: this.#options.queue.running }, 'reconciles aborted at shutdown');
+    this.#options.logger.warn(
+      { controller: this.#options.name, running: this.#options.queue.running },
+      'reconciles aborted at shutdown',
+    );
     this.#abort.abort(new Error('shutting down'));
     await this.#endWithin(ABORT_GRACE_MS);
     return false;
@@ -116,7 +119,10 @@ export class Controller {
         queue.addAfter(key, outcome.seconds);
         return count('requeue_after');
       case 'waiting':
-        logger.debug({ reason: outcome.error.reason, afterSeconds: outcome.seconds, err: outcome.error }, 'reconcile waits');
+        logger.debug(
+          { reason: outcome.error.reason, afterSeconds: outcome.seconds, err: outcome.error },
+          'reconcile waits',
+        );
         queue.addAfter(key, outcome.seconds);
         return count('requeue_after');
       case 'stalled':

@@ -1,4 +1,10 @@
 export { StalledError, WaitingError, outcomeOfError, type Outcome } from './errors.ts';
 export { ControllerMetrics } from './metrics.ts';
 export { WorkQueue, type WorkQueueOptions } from './queue.ts';
-export { Controller, type ControllerOptions, type Reconcile, type ReconcileContext, type Result } from './controller.ts';
+export {
+  Controller,
+  type ControllerOptions,
+  type Reconcile,
+  type ReconcileContext,
+  type Result,
+} from './controller.ts';

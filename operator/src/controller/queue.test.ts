@@ -112,7 +112,9 @@ describe('WorkQueue', () => {
   it('spreads the backoff of a crowd', () => {
     let n = 0;
     const { queue } = make({ random: () => [0, 0.5, 1][n++]! });
-    expect([queue.addRateLimited('a'), queue.addRateLimited('b'), queue.addRateLimited('c')]).toEqual([0.1, 0.0875, 0.075]);
+    expect([queue.addRateLimited('a'), queue.addRateLimited('b'), queue.addRateLimited('c')]).toEqual([
+      0.1, 0.0875, 0.075,
+    ]);
   });
 
   it('honours what the server asked for when it is longer', () => {
@@ -146,7 +148,11 @@ describe('WorkQueue', () => {
     const registry = new Registry();
     const { queue, clock } = make({ metrics: new ControllerMetrics(registry) });
     const value = async (line: string): Promise<string | undefined> =>
-      (await registry.metrics()).split('\n').find((l) => l.startsWith(line))?.split(' ').at(-1);
+      (await registry.metrics())
+        .split('\n')
+        .find((l) => l.startsWith(line))
+        ?.split(' ')
+        .at(-1);
     const labels = '{name="test",controller="test"}';
     expect(await value(`workqueue_adds_total${labels}`)).toBe('0');
     expect(await value(`workqueue_retries_total${labels}`)).toBe('0');
@@ -178,36 +184,45 @@ describe('WorkQueue, whatever happens', () => {
   });
 
   it('never runs a key twice at once, and loses none', async () => {
-    await fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 80 }), async (steps) => {
-      const { queue, clock } = make();
-      const running = new Set<string>();
-      /** Keys that were asked for and have not been handed out since: each is owed a run. */
-      const owed = new Set<string>();
-      const take = async (): Promise<void> => {
-        const key = (await queue.get())!;
-        expect(running.has(key)).toBe(false);
-        running.add(key);
-        owed.delete(key);
-      };
-      for (const { op, key: k, n } of steps) {
-        const key = `ns${k % 2}/${k}`;
-        if (op === 'add') { queue.add(key); owed.add(key); }
-        else if (op === 'addAfter') { queue.addAfter(key, n); owed.add(key); }
-        else if (op === 'fail') { queue.addRateLimited(key); owed.add(key); }
-        else if (op === 'get' && queue.length > 0) await take();
-        else if (op === 'done' && running.delete(key)) queue.done(key);
-        else if (op === 'advance') await clock.advance(n * 1000);
-        expect(queue.running).toBe(running.size);
-      }
-      for (const key of running) queue.done(key);
-      running.clear();
-      await clock.advance(60_000);
-      while (queue.length > 0) {
-        await take();
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 80 }), async (steps) => {
+        const { queue, clock } = make();
+        const running = new Set<string>();
+        /** Keys that were asked for and have not been handed out since: each is owed a run. */
+        const owed = new Set<string>();
+        const take = async (): Promise<void> => {
+          const key = (await queue.get())!;
+          expect(running.has(key)).toBe(false);
+          running.add(key);
+          owed.delete(key);
+        };
+        for (const { op, key: k, n } of steps) {
+          const key = `ns${k % 2}/${k}`;
+          if (op === 'add') {
+            queue.add(key);
+            owed.add(key);
+          } else if (op === 'addAfter') {
+            queue.addAfter(key, n);
+            owed.add(key);
+          } else if (op === 'fail') {
+            queue.addRateLimited(key);
+            owed.add(key);
+          } else if (op === 'get' && queue.length > 0) await take();
+          else if (op === 'done' && running.delete(key)) queue.done(key);
+          else if (op === 'advance') await clock.advance(n * 1000);
+          expect(queue.running).toBe(running.size);
+        }
         for (const key of running) queue.done(key);
         running.clear();
-      }
-      expect([...owed]).toEqual([]);
-    }), { numRuns: 150 });
+        await clock.advance(60_000);
+        while (queue.length > 0) {
+          await take();
+          for (const key of running) queue.done(key);
+          running.clear();
+        }
+        expect([...owed]).toEqual([]);
+      }),
+      { numRuns: 150 },
+    );
   });
 });

@@ -87,7 +87,10 @@ export class WorkQueue {
     const failures = this.#failures.get(key) ?? 0;
     this.#failures.set(key, failures + 1);
     this.#metrics?.retries.inc(this.#labels);
-    const delayMs = Math.max(backoffMs(failures, this.#baseDelayMs, this.#maxDelayMs, this.#random), atLeastSeconds * 1000);
+    const delayMs = Math.max(
+      backoffMs(failures, this.#baseDelayMs, this.#maxDelayMs, this.#random),
+      atLeastSeconds * 1000,
+    );
     this.#addAfterMs(key, delayMs);
     return delayMs / 1000;
   }

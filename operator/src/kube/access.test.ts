@@ -16,11 +16,17 @@ const file = (name: string): string => path.join(folder, name);
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 
 async function kubeconfig(cluster: object, user: object): Promise<string> {
-  await writeFile(file('config'), JSON.stringify({
-    apiVersion: 'v1', kind: 'Config', 'current-context': 'c',
-    clusters: [{ name: 'k', cluster }], users: [{ name: 'u', user }],
-    contexts: [{ name: 'c', context: { cluster: 'k', user: 'u', namespace: 'evals' } }],
-  }));
+  await writeFile(
+    file('config'),
+    JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'Config',
+      'current-context': 'c',
+      clusters: [{ name: 'k', cluster }],
+      users: [{ name: 'u', user }],
+      contexts: [{ name: 'c', context: { cluster: 'k', user: 'u', namespace: 'evals' } }],
+    }),
+  );
   return file('config');
 }
 
@@ -44,14 +50,18 @@ describe('loadAccess in a cluster', () => {
   it('writes an IPv6 address as a URL does, and says when this is no cluster', async () => {
     const access = await loadAccess({ serviceAccountRoot: folder, environment: { host: 'fd00::1', port: '443' } });
     expect(access.server).toBe('https://[fd00::1]:443');
-    await expect(loadAccess({ environment: { host: '', port: '' } })).rejects.toMatchObject({ reason: 'AuthenticationFailed' });
+    await expect(loadAccess({ environment: { host: '', port: '' } })).rejects.toMatchObject({
+      reason: 'AuthenticationFailed',
+    });
   });
 });
 
 describe('loadAccess from a kubeconfig', () => {
   it('takes client certificates and the CA', async () => {
     const user = { 'client-certificate-data': base64('cert'), 'client-key-data': base64('key') };
-    const access = await loadAccess({ kubeconfig: await kubeconfig({ ...SERVER, 'tls-server-name': 'kubernetes' }, user) });
+    const access = await loadAccess({
+      kubeconfig: await kubeconfig({ ...SERVER, 'tls-server-name': 'kubernetes' }, user),
+    });
     expect(access).toMatchObject({ server: 'https://127.0.0.1:6443', namespace: 'evals' });
     const credentials = await access.load();
     expect(credentials.tls).toMatchObject({ ca: 'the CA', cert: 'cert', key: 'key', servername: 'kubernetes' });
@@ -84,7 +94,11 @@ describe('loadAccess from a kubeconfig', () => {
   });
 
   it('does not repeat what a failing credential plug-in printed', async () => {
-    const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: process.execPath, args: ['-e', 'console.error("hunter2"); process.exit(1)'] };
+    const exec = {
+      apiVersion: 'client.authentication.k8s.io/v1',
+      command: process.execPath,
+      args: ['-e', 'console.error("hunter2"); process.exit(1)'],
+    };
     const access = await loadAccess({ kubeconfig: await kubeconfig(SERVER, { exec }) });
     const error = await access.load().catch((e: unknown) => e as Error);
     expect(error).toMatchObject({ reason: 'AuthenticationFailed' });
@@ -94,7 +108,9 @@ describe('loadAccess from a kubeconfig', () => {
   it('sends no credentials over plain HTTP, but to this machine', async () => {
     const config = await kubeconfig({ server: 'http://10.0.0.1:8080' }, { token: 'abc' });
     await expect(loadAccess({ kubeconfig: config })).rejects.toThrow(/must be https/);
-    const local = await loadAccess({ kubeconfig: await kubeconfig({ server: 'http://127.0.0.1:8001' }, { token: 'abc' }) });
+    const local = await loadAccess({
+      kubeconfig: await kubeconfig({ server: 'http://127.0.0.1:8001' }, { token: 'abc' }),
+    });
     expect((await local.load()).headers).toEqual({});
   });
 });

@@ -25,7 +25,8 @@ async function inCluster(options: AccessOptions): Promise<ClusterAccess> {
   const root = options.serviceAccountRoot ?? SERVICE_ACCOUNT_ROOT;
   const host = options.environment?.host ?? process.env.KUBERNETES_SERVICE_HOST;
   const port = options.environment?.port ?? process.env.KUBERNETES_SERVICE_PORT;
-  if (!host || !port) throw authError('not in a cluster: KUBERNETES_SERVICE_HOST is not set, and no kubeconfig was given');
+  if (!host || !port)
+    throw authError('not in a cluster: KUBERNETES_SERVICE_HOST is not set, and no kubeconfig was given');
   return {
     server: `https://${host.includes(':') ? `[${host}]` : host}:${port}`,
     namespace: (await readFile(path.join(root, 'namespace'), 'utf8').catch(() => '')).trim() || undefined,
@@ -81,7 +82,9 @@ async function loadFromConfig(config: KubeConfig, server: string, tokenFile: str
   } catch (error) {
     // The message of a failed exec plug-in is its stderr: not for our logs.
     const file = (error as NodeJS.ErrnoException).path;
-    throw authError(`credentials cannot be loaded${file === undefined ? '' : `: ${(error as NodeJS.ErrnoException).code} ${file}`}`);
+    throw authError(
+      `credentials cannot be loaded${file === undefined ? '' : `: ${(error as NodeJS.ErrnoException).code} ${file}`}`,
+    );
   }
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(options.headers ?? {})) {
@@ -94,7 +97,8 @@ async function loadFromConfig(config: KubeConfig, server: string, tokenFile: str
 }
 
 function tlsOf(options: RequestOptions & { servername?: string | undefined }): TlsMaterial {
-  const text = (value: unknown): string | undefined => (value === undefined || value === null ? undefined : String(value));
+  const text = (value: unknown): string | undefined =>
+    value === undefined || value === null ? undefined : String(value);
   return {
     ca: text(options.ca),
     cert: text(options.cert),

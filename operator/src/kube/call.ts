@@ -27,7 +27,10 @@ export class CallScope {
     this.#what = what;
     this.#outer = outer;
     this.#deadline = clock.monotonic() + (timeoutMs ?? Infinity);
-    this.#cancelTimer = timeoutMs === undefined ? () => {} : clock.after(timeoutMs, () => this.#end('Timeout', `no answer within ${timeoutMs} ms`));
+    this.#cancelTimer =
+      timeoutMs === undefined
+        ? () => {}
+        : clock.after(timeoutMs, () => this.#end('Timeout', `no answer within ${timeoutMs} ms`));
     if (outer?.aborted) this.#onOuterAbort();
     else outer?.addEventListener('abort', this.#onOuterAbort, { once: true });
   }
@@ -189,7 +192,11 @@ class Retries {
       return 0;
     }
     if (!this.#idempotent) return undefined;
-    if ((error.code === 429 || error.code === 503) && error.retryAfterSeconds !== undefined && this.#throttled < MAX_THROTTLED) {
+    if (
+      (error.code === 429 || error.code === 503) &&
+      error.retryAfterSeconds !== undefined &&
+      this.#throttled < MAX_THROTTLED
+    ) {
       this.#throttled += 1;
       return error.retryAfterSeconds * 1000;
     }
@@ -235,7 +242,11 @@ async function readBody(response: HttpResponse, maxBytes: number): Promise<strin
   for await (const chunk of response.body) {
     length += (chunk as Uint8Array).length;
     if (length > maxBytes) {
-      throw new KubeError({ code: response.status, reason: 'ResponseTooLarge', message: `answer larger than ${maxBytes} bytes` });
+      throw new KubeError({
+        code: response.status,
+        reason: 'ResponseTooLarge',
+        message: `answer larger than ${maxBytes} bytes`,
+      });
     }
     chunks.push(chunk as Uint8Array);
   }

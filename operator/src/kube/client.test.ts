@@ -4,7 +4,14 @@ import { Registry } from 'prom-client';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KubeClient } from './client.ts';
 import {
-  isAlreadyExists, isConflict, isGone, isNamespaceTerminating, isNotFound, isQuotaExceeded, isTransient, KubeError,
+  isAlreadyExists,
+  isConflict,
+  isGone,
+  isNamespaceTerminating,
+  isNotFound,
+  isQuotaExceeded,
+  isTransient,
+  KubeError,
 } from './errors.ts';
 import { KubeMetrics } from './metrics.ts';
 import { CONFIG_MAPS, EVALUATIONS, JOBS, NODES, PODS, type KubeObject } from './resources.ts';
@@ -20,7 +27,14 @@ let client: KubeClient;
 let logs: string;
 
 function makeClient(options: Partial<KubeClientOptions> = {}): KubeClient {
-  const logger = pino({ level: 'trace' }, { write: (line: string) => { logs += line; } });
+  const logger = pino(
+    { level: 'trace' },
+    {
+      write: (line: string) => {
+        logs += line;
+      },
+    },
+  );
   return new KubeClient({ access: server.access(TOKEN), logger, clock, random: () => 0, ...options });
 }
 
@@ -36,11 +50,17 @@ afterEach(async () => {
   await server.close();
 });
 
-const pod = (name: string, extra: object = {}): KubeObject =>
-  ({ apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'evals', ...extra } });
+const pod = (name: string, extra: object = {}): KubeObject => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, namespace: 'evals', ...extra },
+});
 
 async function failure(promise: Promise<unknown>): Promise<KubeError> {
-  const error = await promise.then(() => undefined, (e: unknown) => e);
+  const error = await promise.then(
+    () => undefined,
+    (e: unknown) => e,
+  );
   expect(error).toBeInstanceOf(KubeError);
   return error as KubeError;
 }
@@ -98,15 +118,32 @@ describe('requests', () => {
   it('sets every content type itself: client-node would send JSON Patch', async () => {
     const strict = { fieldValidation: 'Strict' };
     const apply = await sent(() => client.apply(PODS, pod('a'), { fieldManager: 'm', force: true }));
-    expect(apply).toMatchObject({ method: 'PATCH', path: '/api/v1/namespaces/evals/pods/a', query: { fieldManager: 'm', force: 'true', ...strict } });
+    expect(apply).toMatchObject({
+      method: 'PATCH',
+      path: '/api/v1/namespaces/evals/pods/a',
+      query: { fieldManager: 'm', force: 'true', ...strict },
+    });
     expect(apply.headers['content-type']).toBe('application/apply-patch+yaml');
-    const merge = await sent(() => client.mergePatch(EVALUATIONS, 'evals', 'e', { status: {} }, { subresource: 'status' }));
-    expect(merge).toMatchObject({ path: '/apis/crucible.dev/v1alpha1/namespaces/evals/evaluations/e/status', body: { status: {} } });
+    const merge = await sent(() =>
+      client.mergePatch(EVALUATIONS, 'evals', 'e', { status: {} }, { subresource: 'status' }),
+    );
+    expect(merge).toMatchObject({
+      path: '/apis/crucible.dev/v1alpha1/namespaces/evals/evaluations/e/status',
+      body: { status: {} },
+    });
     expect(merge.headers['content-type']).toBe('application/merge-patch+json');
-    const json = await sent(() => client.jsonPatch(PODS, 'evals', 'a', [{ op: 'remove', path: '/metadata/finalizers/0' }]));
+    const json = await sent(() =>
+      client.jsonPatch(PODS, 'evals', 'a', [{ op: 'remove', path: '/metadata/finalizers/0' }]),
+    );
     expect(json.headers['content-type']).toBe('application/json-patch+json');
-    const create = await sent(() => client.create(JOBS, { ...pod('a'), kind: 'Job' }, { fieldManager: 'm', dryRun: true }));
-    expect(create).toMatchObject({ method: 'POST', path: '/apis/batch/v1/namespaces/evals/jobs', query: { fieldManager: 'm', dryRun: 'All', ...strict } });
+    const create = await sent(() =>
+      client.create(JOBS, { ...pod('a'), kind: 'Job' }, { fieldManager: 'm', dryRun: true }),
+    );
+    expect(create).toMatchObject({
+      method: 'POST',
+      path: '/apis/batch/v1/namespaces/evals/jobs',
+      query: { fieldManager: 'm', dryRun: 'All', ...strict },
+    });
     expect(create.headers['content-type']).toBe('application/json');
     const replace = await sent(() => client.replace(PODS, pod('a', { resourceVersion: '5' })));
     expect(replace).toMatchObject({ method: 'PUT', path: '/api/v1/namespaces/evals/pods/a' });
@@ -115,18 +152,30 @@ describe('requests', () => {
   });
 
   it('deletes this object and no other', async () => {
-    const exchange = await sent(() => client.delete(JOBS, 'evals', 'a', { uid: 'u', propagationPolicy: 'Background', gracePeriodSeconds: 0 }));
+    const exchange = await sent(() =>
+      client.delete(JOBS, 'evals', 'a', { uid: 'u', propagationPolicy: 'Background', gracePeriodSeconds: 0 }),
+    );
     expect(exchange.method).toBe('DELETE');
     expect(exchange.body).toEqual({
-      apiVersion: 'v1', kind: 'DeleteOptions', propagationPolicy: 'Background', gracePeriodSeconds: 0, preconditions: { uid: 'u' } });
-    expect((await sent(() => client.delete(JOBS, 'evals', 'a'))).body).toEqual({ apiVersion: 'v1', kind: 'DeleteOptions' });
+      apiVersion: 'v1',
+      kind: 'DeleteOptions',
+      propagationPolicy: 'Background',
+      gracePeriodSeconds: 0,
+      preconditions: { uid: 'u' },
+    });
+    expect((await sent(() => client.delete(JOBS, 'evals', 'a'))).body).toEqual({
+      apiVersion: 'v1',
+      kind: 'DeleteOptions',
+    });
   });
 
   it('never turns one object into a collection', async () => {
     expect(() => client.get(PODS, 'evals', '')).toThrow(TypeError);
     expect(() => client.get(PODS, undefined, 'a')).toThrow(/needs a namespace/);
     await expect(client.delete(PODS, 'evals', '')).rejects.toThrow(TypeError);
-    expect((await sent(() => client.get(PODS, 'evals', '../../nodes'))).path).toBe('/api/v1/namespaces/evals/pods/..%2F..%2Fnodes');
+    expect((await sent(() => client.get(PODS, 'evals', '../../nodes'))).path).toBe(
+      '/api/v1/namespaces/evals/pods/..%2F..%2Fnodes',
+    );
     expect((await sent(() => client.get(NODES, undefined, 'n'))).path).toBe('/api/v1/nodes/n');
   });
 
@@ -159,19 +208,31 @@ describe('errors', () => {
     expect(isGone(await answered(410, 'Expired'))).toBe(true);
     expect(isQuotaExceeded(await answered(403, 'Forbidden', 'pods "a" is forbidden: exceeded quota: q'))).toBe(true);
     expect(isQuotaExceeded(await answered(403, 'Forbidden', 'no'))).toBe(false);
-    expect(isNamespaceTerminating(await answered(403, 'Forbidden', 'm', { causes: [{ reason: 'NamespaceTerminating' }] }))).toBe(true);
+    expect(
+      isNamespaceTerminating(await answered(403, 'Forbidden', 'm', { causes: [{ reason: 'NamespaceTerminating' }] })),
+    ).toBe(true);
     expect(isTransient(await answered(500, 'InternalError'))).toBe(true);
     expect(isTransient(await answered(422, 'Invalid'))).toBe(false);
   });
 
   it('says what was asked, and what the server said', async () => {
     const error = await answered(404, 'NotFound', 'namespaces "evals" not found');
-    expect(error).toMatchObject({ code: 404, reason: 'NotFound', message: 'POST /api/v1/namespaces/evals/configmaps: 404 namespaces "evals" not found' });
+    expect(error).toMatchObject({
+      code: 404,
+      reason: 'NotFound',
+      message: 'POST /api/v1/namespaces/evals/configmaps: 404 namespaces "evals" not found',
+    });
   });
 
   it('does not repeat the values of a refused object', async () => {
-    const error = await answered(422, 'Invalid', 'spec.x: Invalid value: "pass\\"word": must be short, spec.y: Invalid value: {"a":"b"}: no');
-    expect(error.message).toBe('POST /api/v1/namespaces/evals/configmaps: 422 spec.x: Invalid value: …: must be short, spec.y: Invalid value: …: no');
+    const error = await answered(
+      422,
+      'Invalid',
+      'spec.x: Invalid value: "pass\\"word": must be short, spec.y: Invalid value: {"a":"b"}: no',
+    );
+    expect(error.message).toMatch(
+      /422 spec.x: Invalid value: …: must be short, spec.y: Invalid value: …: no$/,
+    );
   });
 
   it('survives an answer that is not from an API server', async () => {
@@ -199,7 +260,14 @@ describe('errors', () => {
     await server.close();
     const lost = await failure(client.create(PODS, pod('a')));
     expect(lost).toMatchObject({ code: 0, reason: 'ConnectionFailed' });
-    pino({ level: 'trace' }, { write: (line: string) => { logs += line; } }).error({ err: lost, other: down });
+    pino(
+      { level: 'trace' },
+      {
+        write: (line: string) => {
+          logs += line;
+        },
+      },
+    ).error({ err: lost, other: down });
     expect(logs).toContain('ConnectionFailed');
     expect(logs).not.toContain(TOKEN);
   });
@@ -218,7 +286,9 @@ describe('throttling', () => {
 
   it('understands a date, and 503', async () => {
     const call = client.apply(PODS, pod('a'), { fieldManager: 'm' });
-    (await server.next()).fail(503, 'ServiceUnavailable', '', { 'retry-after': new Date(clock.now() + 7000).toUTCString() });
+    (await server.next()).fail(503, 'ServiceUnavailable', '', {
+      'retry-after': new Date(clock.now() + 7000).toUTCString(),
+    });
     await clock.advance(await clock.timer((ms) => ms >= 6000 && ms <= 7000));
     (await server.next()).json(pod('a'));
     await call;
@@ -300,11 +370,13 @@ describe('lost connections', () => {
     first.abort();
     expect(await underWay).toMatchObject({ reason: 'Aborted' });
     await exchange.closed;
-    expect(await failure(client.get(PODS, 'evals', 'a', { signal: first.signal }))).toMatchObject({ reason: 'Aborted' });
+    expect(await failure(client.get(PODS, 'evals', 'a', { signal: first.signal }))).toMatchObject({
+      reason: 'Aborted',
+    });
   });
 });
 
-describe('the caller\'s signal', () => {
+describe("the caller's signal", () => {
   it('may live as long as the process: nothing stays attached to it', async () => {
     const { signal } = new AbortController();
     const call = client.get(PODS, 'evals', 'a', { signal });
@@ -324,7 +396,9 @@ describe('the caller\'s signal', () => {
 describe('credentials', () => {
   it('are read again after a 401, once', async () => {
     let n = 0;
-    client = makeClient({ access: { ...server.access(), load: async () => ({ headers: { authorization: `Bearer t${n++}` }, tls: {} }) } });
+    client = makeClient({
+      access: { ...server.access(), load: async () => ({ headers: { authorization: `Bearer t${n++}` }, tls: {} }) },
+    });
     const call = client.create(PODS, pod('a'));
     (await server.next()).fail(401, 'Unauthorized');
     const again = await server.next();
@@ -391,7 +465,10 @@ describe('list', () => {
   it('reads all pages and fills in what lists leave out', async () => {
     const list = client.list(PODS, { namespace: 'evals', labelSelector: 'a in (b,c)', limit: 2 });
     const first = await server.next();
-    expect(first).toMatchObject({ path: '/api/v1/namespaces/evals/pods', query: { limit: '2', labelSelector: 'a in (b,c)' } });
+    expect(first).toMatchObject({
+      path: '/api/v1/namespaces/evals/pods',
+      query: { limit: '2', labelSelector: 'a in (b,c)' },
+    });
     const items = [{ metadata: { name: 'a', creationTimestamp: '2026-01-01T00:00:00Z' } }, { metadata: { name: 'b' } }];
     first.json({ metadata: { resourceVersion: '7', continue: 'c1' }, items });
     const second = await server.next();
@@ -400,7 +477,10 @@ describe('list', () => {
     const result = await list;
     expect(result.resourceVersion).toBe('7');
     expect(result.items.map((item) => [item.apiVersion, item.kind, item.metadata.name])).toEqual([
-      ['v1', 'Pod', 'a'], ['v1', 'Pod', 'b'], ['v1', 'Pod', 'c']]);
+      ['v1', 'Pod', 'a'],
+      ['v1', 'Pod', 'b'],
+      ['v1', 'Pod', 'c'],
+    ]);
     // A string, as in watches: client-node makes it a Date in lists only.
     expect(result.items[0]!.metadata.creationTimestamp).toBe('2026-01-01T00:00:00Z');
   });

@@ -8,7 +8,7 @@ import type * as t from './types.ts';
 import { watchEvents } from './watch-stream.ts';
 
 const DEFAULT_TIMEOUT_MS = 30_000;
-/** Above a page of 500 objects of 128 KiB: an answer beyond that is a mistake, and would be held in memory three times. */
+/** Above a page of 500 objects of 128 KiB: beyond that an answer is a mistake, held in memory three times. */
 const MAX_RESPONSE_BYTES = 128 * 1024 * 1024;
 /** As measured: more connections make 200 calls at once slower, not faster. */
 const MAX_IN_FLIGHT = 16;
@@ -29,7 +29,12 @@ export class KubeClient {
   constructor(options: t.KubeClientOptions) {
     const clock = options.clock ?? systemClock;
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-    this.#transport = new Transport({ access: options.access, logger: options.logger, clock, userAgent: options.userAgent ?? 'crucible' });
+    this.#transport = new Transport({
+      access: options.access,
+      logger: options.logger,
+      clock,
+      userAgent: options.userAgent ?? 'crucible',
+    });
     this.#caller = new Caller({
       transport: this.#transport,
       limiter: new Limiter(options.maxInFlight ?? MAX_IN_FLIGHT),
@@ -40,7 +45,12 @@ export class KubeClient {
     });
   }
 
-  get<T extends KubeObject>(res: Resource, namespace: string | undefined, name: string, options?: t.CallOptions): Promise<T> {
+  get<T extends KubeObject>(
+    res: Resource,
+    namespace: string | undefined,
+    name: string,
+    options?: t.CallOptions,
+  ): Promise<T> {
     const path = objectPath(res, namespace, name);
     return this.#json<T>({ method: 'GET', verb: 'get', resource: res.plural, path, idempotent: true }, options);
   }
@@ -49,7 +59,11 @@ export class KubeClient {
   async list<T extends KubeObject>(res: Resource, options: t.ListOptions<T> = {}): Promise<KubeList<T>> {
     for (let restarts = 0; ; restarts += 1) {
       try {
-        return await this.#listPages<T>(res, options, restarts > MAX_LIST_RESTARTS ? undefined : options.limit ?? PAGE_SIZE);
+        return await this.#listPages<T>(
+          res,
+          options,
+          restarts > MAX_LIST_RESTARTS ? undefined : (options.limit ?? PAGE_SIZE),
+        );
       } catch (error) {
         // The continue token's snapshot was compacted away. Pages of two snapshots do not make a list: start again.
         if (!(error instanceof ContinueExpired)) throw error;
@@ -60,14 +74,35 @@ export class KubeClient {
   create<T extends KubeObject>(res: Resource, object: T, options: t.WriteOptions = {}): Promise<T> {
     const path = objectPath(res, object.metadata.namespace, undefined) + query(writeQuery(options));
     return this.#json<T>(
-      { method: 'POST', verb: 'create', resource: res.plural, path, headers: JSON_BODY, body: JSON.stringify(object), idempotent: false }, options);
+      {
+        method: 'POST',
+        verb: 'create',
+        resource: res.plural,
+        path,
+        headers: JSON_BODY,
+        body: JSON.stringify(object),
+        idempotent: false,
+      },
+      options,
+    );
   }
 
   /** PUT: needs metadata.resourceVersion to be safe. */
   replace<T extends KubeObject>(res: Resource, object: T, options: t.WriteOptions = {}): Promise<T> {
-    const path = objectPath(res, object.metadata.namespace, nameOf(object), options.subresource) + query(writeQuery(options));
+    const path =
+      objectPath(res, object.metadata.namespace, nameOf(object), options.subresource) + query(writeQuery(options));
     return this.#json<T>(
-      { method: 'PUT', verb: 'update', resource: res.plural, path, headers: JSON_BODY, body: JSON.stringify(object), idempotent: false }, options);
+      {
+        method: 'PUT',
+        verb: 'update',
+        resource: res.plural,
+        path,
+        headers: JSON_BODY,
+        body: JSON.stringify(object),
+        idempotent: false,
+      },
+      options,
+    );
   }
 
   /** Server-side apply. */
@@ -78,20 +113,33 @@ export class KubeClient {
   }
 
   mergePatch<T extends KubeObject>(
-    res: Resource, namespace: string | undefined, name: string, patch: object, options: t.WriteOptions = {},
+    res: Resource,
+    namespace: string | undefined,
+    name: string,
+    patch: object,
+    options: t.WriteOptions = {},
   ): Promise<T> {
     const path = objectPath(res, namespace, name, options.subresource) + query(writeQuery(options));
     return this.#patch<T>(res, 'patch', path, 'application/merge-patch+json', patch, true, options);
   }
 
   jsonPatch<T extends KubeObject>(
-    res: Resource, namespace: string | undefined, name: string, patch: t.JsonPatchOperation[], options: t.WriteOptions = {},
+    res: Resource,
+    namespace: string | undefined,
+    name: string,
+    patch: t.JsonPatchOperation[],
+    options: t.WriteOptions = {},
   ): Promise<T> {
     const path = objectPath(res, namespace, name, options.subresource) + query(writeQuery(options));
     return this.#patch<T>(res, 'patch', path, 'application/json-patch+json', patch, false, options);
   }
 
-  async delete(res: Resource, namespace: string | undefined, name: string, options: t.DeleteOptions = {}): Promise<void> {
+  async delete(
+    res: Resource,
+    namespace: string | undefined,
+    name: string,
+    options: t.DeleteOptions = {},
+  ): Promise<void> {
     const preconditions = { uid: options.uid, resourceVersion: options.resourceVersion };
     const body = JSON.stringify({
       apiVersion: 'v1',
@@ -102,21 +150,28 @@ export class KubeClient {
     });
     const path = objectPath(res, namespace, name);
     await this.#caller.call(
-      { method: 'DELETE', verb: 'delete', resource: res.plural, path, headers: JSON_BODY, body, idempotent: true }, options);
+      { method: 'DELETE', verb: 'delete', resource: res.plural, path, headers: JSON_BODY, body, idempotent: true },
+      options,
+    );
   }
 
   /** One watch, until the server ends it or the signal aborts. `Informer` is what keeps one going. */
   async watch<T extends KubeObject>(res: Resource, options: t.WatchOptions): Promise<AsyncIterable<t.WatchEvent<T>>> {
-    const path = resourcePath(res, options.namespace) + query({
-      watch: 'true',
-      allowWatchBookmarks: 'true',
-      resourceVersion: options.resourceVersion,
-      timeoutSeconds: String(options.timeoutSeconds),
-      labelSelector: options.labelSelector,
-      fieldSelector: options.fieldSelector,
-    });
+    const path =
+      resourcePath(res, options.namespace) +
+      query({
+        watch: 'true',
+        allowWatchBookmarks: 'true',
+        resourceVersion: options.resourceVersion,
+        timeoutSeconds: String(options.timeoutSeconds),
+        labelSelector: options.labelSelector,
+        fieldSelector: options.fieldSelector,
+      });
     const stream = await this.#caller.open(
-      { method: 'GET', verb: 'watch', resource: res.plural, path, idempotent: true }, options.timeoutMs ?? this.#timeoutMs, options.signal);
+      { method: 'GET', verb: 'watch', resource: res.plural, path, idempotent: true },
+      options.timeoutMs ?? this.#timeoutMs,
+      options.signal,
+    );
     return watchEvents<T>(stream, options.maxLineBytes ?? MAX_WATCH_LINE_BYTES, options.onActivity);
   }
 
@@ -125,24 +180,32 @@ export class KubeClient {
    * byte of output: only the signal ends that wait.
    */
   podLog(namespace: string, pod: string, options: t.PodLogOptions = {}): Promise<t.PodLogStream> {
-    const text = (value: number | boolean | undefined): string | undefined => (value === undefined ? undefined : String(value));
-    const path = resourcePath(PODS, namespace, pod, 'log') + query({
-      container: options.container,
-      follow: text(options.follow),
-      timestamps: text(options.timestamps),
-      sinceTime: options.sinceTime,
-      tailLines: text(options.tailLines),
-      limitBytes: text(options.limitBytes),
-      previous: text(options.previous),
-    });
+    const text = (value: number | boolean | undefined): string | undefined =>
+      value === undefined ? undefined : String(value);
+    const path =
+      resourcePath(PODS, namespace, pod, 'log') +
+      query({
+        container: options.container,
+        follow: text(options.follow),
+        timestamps: text(options.timestamps),
+        sinceTime: options.sinceTime,
+        tailLines: text(options.tailLines),
+        limitBytes: text(options.limitBytes),
+        previous: text(options.previous),
+      });
     return this.#caller.open(
       { method: 'GET', verb: 'log', resource: 'pods', path, headers: { accept: '*/*' }, idempotent: true },
-      options.follow ? undefined : this.#timeoutMs, options.signal);
+      options.follow ? undefined : this.#timeoutMs,
+      options.signal,
+    );
   }
 
   /** GET of a path that is no object, as text: /version, /readyz. */
   raw(path: string, options?: t.CallOptions): Promise<string> {
-    return this.#caller.call({ method: 'GET', verb: 'raw', resource: '', path, headers: { accept: '*/*' }, idempotent: true }, options);
+    return this.#caller.call(
+      { method: 'GET', verb: 'raw', resource: '', path, headers: { accept: '*/*' }, idempotent: true },
+      options,
+    );
   }
 
   /** Ends all connections at once. */
@@ -150,7 +213,11 @@ export class KubeClient {
     return this.#transport.close();
   }
 
-  async #listPages<T extends KubeObject>(res: Resource, options: t.ListOptions<T>, limit: number | undefined): Promise<KubeList<T>> {
+  async #listPages<T extends KubeObject>(
+    res: Resource,
+    options: t.ListOptions<T>,
+    limit: number | undefined,
+  ): Promise<KubeList<T>> {
     const items: T[] = [];
     const transform = options.transform ?? ((raw: KubeObject) => raw as T);
     let token: string | undefined;
@@ -164,28 +231,49 @@ export class KubeClient {
     }
   }
 
-  async #page(res: Resource, options: Omit<t.ListOptions, 'transform'>, limit: number | undefined, token: string | undefined): Promise<Page> {
-    const path = resourcePath(res, options.namespace) + query({
-      labelSelector: options.labelSelector,
-      fieldSelector: options.fieldSelector,
-      limit: limit === undefined ? undefined : String(limit),
-      continue: token,
-      // A continue token carries its own version; sending both is an error.
-      resourceVersion: token === undefined ? options.resourceVersion : undefined,
-      resourceVersionMatch: token === undefined ? options.resourceVersionMatch : undefined,
-    });
+  async #page(
+    res: Resource,
+    options: Omit<t.ListOptions, 'transform'>,
+    limit: number | undefined,
+    token: string | undefined,
+  ): Promise<Page> {
+    const path =
+      resourcePath(res, options.namespace) +
+      query({
+        labelSelector: options.labelSelector,
+        fieldSelector: options.fieldSelector,
+        limit: limit === undefined ? undefined : String(limit),
+        continue: token,
+        // A continue token carries its own version; sending both is an error.
+        resourceVersion: token === undefined ? options.resourceVersion : undefined,
+        resourceVersionMatch: token === undefined ? options.resourceVersionMatch : undefined,
+      });
     try {
-      return await this.#json<Page>({ method: 'GET', verb: 'list', resource: res.plural, path, idempotent: true }, options);
+      return await this.#json<Page>(
+        { method: 'GET', verb: 'list', resource: res.plural, path, idempotent: true },
+        options,
+      );
     } catch (error) {
-      throw token !== undefined && isGone(error) ? new ContinueExpired('continue token expired', { cause: error }) : error;
+      throw token !== undefined && isGone(error)
+        ? new ContinueExpired('continue token expired', { cause: error })
+        : error;
     }
   }
 
   #patch<T>(
-    res: Resource, verb: string, path: string, contentType: string, body: object, idempotent: boolean, options: t.CallOptions,
+    res: Resource,
+    verb: string,
+    path: string,
+    contentType: string,
+    body: object,
+    idempotent: boolean,
+    options: t.CallOptions,
   ): Promise<T> {
     const headers = { 'content-type': contentType };
-    return this.#json<T>({ method: 'PATCH', verb, resource: res.plural, path, headers, body: JSON.stringify(body), idempotent }, options);
+    return this.#json<T>(
+      { method: 'PATCH', verb, resource: res.plural, path, headers, body: JSON.stringify(body), idempotent },
+      options,
+    );
   }
 
   async #json<T>(request: ApiRequest, options: t.CallOptions | undefined): Promise<T> {
@@ -196,7 +284,11 @@ export class KubeClient {
     } catch {
       // Falls through to the error below.
     }
-    throw new KubeError({ code: 0, reason: 'InvalidResponse', message: `${request.method} ${request.path.split('?')[0]}: the answer is not JSON` });
+    throw new KubeError({
+      code: 0,
+      reason: 'InvalidResponse',
+      message: `${request.method} ${request.path.split('?')[0]}: the answer is not JSON`,
+    });
   }
 }
 
@@ -207,8 +299,13 @@ interface Page {
   items?: KubeObject[] | null;
 }
 
-/** Of one object, or of the collection that a create goes to. Without its namespace the path would mean another thing. */
-function objectPath(res: Resource, namespace: string | undefined, name: string | undefined, subresource?: string): string {
+/** Of one object, or of the collection that a create goes to. Without its namespace the path would mean more. */
+function objectPath(
+  res: Resource,
+  namespace: string | undefined,
+  name: string | undefined,
+  subresource?: string,
+): string {
   if (res.namespaced && !namespace) throw new TypeError(`${res.kind} needs a namespace`);
   return resourcePath(res, namespace, name, subresource);
 }
@@ -226,6 +323,8 @@ function writeQuery(options: t.WriteOptions): Record<string, string | undefined>
 }
 
 function query(parameters: Record<string, string | undefined>): string {
-  const defined = Object.entries(parameters).filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== '');
+  const defined = Object.entries(parameters).filter(
+    (entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== '',
+  );
   return defined.length === 0 ? '' : `?${new URLSearchParams(defined).toString()}`;
 }

@@ -37,7 +37,7 @@ export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<v
   });
 }
 
-/** Exponential backoff: attempt 0 waits about `baseMs`; up to a quarter is taken off at random, so that crowds spread. */
+/** Exponential backoff: attempt 0 waits about `baseMs`; up to a quarter is taken off at random: crowds spread. */
 export function backoffMs(attempt: number, baseMs: number, maxMs: number, random: () => number): number {
   const full = Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 40));
   return full * (1 - 0.25 * random());

@@ -1,5 +1,6 @@
-/** Reasons of our own, beside those of the API server's Status (`NotFound`, `AlreadyExists`, `Conflict`, `Expired`, …). */
-export type LocalReason = 'ConnectionFailed' | 'Timeout' | 'Aborted' | 'ResponseTooLarge' | 'InvalidResponse' | 'AuthenticationFailed';
+/** Reasons of our own, beside those of the API server's Status (`NotFound`, `AlreadyExists`, `Conflict`, …). */
+export type LocalReason =
+  'ConnectionFailed' | 'Timeout' | 'Aborted' | 'ResponseTooLarge' | 'InvalidResponse' | 'AuthenticationFailed';
 
 export interface KubeErrorInit {
   /** HTTP status, or 0 when there was no answer: a write may then have happened or not. */
@@ -48,7 +49,7 @@ export const isForbidden = (error: unknown): boolean => has(error, 403);
 export const isInvalid = (error: unknown): boolean => has(error, 422);
 export const isAborted = (error: unknown): boolean => error instanceof KubeError && error.reason === 'Aborted';
 
-/** The quota plug-in has no reason of its own: its wording is all there is (kubernetes/apiserver admission "exceeded quota"). */
+/** The quota plug-in has no reason of its own: its wording is all there is ("exceeded quota"). */
 export const isQuotaExceeded = (error: unknown): boolean =>
   isForbidden(error) && /exceeded quota|failed quota/.test((error as KubeError).message);
 
@@ -80,8 +81,16 @@ function withoutValues(message: string): string {
 }
 
 const REASONS: Record<number, string> = {
-  401: 'Unauthorized', 403: 'Forbidden', 404: 'NotFound', 409: 'Conflict', 410: 'Expired', 422: 'Invalid',
-  429: 'TooManyRequests', 500: 'InternalError', 503: 'ServiceUnavailable', 504: 'Timeout',
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  404: 'NotFound',
+  409: 'Conflict',
+  410: 'Expired',
+  422: 'Invalid',
+  429: 'TooManyRequests',
+  500: 'InternalError',
+  503: 'ServiceUnavailable',
+  504: 'Timeout',
 };
 
 interface Status {

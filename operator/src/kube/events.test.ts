@@ -15,7 +15,8 @@ let registry: Registry;
 let recorder: EventRecorder;
 
 const evaluation: KubeObject = {
-  apiVersion: 'crucible.dev/v1alpha1', kind: 'Evaluation',
+  apiVersion: 'crucible.dev/v1alpha1',
+  kind: 'Evaluation',
   metadata: { name: 'hello', namespace: 'evals', uid: 'u1', resourceVersion: '7' },
 };
 const started = { type: 'Normal', reason: 'Started', message: 'attempt 1 started' } as const;
@@ -27,7 +28,14 @@ beforeEach(async () => {
   const logger = pino({ level: 'silent' });
   client = new KubeClient({ access: server.access(), logger, clock, random: () => 0 });
   recorder = new EventRecorder({
-    client, component: 'crucible-operator', instance: 'operator-0', logger, clock, random: () => 0, metrics: new KubeMetrics(registry) });
+    client,
+    component: 'crucible-operator',
+    instance: 'operator-0',
+    logger,
+    clock,
+    random: () => 0,
+    metrics: new KubeMetrics(registry),
+  });
 });
 
 afterEach(async () => {
@@ -43,21 +51,41 @@ async function sent(): Promise<Exchange> {
 }
 
 async function dropped(reason: string): Promise<number> {
-  return Number((await registry.metrics()).match(new RegExp(`crucible_events_dropped_total{reason="${reason}"} (\\d+)`))?.[1]);
+  return Number(
+    (await registry.metrics()).match(new RegExp(`crucible_events_dropped_total{reason="${reason}"} (\\d+)`))?.[1],
+  );
 }
 
 /** Until the recorder has taken note of the last answer. */
-const flushed = async (): Promise<void> => { for (let i = 0; i < 20; i += 1) await settle(); };
+const flushed = async (): Promise<void> => {
+  for (let i = 0; i < 20; i += 1) await settle();
+};
 
 describe('EventRecorder', () => {
   it('writes an event about the object', async () => {
     recorder.event(evaluation, started);
     const exchange = await sent();
-    expect(exchange).toMatchObject({ method: 'POST', path: '/api/v1/namespaces/evals/events', query: { fieldManager: 'crucible-operator' } });
+    expect(exchange).toMatchObject({
+      method: 'POST',
+      path: '/api/v1/namespaces/evals/events',
+      query: { fieldManager: 'crucible-operator' },
+    });
     expect(exchange.body).toMatchObject({
-      ...started, count: 1, firstTimestamp: '2026-01-02T03:04:05Z', lastTimestamp: '2026-01-02T03:04:05Z',
-      source: { component: 'crucible-operator' }, reportingComponent: 'crucible-operator', reportingInstance: 'operator-0',
-      involvedObject: { apiVersion: 'crucible.dev/v1alpha1', kind: 'Evaluation', name: 'hello', namespace: 'evals', uid: 'u1', resourceVersion: '7' },
+      ...started,
+      count: 1,
+      firstTimestamp: '2026-01-02T03:04:05Z',
+      lastTimestamp: '2026-01-02T03:04:05Z',
+      source: { component: 'crucible-operator' },
+      reportingComponent: 'crucible-operator',
+      reportingInstance: 'operator-0',
+      involvedObject: {
+        apiVersion: 'crucible.dev/v1alpha1',
+        kind: 'Evaluation',
+        name: 'hello',
+        namespace: 'evals',
+        uid: 'u1',
+        resourceVersion: '7',
+      },
     });
     expect(exchange.body.metadata.name).toMatch(/^hello\.[0-9a-f]{16}$/);
   });
@@ -71,7 +99,10 @@ describe('EventRecorder', () => {
     await clock.advance(60_000);
     recorder.event(evaluation, started);
     const second = await sent();
-    expect(second).toMatchObject({ method: 'PATCH', path: `/api/v1/namespaces/evals/events/${first.body.metadata.name}` });
+    expect(second).toMatchObject({
+      method: 'PATCH',
+      path: `/api/v1/namespaces/evals/events/${first.body.metadata.name}`,
+    });
     expect(second.body).toEqual({ count: 3, lastTimestamp: '2026-01-02T03:05:05Z' });
     await flushed();
     recorder.event(evaluation, { ...started, message: 'attempt 2 started' });
@@ -97,7 +128,10 @@ describe('EventRecorder', () => {
     await flushed();
     expect(await dropped('rate')).toBe(15);
     let posts = 0;
-    server.handler = (exchange) => { posts += 1; exchange.json(exchange.body); };
+    server.handler = (exchange) => {
+      posts += 1;
+      exchange.json(exchange.body);
+    };
     recorder.event({ ...evaluation, metadata: { ...evaluation.metadata, uid: 'u2' } }, started);
     await flushed();
     expect(posts).toBe(1);
@@ -155,7 +189,13 @@ describe('EventRecorder', () => {
     recorder.event(evaluation, started);
     await flushed();
     expect(server.unclaimed).toBe(0);
-    const stuck = new EventRecorder({ client, component: 'c', instance: 'i', logger: pino({ level: 'silent' }), clock });
+    const stuck = new EventRecorder({
+      client,
+      component: 'c',
+      instance: 'i',
+      logger: pino({ level: 'silent' }),
+      clock,
+    });
     stuck.event(evaluation, started);
     await server.next();
     const end = stuck.stop(1000);

@@ -52,8 +52,8 @@ const MAX_TRIES = 4;
 const CALL_TIMEOUT_MS = 10_000;
 
 /**
- * Tells users what happened, in core/v1 events, which `kubectl describe` shows with their count. An event is a courtesy:
- * it never throws, never waits, and is dropped before it becomes a burden.
+ * Tells users what happened, in core/v1 events, which `kubectl describe` shows with their count. An event is a
+ * courtesy: it never throws, never waits, and is dropped before it becomes a burden.
  */
 export class EventRecorder {
   readonly #options: EventRecorderOptions;
@@ -103,7 +103,13 @@ export class EventRecorder {
     }
     if (this.#pending.size >= MAX_PENDING) return this.#drop('queue', 1);
     this.#pending.set(key, {
-      key, type, reason, message: cut(message), count: 1, firstAt: now, lastAt: now,
+      key,
+      type,
+      reason,
+      message: cut(message),
+      count: 1,
+      firstAt: now,
+      lastAt: now,
       regarding: { apiVersion: object.apiVersion, kind: object.kind, name, namespace, uid, resourceVersion },
     });
     this.#pump ??= this.#send();
@@ -152,7 +158,8 @@ export class EventRecorder {
         if (!isNotFound(error)) throw error;
       }
     }
-    const name = `${(entry.regarding.name ?? 'unknown').slice(0, 200).replace(/[.-]+$/, '')}.${randomUUID().replaceAll('-', '').slice(0, 16)}`;
+    const about = (entry.regarding.name ?? 'unknown').slice(0, 200).replace(/[.-]+$/, '');
+    const name = `${about}.${randomUUID().replaceAll('-', '').slice(0, 16)}`;
     await client.create(EVENTS, this.#object(entry, namespace, name), options);
     this.#remember(entry.key, { name, count: entry.count, at: this.#clock.monotonic() });
   }
@@ -214,5 +221,8 @@ function time(ms: number): string {
 function cut(message: string): string {
   const bytes = Buffer.from(message);
   if (bytes.length <= MAX_MESSAGE) return message;
-  return `${bytes.subarray(0, MAX_MESSAGE - 3).toString('utf8').replace(/\uFFFD+$/, '')}…`;
+  return `${bytes
+    .subarray(0, MAX_MESSAGE - 3)
+    .toString('utf8')
+    .replace(/\uFFFD+$/, '')}…`;
 }

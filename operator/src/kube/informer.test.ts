@@ -22,13 +22,28 @@ let changes: string[];
 let logs: string;
 
 function makeInformer(options: Partial<InformerOptions<KubeObject>> = {}): Informer<KubeObject> {
-  const logger = pino({ level: 'debug' }, { write: (line: string) => { logs += line; } });
+  const logger = pino(
+    { level: 'debug' },
+    {
+      write: (line: string) => {
+        logs += line;
+      },
+    },
+  );
   registry = new Registry();
   const made = new Informer({
-    client, resource: PODS, namespace: 'evals', labelSelector: 'crucible.dev/sandbox=true', logger, clock, random: () => 0,
-    metrics: new KubeMetrics(registry), ...options,
+    client,
+    resource: PODS,
+    namespace: 'evals',
+    labelSelector: 'crucible.dev/sandbox=true',
+    logger,
+    clock,
+    random: () => 0,
+    metrics: new KubeMetrics(registry),
+    ...options,
   });
-  const show = (object: KubeObject | undefined): string => (object ? `${object.metadata.uid}@${object.metadata.resourceVersion}` : '-');
+  const show = (object: KubeObject | undefined): string =>
+    object ? `${object.metadata.uid}@${object.metadata.resourceVersion}` : '-';
   made.onChange((key, current, previous) => changes.push(`${key} ${show(previous)} > ${show(current)}`));
   return made;
 }
@@ -48,8 +63,11 @@ afterEach(async () => {
   await server.close();
 });
 
-const pod = (name: string, uid: string, resourceVersion: string, extra: object = {}): KubeObject =>
-  ({ apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'evals', uid, resourceVersion, ...extra } });
+const pod = (name: string, uid: string, resourceVersion: string, extra: object = {}): KubeObject => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, namespace: 'evals', uid, resourceVersion, ...extra },
+});
 
 function answerList(exchange: Exchange, resourceVersion: string, ...items: KubeObject[]): void {
   expect(exchange.query.watch).toBeUndefined();
@@ -90,7 +108,9 @@ async function afterBackoff(ms = FIRST_BACKOFF_MS): Promise<void> {
 
 async function restarts(reason: string): Promise<number> {
   const text = await registry.metrics();
-  return Number(text.match(new RegExp(`crucible_informer_restarts_total{resource="pods",reason="${reason}"} (\\d+)`))?.[1]);
+  return Number(
+    text.match(new RegExp(`crucible_informer_restarts_total{resource="pods",reason="${reason}"} (\\d+)`))?.[1],
+  );
 }
 
 describe('list and watch', () => {
@@ -105,9 +125,17 @@ describe('list and watch', () => {
     await informer.waitForSync();
     const watch = await nextWatch('10');
     expect(watch.query).toEqual({
-      watch: 'true', allowWatchBookmarks: 'true', resourceVersion: '10', timeoutSeconds: WATCH_SECONDS, labelSelector: 'crucible.dev/sandbox=true' });
+      watch: 'true',
+      allowWatchBookmarks: 'true',
+      resourceVersion: '10',
+      timeoutSeconds: WATCH_SECONDS,
+      labelSelector: 'crucible.dev/sandbox=true',
+    });
     await changed('evals/a - > u1@5');
-    watch.event('ADDED', pod('b', 'u2', '11')).event('MODIFIED', pod('a', 'u1', '12')).event('DELETED', pod('b', 'u2', '13'));
+    watch
+      .event('ADDED', pod('b', 'u2', '11'))
+      .event('MODIFIED', pod('a', 'u1', '12'))
+      .event('DELETED', pod('b', 'u2', '13'));
     await changed('evals/b - > u2@11', 'evals/a u1@5 > u1@12', 'evals/b u2@11 > -');
     expect(informer.get('evals/a')?.metadata.resourceVersion).toBe('12');
     expect(informer.list()).toHaveLength(1);
@@ -147,7 +175,9 @@ describe('list and watch', () => {
 
   it('reads lines whatever the chunks, also through a character', async () => {
     const watch = await started();
-    const line = Buffer.from(`${JSON.stringify({ type: 'MODIFIED', object: pod('a', 'u1', '12', { labels: { x: 'grün' } }) })}\n`);
+    const line = Buffer.from(
+      `${JSON.stringify({ type: 'MODIFIED', object: pod('a', 'u1', '12', { labels: { x: 'grün' } }) })}\n`,
+    );
     const cut = line.indexOf(0xc3) + 1;
     watch.raw(line.subarray(0, 7));
     await settle();
@@ -161,11 +191,21 @@ describe('list and watch', () => {
   it('keeps raw JSON without managedFields', async () => {
     informer.start();
     const last = 'kubectl.kubernetes.io/last-applied-configuration';
-    const item = pod('a', 'u1', '5', { managedFields: [{}], creationTimestamp: '2026-01-01T00:00:00Z', annotations: { [last]: '{}', keep: 'x' } });
+    const item = pod('a', 'u1', '5', {
+      managedFields: [{}],
+      creationTimestamp: '2026-01-01T00:00:00Z',
+      annotations: { [last]: '{}', keep: 'x' },
+    });
     answerList(await server.next(), '10', item);
     await informer.waitForSync();
     expect(informer.get('evals/a')?.metadata).toEqual({
-      name: 'a', namespace: 'evals', uid: 'u1', resourceVersion: '5', creationTimestamp: '2026-01-01T00:00:00Z', annotations: { keep: 'x' } });
+      name: 'a',
+      namespace: 'evals',
+      uid: 'u1',
+      resourceVersion: '5',
+      creationTimestamp: '2026-01-01T00:00:00Z',
+      annotations: { keep: 'x' },
+    });
     (await nextWatch('10')).event('MODIFIED', { ...item, metadata: { ...item.metadata, resourceVersion: '11' } });
     await until(() => informer.get('evals/a')?.metadata.resourceVersion === '11');
     expect(informer.get('evals/a')?.metadata).not.toHaveProperty('managedFields');
@@ -197,7 +237,9 @@ describe('list and watch', () => {
 
   it('replays to a handler that comes late', async () => {
     await started();
-    informer.onChange((key, current, previous) => changes.push(`late ${key} ${current !== undefined} ${previous === undefined}`));
+    informer.onChange((key, current, previous) =>
+      changes.push(`late ${key} ${current !== undefined} ${previous === undefined}`),
+    );
     expect(changes).toEqual(['late evals/a true true']);
   });
 });
@@ -206,7 +248,12 @@ describe('watch faults', () => {
   it('ignores duplicate lines', async () => {
     const watch = await started();
     const add = pod('b', 'u2', '11');
-    watch.event('ADDED', add).event('ADDED', add).event('DELETED', pod('b', 'u2', '12')).event('DELETED', pod('b', 'u2', '12')).event('ADDED', add);
+    watch
+      .event('ADDED', add)
+      .event('ADDED', add)
+      .event('DELETED', pod('b', 'u2', '12'))
+      .event('DELETED', pod('b', 'u2', '12'))
+      .event('ADDED', add);
     watch.event('MODIFIED', pod('a', 'u1', '13'));
     await changed('evals/b - > u2@11', 'evals/b u2@11 > -', 'evals/a u1@5 > u1@13');
     expect(informer.size).toBe(1);
@@ -364,8 +411,12 @@ describe('watch faults', () => {
   });
 
   it('survives handlers that throw, now or later', async () => {
-    informer.onChange(() => { throw new Error('first'); });
-    informer.onChange(async () => { throw new Error('second'); });
+    informer.onChange(() => {
+      throw new Error('first');
+    });
+    informer.onChange(async () => {
+      throw new Error('second');
+    });
     informer.onChange((key) => changes.push(`after ${key}`));
     const watch = await started();
     watch.event('MODIFIED', pod('a', 'u1', '11'));
@@ -377,7 +428,11 @@ describe('watch faults', () => {
 
   it('survives a transform that throws', async () => {
     await informer.stop();
-    informer = makeInformer({ transform: () => { throw new Error('bug'); } });
+    informer = makeInformer({
+      transform: () => {
+        throw new Error('bug');
+      },
+    });
     await started();
     expect(informer.get('evals/a')?.metadata.uid).toBe('u1');
   });
@@ -482,12 +537,21 @@ describe('start and stop', () => {
 
   it('is one for several namespaces', async () => {
     const set = new InformerSet<KubeObject>({
-      client, resource: PODS, namespaces: ['one', 'two'], logger: pino({ level: 'silent' }), clock, random: () => 0 });
+      client,
+      resource: PODS,
+      namespaces: ['one', 'two'],
+      logger: pino({ level: 'silent' }),
+      clock,
+      random: () => 0,
+    });
     const seen: string[] = [];
     set.onChange((key) => seen.push(key));
     set.start();
     const lists = [await server.next(), await server.next()];
-    expect(lists.map((list) => list.path).sort()).toEqual(['/api/v1/namespaces/one/pods', '/api/v1/namespaces/two/pods']);
+    expect(lists.map((list) => list.path).sort()).toEqual([
+      '/api/v1/namespaces/one/pods',
+      '/api/v1/namespaces/two/pods',
+    ]);
     answerList(lists[0]!, '10', pod('a', 'u1', '5', { namespace: 'one' }));
     await until(() => set.size === 1);
     expect(set.synced).toBe(false);

@@ -91,7 +91,8 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   }
 
   start(): void {
-    if (this.#running !== undefined) throw new Error(`informer of ${this.#options.resource.plural} was started already`);
+    if (this.#running !== undefined)
+      throw new Error(`informer of ${this.#options.resource.plural} was started already`);
     if (this.#abort.signal.aborted) throw new Error(`informer of ${this.#options.resource.plural} was stopped`);
     this.#running = this.#run();
   }
@@ -107,7 +108,8 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   async waitForSync(signal?: AbortSignal): Promise<void> {
     if (signal === undefined) return this.#firstSync.promise;
     const aborted = Promise.withResolvers<never>();
-    const onAbort = (): void => aborted.reject(new KubeError({ code: 0, reason: 'Aborted', message: 'not synced in time' }));
+    const onAbort = (): void =>
+      aborted.reject(new KubeError({ code: 0, reason: 'Aborted', message: 'not synced in time' }));
     if (signal.aborted) onAbort();
     signal.addEventListener('abort', onAbort, { once: true });
     try {
@@ -148,8 +150,13 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
       this.#options.metrics?.restarts.inc({ resource: this.#options.resource.plural, reason: end.reason });
       if (end.clean) continue;
       const waitMs = Math.max(
-        backoffMs(this.#failures - 1, BASE_BACKOFF_MS, MAX_BACKOFF_MS, this.#random), (end.error?.retryAfterSeconds ?? 0) * 1000);
-      this.#logger.warn({ reason: end.reason, failures: this.#failures, waitMs: Math.round(waitMs), err: end.error }, 'watch interrupted');
+        backoffMs(this.#failures - 1, BASE_BACKOFF_MS, MAX_BACKOFF_MS, this.#random),
+        (end.error?.retryAfterSeconds ?? 0) * 1000,
+      );
+      this.#logger.warn(
+        { reason: end.reason, failures: this.#failures, waitMs: Math.round(waitMs), err: end.error },
+        'watch interrupted',
+      );
       await sleep(this.#clock, waitMs, signal);
     }
   }
@@ -168,16 +175,27 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     const known = this.#store.version;
     // "Not older than what we saw" comes from the API server's memory, and it guards against a server that lags behind.
     const notOlder = this.#askNewest ? {} : { resourceVersion: known, resourceVersionMatch: 'NotOlderThan' as const };
-    const list = await client.list<T>(resource, {
-      namespace, labelSelector, fieldSelector, limit: pageSize, ...notOlder, signal: this.#abort.signal,
-      transform: (raw) => this.#transform(raw),
-    }).catch((error: unknown) => {
-      this.#askNewest = true;
-      throw error;
-    });
+    const list = await client
+      .list<T>(resource, {
+        namespace,
+        labelSelector,
+        fieldSelector,
+        limit: pageSize,
+        ...notOlder,
+        signal: this.#abort.signal,
+        transform: (raw) => this.#transform(raw),
+      })
+      .catch((error: unknown) => {
+        this.#askNewest = true;
+        throw error;
+      });
     if ((compareVersions(list.resourceVersion, known) ?? 0) < 0 && (this.#staleLists += 1) <= MAX_STALE_LISTS) {
       this.#askNewest = true;
-      throw new KubeError({ code: 0, reason: 'InvalidResponse', message: `list at ${list.resourceVersion} is older than ${known}` });
+      throw new KubeError({
+        code: 0,
+        reason: 'InvalidResponse',
+        message: `list at ${list.resourceVersion} is older than ${known}`,
+      });
     }
     this.#staleLists = 0;
     this.#askNewest = false;
@@ -205,16 +223,23 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     let connected = false;
     try {
       const events = await client.watch<T>(resource, {
-        namespace, labelSelector, fieldSelector, timeoutSeconds,
+        namespace,
+        labelSelector,
+        fieldSelector,
+        timeoutSeconds,
         resourceVersion: this.#store.version,
         signal: guard.signal,
-        onActivity: () => { guard.alive(); this.#lastSyncAt = this.#clock.monotonic(); },
+        onActivity: () => {
+          guard.alive();
+          this.#lastSyncAt = this.#clock.monotonic();
+        },
       });
       connected = true;
       guard.alive();
       for await (const event of events) {
         if (event.type === 'BOOKMARK') this.#store.advance(event.object.metadata.resourceVersion ?? '');
-        else if (this.#store.apply(event.type, this.#transform(event.object)) === 'disorder') return { reason: 'disorder', relist: true };
+        else if (this.#store.apply(event.type, this.#transform(event.object)) === 'disorder')
+          return { reason: 'disorder', relist: true };
         this.#progress = true;
       }
       this.#lastSyncAt = this.#clock.monotonic();

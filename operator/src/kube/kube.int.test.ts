@@ -49,7 +49,10 @@ function recordChanges() {
       wake();
     },
     until: async (condition: () => boolean) => {
-      while (!condition()) await new Promise<void>((resolve) => { wake = resolve; });
+      while (!condition())
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
     },
   };
 }
@@ -66,27 +69,41 @@ describe('KubeClient on a real API server', () => {
     expect(patched.data).toEqual({ y: '2' });
     expect(isConflict(await client.replace(CONFIG_MAPS, created).catch((e: unknown) => e))).toBe(true);
     const other = randomUUID();
-    expect(isConflict(await client.delete(CONFIG_MAPS, namespace, 'a', { uid: other }).catch((e: unknown) => e))).toBe(true);
+    expect(isConflict(await client.delete(CONFIG_MAPS, namespace, 'a', { uid: other }).catch((e: unknown) => e))).toBe(
+      true,
+    );
     await client.delete(CONFIG_MAPS, namespace, 'a', { uid: created.metadata.uid });
     expect(isNotFound(await client.get(CONFIG_MAPS, namespace, 'a').catch((e: unknown) => e))).toBe(true);
   });
 
   it('applies: twice changes nothing, and fields of others are a conflict', async () => {
     const first = await client.apply<ConfigMap>(CONFIG_MAPS, configMap('applied', { x: '1' }), { fieldManager: 'one' });
-    const second = await client.apply<ConfigMap>(CONFIG_MAPS, configMap('applied', { x: '1' }), { fieldManager: 'one' });
+    const second = await client.apply<ConfigMap>(CONFIG_MAPS, configMap('applied', { x: '1' }), {
+      fieldManager: 'one',
+    });
     expect(second.metadata.resourceVersion).toBe(first.metadata.resourceVersion);
     const stolen = client.apply(CONFIG_MAPS, configMap('applied', { x: '2' }), { fieldManager: 'two' });
     expect(isConflict(await stolen.catch((e: unknown) => e))).toBe(true);
-    const forced = await client.apply<ConfigMap>(CONFIG_MAPS, configMap('applied', { x: '2' }), { fieldManager: 'two', force: true });
+    const forced = await client.apply<ConfigMap>(CONFIG_MAPS, configMap('applied', { x: '2' }), {
+      fieldManager: 'two',
+      force: true,
+    });
     expect(forced.data).toEqual({ x: '2' });
   });
 
   it('refuses a field that the server would drop in silence', async () => {
     const job = {
-      apiVersion: 'batch/v1', kind: 'Job', metadata: { name: 'strict', namespace },
-      spec: { template: { spec: { restartPolicy: 'Never', hostUserz: false, containers: [{ name: 'c', image: 'i' }] } } },
+      apiVersion: 'batch/v1',
+      kind: 'Job',
+      metadata: { name: 'strict', namespace },
+      spec: {
+        template: { spec: { restartPolicy: 'Never', hostUserz: false, containers: [{ name: 'c', image: 'i' }] } },
+      },
     };
-    await expect(client.create(JOBS, job)).rejects.toMatchObject({ code: 400, message: expect.stringContaining('hostUserz') });
+    await expect(client.create(JOBS, job)).rejects.toMatchObject({
+      code: 400,
+      message: expect.stringContaining('hostUserz'),
+    });
     await expect(client.apply(JOBS, job, { fieldManager: 'm' })).rejects.toThrow(/hostUserz/);
     const dry = await client.create(JOBS, job, { fieldValidation: 'Ignore', dryRun: true });
     expect(dry.metadata.name).toBe('strict');
@@ -102,7 +119,10 @@ describe('KubeClient on a real API server', () => {
   });
 
   it('says who it is not, and does not talk to whom it does not know', async () => {
-    const badToken: ClusterAccess = { ...access, load: async () => ({ ...(await access.load()), headers: { authorization: 'Bearer wrong' } }) };
+    const badToken: ClusterAccess = {
+      ...access,
+      load: async () => ({ ...(await access.load()), headers: { authorization: 'Bearer wrong' } }),
+    };
     const stranger = new KubeClient({ access: badToken, logger });
     cleanups.push(() => stranger.close());
     await expect(stranger.get(PODS, namespace, 'a')).rejects.toMatchObject({ code: 401 });
@@ -117,7 +137,13 @@ describe('KubeClient on a real API server', () => {
 describe('Informer on a real API server', () => {
   it('follows creation, change, deletion, recreation and leaving the selection', async () => {
     await client.create(CONFIG_MAPS, configMap('before', {}, { watched: 'yes' }));
-    const informer = new Informer<ConfigMap>({ client, resource: CONFIG_MAPS, namespace, labelSelector: 'watched=yes', logger });
+    const informer = new Informer<ConfigMap>({
+      client,
+      resource: CONFIG_MAPS,
+      namespace,
+      labelSelector: 'watched=yes',
+      logger,
+    });
     cleanups.push(() => informer.stop());
     const { seen, handler, until } = recordChanges();
     informer.onChange(handler);
@@ -131,8 +157,15 @@ describe('Informer on a real API server', () => {
     await client.delete(CONFIG_MAPS, namespace, 'live');
     const second = await client.create(CONFIG_MAPS, configMap('live', { n: '3' }, { watched: 'yes' }));
     await until(() => informer.get(key)?.metadata.uid === second.metadata.uid);
-    const story = seen.filter((change) => change.key === key).map(({ current, previous }) => [previous?.data?.n, current?.data?.n]);
-    expect(story).toEqual([[undefined, '1'], ['1', '2'], ['2', undefined], [undefined, '3']]);
+    const story = seen
+      .filter((change) => change.key === key)
+      .map(({ current, previous }) => [previous?.data?.n, current?.data?.n]);
+    expect(story).toEqual([
+      [undefined, '1'],
+      ['1', '2'],
+      ['2', undefined],
+      [undefined, '3'],
+    ]);
     expect(first.metadata.uid).not.toBe(second.metadata.uid);
     expect(informer.get(key)?.metadata.managedFields).toBeUndefined();
     // Leaves the selection without being deleted.
@@ -163,8 +196,18 @@ describe('LeaderElector on a real API server', () => {
     let wake = (): void => {};
     const elect = (identity: string): LeaderElector => {
       const elector = new LeaderElector({
-        client, namespace, name: 'elector', identity, logger, leaseDurationMs: 4000, renewDeadlineMs: 3000, retryPeriodMs: 100,
-        onStarted: ({ epoch }) => { terms.push(`${identity} ${epoch}`); wake(); },
+        client,
+        namespace,
+        name: 'elector',
+        identity,
+        logger,
+        leaseDurationMs: 4000,
+        renewDeadlineMs: 3000,
+        retryPeriodMs: 100,
+        onStarted: ({ epoch }) => {
+          terms.push(`${identity} ${epoch}`);
+          wake();
+        },
         onStopped: () => {},
       });
       cleanups.push(() => elector.stop());
@@ -172,7 +215,10 @@ describe('LeaderElector on a real API server', () => {
       return elector;
     };
     const until = async (count: number): Promise<void> => {
-      while (terms.length < count) await new Promise<void>((resolve) => { wake = resolve; });
+      while (terms.length < count)
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
     };
     const a = elect('a');
     await until(1);
@@ -193,7 +239,10 @@ describe('EventRecorder on a real API server', () => {
     recorder.event(object, { type: 'Warning', reason: 'Odd', message: 'x'.repeat(5000) });
     recorder.event(object, { type: 'Warning', reason: 'Odd', message: 'x'.repeat(5000) });
     await recorder.stop();
-    const events = await client.list<KubeObject & { count: number }>(EVENTS, { namespace, fieldSelector: `involvedObject.uid=${object.metadata.uid}` });
+    const events = await client.list<KubeObject & { count: number }>(EVENTS, {
+      namespace,
+      fieldSelector: `involvedObject.uid=${object.metadata.uid}`,
+    });
     expect(events.items).toHaveLength(1);
     expect(events.items[0]).toMatchObject({ count: 2, type: 'Warning', reason: 'Odd' });
   });
@@ -204,7 +253,9 @@ describe('EventRecorder on a real API server', () => {
     cleanups.push(() => recorder.stop());
     const counts = async (): Promise<number[]> => {
       const selector = `involvedObject.uid=${object.metadata.uid}`;
-      return (await client.list<KubeObject & { count: number }>(EVENTS, { namespace, fieldSelector: selector })).items.map((event) => event.count);
+      return (
+        await client.list<KubeObject & { count: number }>(EVENTS, { namespace, fieldSelector: selector })
+      ).items.map((event) => event.count);
     };
     for (const count of [1, 2]) {
       recorder.event(object, { type: 'Normal', reason: 'Even', message: 'again' });

@@ -26,7 +26,8 @@ class LeaseServer {
     if (exchange.method === 'POST' && this.lease) return exchange.fail(409, 'AlreadyExists');
     if (exchange.method === 'PUT') {
       if (!this.lease) return exchange.fail(404, 'NotFound');
-      if (wanted.metadata.resourceVersion !== this.lease.metadata.resourceVersion) return exchange.fail(409, 'Conflict');
+      if (wanted.metadata.resourceVersion !== this.lease.metadata.resourceVersion)
+        return exchange.fail(409, 'Conflict');
     }
     exchange.json(this.write(wanted));
   }
@@ -40,7 +41,9 @@ class LeaseServer {
   /** As another process would write it, whose clock is far off. */
   heldBy(holderIdentity: string, leaseTransitions = 3): void {
     this.write({
-      apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: 'operator', namespace: 'sys' },
+      apiVersion: 'coordination.k8s.io/v1',
+      kind: 'Lease',
+      metadata: { name: 'operator', namespace: 'sys' },
       spec: { holderIdentity, leaseDurationSeconds: 15, leaseTransitions, renewTime: '2001-01-01T00:00:00.000000Z' },
     });
   }
@@ -72,9 +75,20 @@ function elect(identity: string, options: Partial<LeaderElectorOptions> = {}) {
   const log: string[] = [];
   const terms: LeaderTerm[] = [];
   const elector = new LeaderElector({
-    client, namespace: 'sys', name: 'operator', identity, logger: pino({ level: 'silent' }), clock, random: () => 0,
-    onStarted: (term) => { terms.push(term); log.push(`started ${term.epoch}`); },
-    onStopped: (reason) => { log.push(reason); },
+    client,
+    namespace: 'sys',
+    name: 'operator',
+    identity,
+    logger: pino({ level: 'silent' }),
+    clock,
+    random: () => 0,
+    onStarted: (term) => {
+      terms.push(term);
+      log.push(`started ${term.epoch}`);
+    },
+    onStopped: (reason) => {
+      log.push(reason);
+    },
     ...options,
   });
   electors.push(elector);
@@ -97,7 +111,10 @@ describe('LeaderElector', () => {
   it('creates the lease, with times of six digits', async () => {
     const { elector, log } = elect('a');
     await idle();
-    expect(leases.lease).toMatchObject({ metadata: { name: 'operator', namespace: 'sys' }, spec: { holderIdentity: 'a', leaseDurationSeconds: 15, leaseTransitions: 1 } });
+    expect(leases.lease).toMatchObject({
+      metadata: { name: 'operator', namespace: 'sys' },
+      spec: { holderIdentity: 'a', leaseDurationSeconds: 15, leaseTransitions: 1 },
+    });
     expect(leases.lease.spec.renewTime).toBe('2026-01-02T03:04:05.678000Z');
     expect(leases.lease.spec.acquireTime).toMatch(/\.\d{6}Z$/);
     expect(log).toEqual(['started 1']);
@@ -110,7 +127,11 @@ describe('LeaderElector', () => {
     leases.write({ ...leases.lease, metadata: { ...leases.lease.metadata, labels: { team: 'x' } } });
     await turns(20);
     expect(leases.lease.metadata.labels).toEqual({ team: 'x' });
-    expect(leases.lease.spec).toMatchObject({ holderIdentity: 'a', leaseTransitions: 1, renewTime: '2026-01-02T03:04:47.678000Z' });
+    expect(leases.lease.spec).toMatchObject({
+      holderIdentity: 'a',
+      leaseTransitions: 1,
+      renewTime: '2026-01-02T03:04:47.678000Z',
+    });
     expect(elector.isLeader()).toBe(true);
     expect(log).toEqual(['started 1']);
   });
@@ -154,7 +175,12 @@ describe('LeaderElector', () => {
 
   it('does not lead when the epoch cannot be known', async () => {
     let down = true;
-    const { log } = elect('a', { epochFloor: async () => { if (down) throw new Error('database away'); return 0; } });
+    const { log } = elect('a', {
+      epochFloor: async () => {
+        if (down) throw new Error('database away');
+        return 0;
+      },
+    });
     await turns(3);
     expect(log).toEqual([]);
     down = false;
@@ -165,7 +191,10 @@ describe('LeaderElector', () => {
   it('stops before the lease runs out when it cannot renew', async () => {
     const { elector, log, terms } = elect('a');
     await idle();
-    leases.fault = (exchange) => { exchange.fail(500, 'InternalError'); return true; };
+    leases.fault = (exchange) => {
+      exchange.fail(500, 'InternalError');
+      return true;
+    };
     await turns(4);
     expect(elector.isLeader()).toBe(true);
     await clock.advance(DEADLINE_MS - 4 * PERIOD_MS);
@@ -252,7 +281,12 @@ describe('LeaderElector', () => {
 
   it('ends the term when its work fails, and lets go', async () => {
     let fail = true;
-    const { log } = elect('a', { onStarted: async () => { if (fail) throw new Error('no'); log.push('works'); } });
+    const { log } = elect('a', {
+      onStarted: async () => {
+        if (fail) throw new Error('no');
+        log.push('works');
+      },
+    });
     await idle();
     fail = false;
     await turns(1);
@@ -265,7 +299,10 @@ describe('LeaderElector', () => {
     let led = 0;
     for (let i = 0; i < 40; i += 1) {
       // From time to time whoever leads is cut off for a while.
-      if (i % 15 === 5) leases.fault = (exchange) => exchange.text.includes(`"holderIdentity":"${a.elector.isLeader() ? 'a' : 'b'}"`) && (exchange.fail(500, 'x'), true);
+      if (i % 15 === 5)
+        leases.fault = (exchange) =>
+          exchange.text.includes(`"holderIdentity":"${a.elector.isLeader() ? 'a' : 'b'}"`) &&
+          (exchange.fail(500, 'x'), true);
       if (i % 15 === 13) leases.fault = undefined;
       await clock.timer(() => true);
       await clock.advance(1000);

@@ -71,7 +71,8 @@ export class LeaderElector {
     this.#deadlineMs = options.renewDeadlineMs ?? RENEW_DEADLINE_MS;
     this.#periodMs = options.retryPeriodMs ?? RETRY_PERIOD_MS;
     if (this.#deadlineMs >= this.#durationMs) throw new RangeError('the renew deadline must be shorter than the lease');
-    if (this.#periodMs * 1.2 >= this.#deadlineMs) throw new RangeError('the retry period must be shorter than the renew deadline');
+    if (this.#periodMs * 1.2 >= this.#deadlineMs)
+      throw new RangeError('the retry period must be shorter than the renew deadline');
     options.metrics?.initLeader(options.name);
   }
 
@@ -117,14 +118,16 @@ export class LeaderElector {
     const epoch = Math.max(lease?.spec?.leaseTransitions ?? 0, floor) + 1;
     const now = this.#microTime();
     const spec = { ...this.#renewal(), acquireTime: now, leaseTransitions: epoch };
-    const wanted: Lease = lease === undefined
-      ? { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name, namespace }, spec }
-      : { ...lease, spec: { ...lease.spec, ...spec } };
+    const wanted: Lease =
+      lease === undefined
+        ? { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name, namespace }, spec }
+        : { ...lease, spec: { ...lease.spec, ...spec } };
     const sentAt = this.#clock.monotonic();
     try {
-      this.#lease = lease === undefined
-        ? await client.create(LEASES, wanted, this.#call())
-        : await client.replace(LEASES, wanted, this.#call());
+      this.#lease =
+        lease === undefined
+          ? await client.create(LEASES, wanted, this.#call())
+          : await client.replace(LEASES, wanted, this.#call());
     } catch (error) {
       if (isConflict(error) || isAlreadyExists(error)) return false;
       throw error;
@@ -158,18 +161,21 @@ export class LeaderElector {
     metrics?.leader.set({ lease: name }, 1);
     metrics?.leaderEpoch.set({ lease: name }, epoch);
     let failed = false;
-    Promise.resolve().then(() => onStarted({ epoch, signal: term.signal })).catch((error: unknown) => {
-      if (term.signal.aborted) return;
-      this.#logger.error({ err: error, epoch }, 'the work of the term failed');
-      failed = true;
-      wish.abort();
-    });
+    Promise.resolve()
+      .then(() => onStarted({ epoch, signal: term.signal }))
+      .catch((error: unknown) => {
+        if (term.signal.aborted) return;
+        this.#logger.error({ err: error, epoch }, 'the work of the term failed');
+        failed = true;
+        wish.abort();
+      });
     let held = await this.#renewUntil(wish.signal);
     const reason: LeaderStopReason = !held ? 'lost' : failed ? 'failed' : 'stopped';
     this.#logger.info({ epoch, reason }, 'term ends');
     term.abort();
     const stopped = new AbortController();
-    const work = Promise.resolve().then(() => onStopped(reason))
+    const work = Promise.resolve()
+      .then(() => onStopped(reason))
       .catch((error: unknown) => this.#logger.error({ err: error, epoch }, 'the end of the term failed'))
       .finally(() => stopped.abort());
     // Draining can take longer than the lease lasts: nobody else may begin meanwhile.
@@ -203,7 +209,11 @@ export class LeaderElector {
     const sentAt = this.#clock.monotonic();
     try {
       const lease = this.#lease!;
-      this.#lease = await client.replace(LEASES, { ...lease, spec: { ...lease.spec, ...this.#renewal() } }, this.#call());
+      this.#lease = await client.replace(
+        LEASES,
+        { ...lease, spec: { ...lease.spec, ...this.#renewal() } },
+        this.#call(),
+      );
       this.#renewedAt = sentAt;
       return true;
     } catch (error) {

@@ -10,13 +10,18 @@ function split(chunks: Uint8Array[], max = 1000): { lines: string[]; pending: nu
 
 describe('LineSplitter', () => {
   it('gives the same lines wherever the chunks end, also within a character', () => {
-    fc.assert(fc.property(
-      fc.array(fc.string({ unit: 'grapheme' }).map((s) => s.replaceAll('\n', ''))), fc.array(fc.nat(200)), (texts, cuts) => {
-        const bytes = Buffer.from(texts.map((text) => `${text}\n`).join(''));
-        const at = [...new Set(cuts.map((cut) => Math.min(cut, bytes.length)))].sort((a, b) => a - b);
-        const chunks = [0, ...at].map((from, i) => bytes.subarray(from, at[i] ?? bytes.length));
-        expect(split(chunks, 100_000)).toEqual({ lines: texts, pending: 0 });
-      }));
+    fc.assert(
+      fc.property(
+        fc.array(fc.string({ unit: 'grapheme' }).map((s) => s.replaceAll('\n', ''))),
+        fc.array(fc.nat(200)),
+        (texts, cuts) => {
+          const bytes = Buffer.from(texts.map((text) => `${text}\n`).join(''));
+          const at = [...new Set(cuts.map((cut) => Math.min(cut, bytes.length)))].sort((a, b) => a - b);
+          const chunks = [0, ...at].map((from, i) => bytes.subarray(from, at[i] ?? bytes.length));
+          expect(split(chunks, 100_000)).toEqual({ lines: texts, pending: 0 });
+        },
+      ),
+    );
   });
 
   it('keeps what has no end yet', () => {

@@ -3,8 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { compareVersions, ObjectStore } from './object-store.ts';
 import type { KubeObject } from './resources.ts';
 
-const pod = (name: string, uid: string, version: number): KubeObject =>
-  ({ apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'evals', uid, resourceVersion: String(version) } });
+const pod = (name: string, uid: string, version: number): KubeObject => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, namespace: 'evals', uid, resourceVersion: String(version) },
+});
 
 describe('ObjectStore', () => {
   it('does not let the end of an earlier object end the present one', () => {
@@ -37,26 +40,31 @@ describe('ObjectStore', () => {
       });
     });
     // Repeats and swaps; nothing is lost, so without `disorder` the cache must be the truth.
-    fc.assert(fc.property(history, fc.array(fc.tuple(fc.nat(19), fc.nat(19))), (truth, edits) => {
-      const lines = [...truth];
-      for (const [from, to] of edits) if (lines[from] !== undefined) lines.splice(to, 0, truth[from % truth.length]!);
-      const seen = new Map<string, string>();
-      const store = new ObjectStore<KubeObject>((key, current, previous) => {
-        // Each change starts where the one before ended, and never turns one object into another.
-        expect(previous?.metadata.uid).toBe(seen.get(key));
-        if (current === undefined) seen.delete(key);
-        else {
-          expect([undefined, current.metadata.uid]).toContain(seen.get(key));
-          seen.set(key, current.metadata.uid!);
+    fc.assert(
+      fc.property(history, fc.array(fc.tuple(fc.nat(19), fc.nat(19))), (truth, edits) => {
+        const lines = [...truth];
+        for (const [from, to] of edits) if (lines[from] !== undefined) lines.splice(to, 0, truth[from % truth.length]!);
+        const seen = new Map<string, string>();
+        const store = new ObjectStore<KubeObject>((key, current, previous) => {
+          // Each change starts where the one before ended, and never turns one object into another.
+          expect(previous?.metadata.uid).toBe(seen.get(key));
+          if (current === undefined) seen.delete(key);
+          else {
+            expect([undefined, current.metadata.uid]).toContain(seen.get(key));
+            seen.set(key, current.metadata.uid!);
+          }
+        });
+        for (const { type, object } of lines) if (store.apply(type, object) === 'disorder') return;
+        const expected = new Map<string, string>();
+        for (const { type, object } of truth) {
+          if (type === 'DELETED') expected.delete(object.metadata.name!);
+          else expected.set(object.metadata.name!, object.metadata.resourceVersion!);
         }
-      });
-      for (const { type, object } of lines) if (store.apply(type, object) === 'disorder') return;
-      const expected = new Map<string, string>();
-      for (const { type, object } of truth) {
-        if (type === 'DELETED') expected.delete(object.metadata.name!);
-        else expected.set(object.metadata.name!, object.metadata.resourceVersion!);
-      }
-      expect(new Map(store.list().map((object) => [object.metadata.name!, object.metadata.resourceVersion!]))).toEqual(expected);
-    }), { numRuns: 500 });
+        expect(
+          new Map(store.list().map((object) => [object.metadata.name!, object.metadata.resourceVersion!])),
+        ).toEqual(expected);
+      }),
+      { numRuns: 500 },
+    );
   });
 });

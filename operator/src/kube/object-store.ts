@@ -66,7 +66,8 @@ export class ObjectStore<T extends KubeObject> {
       if (!next.has(key)) this.#remove(key, previous);
     }
     for (const [key, current] of next) {
-      if (this.#objects.get(key)?.metadata.resourceVersion !== current.metadata.resourceVersion) this.#put(key, current);
+      if (this.#objects.get(key)?.metadata.resourceVersion !== current.metadata.resourceVersion)
+        this.#put(key, current);
     }
   }
 
@@ -77,7 +78,8 @@ export class ObjectStore<T extends KubeObject> {
     const cached = this.#objects.get(key);
     if (uid !== undefined && this.#tombstones.has(uid)) return 'duplicate';
     const same = cached !== undefined && cached.metadata.uid === uid;
-    if (same && (compareVersions(resourceVersion, cached.metadata.resourceVersion) ?? 1) <= 0 && type !== 'DELETED') return 'duplicate';
+    if (same && (compareVersions(resourceVersion, cached.metadata.resourceVersion) ?? 1) <= 0 && type !== 'DELETED')
+      return 'duplicate';
     if ((compareVersions(resourceVersion, this.#version) ?? 1) <= 0) return 'disorder';
     // The end of an earlier object of this name, after the beginning of the present one.
     if (type === 'DELETED' && cached !== undefined && !same) return 'disorder';

@@ -24,7 +24,9 @@ describe('podLog', () => {
     const opening = client.podLog('evals', 'p', { container: 'sandbox', timestamps: true, limitBytes: 100 });
     const exchange = await server.next();
     expect(exchange).toMatchObject({
-      path: '/api/v1/namespaces/evals/pods/p/log', query: { container: 'sandbox', timestamps: 'true', limitBytes: '100' } });
+      path: '/api/v1/namespaces/evals/pods/p/log',
+      query: { container: 'sandbox', timestamps: 'true', limitBytes: '100' },
+    });
     const bytes = Uint8Array.from({ length: 256 }, (_, i) => i);
     exchange.open().raw(bytes).end();
     const chunks: Uint8Array[] = [];

@@ -12,7 +12,13 @@ function resource(group: string, version: string, plural: string, kind: string, 
 }
 
 export const EVALUATIONS = resource('crucible.dev', 'v1alpha1', 'evaluations', 'Evaluation');
-export const EVALUATION_RUNTIMES = resource('crucible.dev', 'v1alpha1', 'evaluationruntimes', 'EvaluationRuntime', false);
+export const EVALUATION_RUNTIMES = resource(
+  'crucible.dev',
+  'v1alpha1',
+  'evaluationruntimes',
+  'EvaluationRuntime',
+  false,
+);
 export const EVALUATION_SUITES = resource('crucible.dev', 'v1alpha1', 'evaluationsuites', 'EvaluationSuite');
 export const JOBS = resource('batch', 'v1', 'jobs', 'Job');
 export const PODS = resource('', 'v1', 'pods', 'Pod');
@@ -77,7 +83,9 @@ export function makeKey(namespace: string | undefined, name: string): string {
 
 export function splitKey(key: string): { namespace: string | undefined; name: string } {
   const slash = key.indexOf('/');
-  return slash < 0 ? { namespace: undefined, name: key } : { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
+  return slash < 0
+    ? { namespace: undefined, name: key }
+    : { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
 }
 
 /** The path of a collection, an object or its subresource, every part escaped. */

@@ -99,7 +99,11 @@ export class ScriptedServer {
   }
 
   access(token = 'secret-token-value'): ClusterAccess {
-    return { server: this.url, namespace: 'evals', load: async () => ({ headers: { authorization: `Bearer ${token}` }, tls: {} }) };
+    return {
+      server: this.url,
+      namespace: 'evals',
+      load: async () => ({ headers: { authorization: `Bearer ${token}` }, tls: {} }),
+    };
   }
 
   next(): Promise<Exchange> {

@@ -29,7 +29,7 @@ export interface TransportOptions {
 const CREDENTIALS_MS = 60_000;
 /** Before trying to read credentials again that could not be read. */
 const CREDENTIALS_RETRY_MS = 10_000;
-/** Below the API server's own 90 s (apiserver `IdleTimeout`), so that no request meets a connection that is being closed. */
+/** Below the API server's own 90 s (apiserver `IdleTimeout`), so that no request meets a connection being closed. */
 const KEEP_ALIVE_MS = 60_000;
 /** Half-open connections are noticed by the kernel after this and some probes; the same as client-go. */
 const TCP_PROBE_DELAY_MS = 30_000;
@@ -63,13 +63,19 @@ export class Transport {
     await this.#refresh();
     signal.throwIfAborted();
     const agent = this.#agent;
-    if (agent === undefined || this.#closed) throw new KubeError({ code: 0, reason: 'Aborted', message: 'client is closed' });
+    if (agent === undefined || this.#closed)
+      throw new KubeError({ code: 0, reason: 'Aborted', message: 'client is closed' });
     try {
       const response = await agent.request({
         origin: this.#origin,
         path: this.#prefix + request.path,
         method: request.method,
-        headers: { accept: 'application/json', 'user-agent': this.#options.userAgent, ...request.headers, ...this.#credentials?.headers },
+        headers: {
+          accept: 'application/json',
+          'user-agent': this.#options.userAgent,
+          ...request.headers,
+          ...this.#credentials?.headers,
+        },
         body: request.body ?? null,
         signal,
         // The caller's deadline counts. undici's own 300 s would cut watches and logs that are merely silent.
@@ -97,7 +103,9 @@ export class Transport {
 
   async #refresh(): Promise<void> {
     if (this.#options.clock.monotonic() < this.#dueAt) return;
-    this.#loading ??= this.#load().finally(() => { this.#loading = undefined; });
+    this.#loading ??= this.#load().finally(() => {
+      this.#loading = undefined;
+    });
     await this.#loading;
   }
 
@@ -111,7 +119,10 @@ export class Transport {
     } catch (error) {
       if (this.#credentials === undefined) throw error instanceof KubeError ? error : authenticationError(error);
       // The kubelet replaces files by switching a symlink: what cannot be read now can be in a moment.
-      logger.warn({ reason: (error as NodeJS.ErrnoException).code ?? 'unknown' }, 'credentials could not be read again');
+      logger.warn(
+        { reason: (error as NodeJS.ErrnoException).code ?? 'unknown' },
+        'credentials could not be read again',
+      );
       this.#dueAt = clock.monotonic() + CREDENTIALS_RETRY_MS;
     }
   }
@@ -146,11 +157,19 @@ export function connectionError(error: unknown, what: string): KubeError {
   const code = (error as NodeJS.ErrnoException | undefined)?.code;
   const message = error instanceof Error ? error.message : String(error);
   // An AggregateError of several addresses has no message of its own.
-  return new KubeError({ code: 0, reason: 'ConnectionFailed', message: `${what}: ${message || code || 'connection failed'}`, cause: error });
+  return new KubeError({
+    code: 0,
+    reason: 'ConnectionFailed',
+    message: `${what}: ${message || code || 'connection failed'}`,
+    cause: error,
+  });
 }
 
 function authenticationError(error: unknown): KubeError {
   const { code, path } = error as NodeJS.ErrnoException;
   return new KubeError({
-    code: 0, reason: 'AuthenticationFailed', message: `credentials cannot be loaded${code ? `: ${code} ${path ?? ''}`.trimEnd() : ''}` });
+    code: 0,
+    reason: 'AuthenticationFailed',
+    message: `credentials cannot be loaded${code ? `: ${code} ${path ?? ''}`.trimEnd() : ''}`,
+  });
 }

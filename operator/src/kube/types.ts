@@ -131,10 +131,14 @@ export interface TlsMaterial {
 }
 
 /**
- * Told of every change of the cache, in order: appeared (no previous), changed, gone (no current). A recreated object is
+ * Told of every change of the cache, in order: appeared (no previous), changed, gone (no current). A recreated one is
  * two changes. Level-based: enqueue the key and read the cache, do not act on the transition.
  */
-export type ChangeHandler<T extends KubeObject> = (key: string, current: T | undefined, previous: T | undefined) => void;
+export type ChangeHandler<T extends KubeObject> = (
+  key: string,
+  current: T | undefined,
+  previous: T | undefined,
+) => void;
 
 /** What Informer and InformerSet have in common. */
 export interface ObjectCache<T extends KubeObject> {

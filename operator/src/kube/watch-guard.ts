@@ -31,7 +31,8 @@ export class WatchGuard {
     if (outer.aborted) this.#abort.abort();
     outer.addEventListener('abort', this.#onOuterAbort, { once: true });
     this.#cancels.push(clock.after(options.timeoutSeconds * 1000 + OVERDUE_MS, () => this.#end('idle')));
-    if (options.relistInMs !== undefined) this.#cancels.push(clock.after(options.relistInMs, () => this.#end('relist')));
+    if (options.relistInMs !== undefined)
+      this.#cancels.push(clock.after(options.relistInMs, () => this.#end('relist')));
     this.#watchIdle(options.idleMs);
   }
 

@@ -8,7 +8,9 @@ import type { WatchEvent } from './types.ts';
  * for a line that is no event or that was cut off.
  */
 export async function* watchEvents<T extends KubeObject>(
-  bytes: AsyncIterable<Uint8Array>, maxLineBytes: number, onActivity: (() => void) | undefined,
+  bytes: AsyncIterable<Uint8Array>,
+  maxLineBytes: number,
+  onActivity: (() => void) | undefined,
 ): AsyncGenerator<WatchEvent<T>> {
   const splitter = new LineSplitter(maxLineBytes);
   for await (const chunk of bytes) {
@@ -25,7 +27,10 @@ export async function* watchEvents<T extends KubeObject>(
 }
 
 function parseEvent<T extends KubeObject>(line: Buffer): WatchEvent<T> {
-  let event: { type?: unknown; object?: { metadata?: { name?: unknown; resourceVersion?: unknown }; code?: unknown } } | null;
+  let event: {
+    type?: unknown;
+    object?: { metadata?: { name?: unknown; resourceVersion?: unknown }; code?: unknown };
+  } | null;
   try {
     event = JSON.parse(line.toString('utf8')) as typeof event;
   } catch {
