@@ -107,7 +107,7 @@ node_key=$({ echo "$debian_key $node_package $npm_version"; declare -f commit_no
 
 prepare_buildah
 exec 9>"$cache/bases/.lock"
-flock 9
+lock 9 "$cache/bases/.lock"
 if ! base_exists "$debian_image" "$debian_key"; then
   if [ ! -s "$cache/bases/debian-$debian_key.tar" ]; then
     say "debian: fetching packages ($debian_suite, minbase)"

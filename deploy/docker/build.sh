@@ -96,10 +96,10 @@ ensure_loaded() {
 build() {
   local name=$1 begun=$SECONDS size
   if [ -s "$(archive "$name")" ]; then
-    say "$name: unchanged (${tags[$name]})"
+    [ "${2:-}" = quiet ] || say "$name: unchanged (${tags[$name]})"
     return 0
   fi
-  [[ $name != runtime-* ]] || { build launcher; ensure_loaded launcher; }
+  [[ $name != runtime-* ]] || { build launcher quiet; ensure_loaded launcher; }
   say "$name: building ${tags[$name]}"
   rm -f "$(archive "$name").part"
   if [ "$engine" = buildah ]; then
@@ -158,7 +158,7 @@ if grep -hoE 'library/node:[0-9.]+' "$docker_dir"/*.Dockerfile | grep -qvF "libr
 fi
 
 exec 8>"$cache/images/.lock"
-flock 8
+lock 8 "$cache/images/.lock"
 detect_engine
 if [ "$engine" = buildah ]; then
   "$docker_dir/base-images.sh" --cache "$cache" --log-dir "$log_dir"

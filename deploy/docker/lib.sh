@@ -20,15 +20,31 @@ fail() {
   exit 1
 }
 
+# end_tree PID: the process and all it has started.
+end_tree() {
+  local child
+  for child in $(pgrep -P "$1"); do end_tree "$child"; done
+  kill -TERM "$1" 2>/dev/null || true
+}
+
+# lock FD FILE: one build at a time per cache.
+lock() {
+  flock -n "$1" && return
+  say "waiting for another build that uses the same cache"
+  flock -w 1800 "$1" || fail "another build has held $2 for half an hour: end it and try again"
+}
+
 # logged NAME SENTENCE COMMAND...: run with all output in a log file; on failure name that file.
 logged() {
   local log="$log_dir/$1.log" sentence=$2 status=0
   shift 2
-  # Not in an `if`: there bash would ignore errors inside the function that is called.
-  set +e
-  (set -e; "$@") >"$log" 2>&1 </dev/null
-  status=$?
-  set -e
+  # In the background, so that a signal reaches this shell and ends the build too; not in an `if`, where bash would
+  # ignore errors inside the function that is called.
+  (set -e; "$@") >"$log" 2>&1 </dev/null &
+  local child=$!
+  trap 'end_tree "$child"; exit 130' INT TERM HUP
+  wait "$child" || status=$?
+  trap - INT TERM HUP
   if [ "$status" -ne 0 ]; then
     tail -n 15 "$log" | sed 's/^/    | /' >&2
     fail "$sentence; the log is $log"

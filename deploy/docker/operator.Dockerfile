@@ -10,7 +10,9 @@ COPY storage/package.json storage/
 COPY operator/package.json operator/
 COPY api/package.json api/
 COPY test/package.json test/
-RUN npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+# Few connections and quick retries: registries and proxies drop some of a burst.
+RUN npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --maxsockets=6 \
+      --fetch-timeout=60000 --fetch-retries=5 --fetch-retry-mintimeout=1000
 COPY crds/src crds/src
 COPY storage/src storage/src
 COPY operator/src operator/src
