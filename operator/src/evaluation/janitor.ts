@@ -1,4 +1,4 @@
-import { API_VERSION, LABELS } from '@crucible/crds';
+import { API_VERSION, CAPTURE_FINALIZER, LABELS } from '@crucible/crds';
 import type { EvaluationRecord, EvaluationRepository } from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
 import type { Logger } from 'pino';
@@ -7,6 +7,7 @@ import type { KubeClient, KubeObject } from '../kube/index.ts';
 import type { Applier } from './apply.ts';
 import type { ClusterCaches } from './caches.ts';
 import type { Gatherer } from './gather.ts';
+import { hasFinalizer, isDeleting } from './objects.ts';
 import { plan } from './plan.ts';
 import type { Settings } from './settings.ts';
 import type { RawEvaluation } from './snapshot.ts';
@@ -24,10 +25,9 @@ export interface JanitorDependencies {
   /** There is an Evaluation with this uid. */
   readonly known: (uid: string) => boolean;
   readonly everySeconds: number;
+  readonly minAgeSeconds: number;
 }
 
-/** A thing younger than this may belong to an Evaluation that our watch has not brought yet. */
-const MIN_AGE_SECONDS = 30;
 /** A cache that is older than this cannot say that something does not exist. */
 const MAX_SYNC_AGE_SECONDS = 180;
 
@@ -77,19 +77,22 @@ export class Janitor {
 
   /** Records without an Evaluation; and Jobs and pods, which always have a record that was written first. */
   async #orphans(): Promise<EvaluationRecord[]> {
-    const { caches, evaluations, known, now } = this.#deps;
+    const { caches, evaluations, known, now, minAgeSeconds } = this.#deps;
     const found = new Map<string, EvaluationRecord>();
     for (let after: string | undefined; ; ) {
       const page = await evaluations.listUnfinished(after === undefined ? {} : { after });
       for (const record of page) {
-        if (!known(record.uid) && now() - record.acceptedAt.getTime() > MIN_AGE_SECONDS * 1000) found.set(record.uid, record);
+        if (!known(record.uid) && now() - record.acceptedAt.getTime() > minAgeSeconds * 1000) found.set(record.uid, record);
       }
       after = page.at(-1)?.uid;
       if (page.length === 0 || after === undefined) break;
     }
-    for (const object of [...caches.jobs.list(), ...caches.pods.list()]) {
+    // What is handed over to the garbage collector, or going already, needs no more of us.
+    const jobs = caches.jobs.list().filter((job) => !isDeleting(job) && (job.metadata.ownerReferences ?? []).length === 0);
+    const pods = caches.pods.list().filter((pod) => hasFinalizer(pod, CAPTURE_FINALIZER));
+    for (const object of [...jobs, ...pods]) {
       const uid = object.metadata.labels?.[LABELS.evaluationUid] ?? '';
-      if (uid === '' || known(uid) || found.has(uid) || ageSeconds(object.metadata.creationTimestamp, now()) < MIN_AGE_SECONDS) continue;
+      if (uid === '' || known(uid) || found.has(uid) || ageSeconds(object.metadata.creationTimestamp, now()) < minAgeSeconds) continue;
       const record = await evaluations.get(uid);
       if (record !== undefined) found.set(uid, record);
     }

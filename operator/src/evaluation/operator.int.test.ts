@@ -231,6 +231,33 @@ describe('deletion', () => {
   });
 });
 
+describe('an orphan', () => {
+  it('whose finalizer was taken off by hand: is ended, captured, recorded and cleaned up all the same', async () => {
+    const uid = await cluster.submit('orphan');
+    const pod = await cluster.makePod('orphan');
+    await cluster.running(pod);
+    await cluster.phase('orphan', 'Running');
+    await cluster.remove('orphan');
+    await cluster.patch('orphan', { metadata: { finalizers: null } });
+    await cluster.gone('orphan');
+    await cluster.waitFor('a deadline of 1 s', async () => ((await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 1 ? true : undefined));
+    await cluster.ended(pod, 143, { podReason: 'DeadlineExceeded' });
+    await cluster.capture(uid, pod);
+    await cluster.waitFor('a clean end', async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined), () => cluster.leftovers(uid));
+    const { rows } = await cluster.record.query('select phase from crucible.evaluations where uid = $1', [uid]);
+    expect(rows).toEqual([{ phase: 'Cancelled' }]);
+  });
+});
+
+describe('after all of this', () => {
+  it('nothing is written any more', async () => {
+    const versions = async () => (await cluster.must('GET', cluster.path('evaluations')))['items'].map(({ metadata }: any) => `${metadata.name} ${metadata.resourceVersion}`);
+    const before = await versions();
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    expect(await versions()).toEqual(before);
+  });
+});
+
 describe('a restart', () => {
   it('in the middle of a run goes on with the same attempt', async () => {
     const uid = await cluster.submit('restart');

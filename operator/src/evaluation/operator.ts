@@ -33,9 +33,12 @@ export interface OperatorDependencies {
   readonly workers: number;
   readonly logger: Logger;
   readonly now: () => number;
+  /** How often orphans are looked for, and how old they must be. */
+  readonly sweep?: { readonly everySeconds: number; readonly minAgeSeconds: number };
 }
 
-const JANITOR_SECONDS = 60;
+/** Orphans have to be gone a minute after what made them; something young may belong to an Evaluation our watch has not brought yet. */
+const SWEEP = { everySeconds: 30, minAgeSeconds: 30 };
 
 /** What runs while this replica leads. Everything in memory is built anew for each term. */
 interface Term {
@@ -73,7 +76,7 @@ export class EvaluationOperator {
     const reconciler = new Reconciler({ ...this.#deps, evaluations: caches.evaluations, gatherer, applier, turns });
     const reconcile = reconciler.reconcile.bind(reconciler);
     const controller = new Controller({ name: 'evaluation', workers, reconcile, queue, logger, metrics: controllerMetrics });
-    const janitor = new Janitor({ ...this.#deps, gatherer, applier, known: (uid) => this.#keys.has(uid), everySeconds: JANITOR_SECONDS });
+    const janitor = new Janitor({ ...this.#deps, gatherer, applier, known: (uid) => this.#keys.has(uid), ...(this.#deps.sweep ?? SWEEP) });
     const listener = database.listen(CAPTURED_CHANNEL, (message) => {
       if (message.type === 'notification') queue.add(message.payload);
       // Notifications of the time before are lost: whoever waits for a capture looks again.

@@ -27,6 +27,7 @@ const ROWS: readonly Row[] = [
   ['exit 1 long after the timeout', pod().ended(1, { from: -90, to: -10 }).build(), {}, 'TimedOut', 'Code', 'Confirmed'],
   ['OOM', pod().ended(137, { reason: 'OOMKilled' }).build(), {}, 'OutOfMemory', 'Code', 'Confirmed'],
   ['OOM of a cancelled run', pod().ended(137, { reason: 'OOMKilled' }).build(), { cancelled: true }, 'OutOfMemory', 'Code', 'Confirmed'],
+  ['OOM, and the pod was deleted since', pod().ended(137, { reason: 'OOMKilled' }).meta({ deletionTimestamp: at(-5) }).build(), {}, 'OutOfMemory', 'Code', 'Confirmed'],
   ['cancelled', failed('DeadlineExceeded').build(), { cancelled: true }, 'Cancelled', 'User', 'Confirmed'],
   ['cancelled, and the code answered SIGTERM with exit 0', pod().ended(0).status({ phase: 'Failed', reason: 'DeadlineExceeded' }).build(), { cancelled: true }, 'Cancelled', 'User', 'Confirmed'],
   ['cancelled after it had ended by itself', pod().ended(0).build(), { cancelled: true }, 'Succeeded', undefined, 'Confirmed'],

@@ -68,6 +68,7 @@ export class TestCluster {
     const metrics = new DomainMetrics(new Registry(), () => undefined, () => []);
     this.#operator = new EvaluationOperator({
       client, caches, database, events: this.#events, metrics, settings: this.settings, workers: 4, logger, now: () => Date.now(),
+      sweep: { everySeconds: 1, minAgeSeconds: 0 },
       evaluations: new EvaluationRepository(database), attempts: new AttemptRepository(database), captures: new CaptureRepository(database),
     });
     caches.start();
