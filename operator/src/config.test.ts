@@ -1,23 +1,43 @@
 import { describe, expect, it } from 'vitest';
 import { readConfig } from './config.ts';
 
-const required = { CRUCIBLE_DATABASE_URL: 'postgresql://secret@db/crucible', CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:1' };
+const required = {
+  CRUCIBLE_DATABASE_URL: 'postgresql://secret@db/crucible',
+  CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:1',
+};
 
 describe('readConfig', () => {
   it('fills in what is not given, and takes an empty value for that', () => {
-    const { settings, port, workers } = readConfig({ ...required, CRUCIBLE_NAMESPACES: 'evals, other,evals', CRUCIBLE_RUNTIME_CLASS: '' });
+    const { settings, port, workers } = readConfig({
+      ...required,
+      CRUCIBLE_NAMESPACES: 'evals, other,evals',
+      CRUCIBLE_RUNTIME_CLASS: '',
+    });
     expect(settings.evaluationNamespaces).toEqual(['evals', 'other']);
-    expect(settings.sandbox).toMatchObject({ runtimeClassName: undefined, serviceAccountName: 'crucible-sandbox', uids: { first: 100_000, last: 165_535 }, strictSupplementalGroups: true });
+    expect(settings.sandbox).toMatchObject({
+      runtimeClassName: undefined,
+      serviceAccountName: 'crucible-sandbox',
+      uids: { first: 100_000, last: 165_535 },
+      strictSupplementalGroups: true,
+    });
     expect([port, workers]).toEqual([8080, 8]);
   });
 
   it('names every mistake at once, without values', () => {
-    const wrong = { CRUCIBLE_DATABASE_URL: 'mysql://secret', CRUCIBLE_MAX_CONCURRENT: 'many', CRUCIBLE_SANDBOX_UID_FIRST: '0' };
-    expect(() => readConfig(wrong)).toThrow(/CRUCIBLE_DATABASE_URL.*CRUCIBLE_LAUNCHER_IMAGE.*CRUCIBLE_MAX_CONCURRENT.*CRUCIBLE_SANDBOX_UID_FIRST/s);
+    const wrong = {
+      CRUCIBLE_DATABASE_URL: 'mysql://secret',
+      CRUCIBLE_MAX_CONCURRENT: 'many',
+      CRUCIBLE_SANDBOX_UID_FIRST: '0',
+    };
+    expect(() => readConfig(wrong)).toThrow(
+      /CRUCIBLE_DATABASE_URL.*CRUCIBLE_LAUNCHER_IMAGE.*CRUCIBLE_MAX_CONCURRENT.*CRUCIBLE_SANDBOX_UID_FIRST/s,
+    );
     expect(() => readConfig(wrong)).not.toThrow(/secret|many/);
   });
 
   it('refuses a range of uids that ends before it begins', () => {
-    expect(() => readConfig({ ...required, CRUCIBLE_SANDBOX_UID_FIRST: '20000', CRUCIBLE_SANDBOX_UID_LAST: '19999' })).toThrow(/UID_LAST/);
+    expect(() =>
+      readConfig({ ...required, CRUCIBLE_SANDBOX_UID_FIRST: '20000', CRUCIBLE_SANDBOX_UID_LAST: '19999' }),
+    ).toThrow(/UID_LAST/);
   });
 });

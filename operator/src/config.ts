@@ -1,12 +1,20 @@
 import { z } from 'zod';
 import type { Settings } from './evaluation/settings.ts';
 
-const integer = (fallback: number, min: number, max: number) => z.coerce.number().int().min(min).max(max).default(fallback);
+const integer = (fallback: number, min: number, max: number) =>
+  z.coerce.number().int().min(min).max(max).default(fallback);
 const seconds = (fallback: number, min = 1) => integer(fallback, min, 86_400);
 const names = z
   .string()
   .default('')
-  .transform((list) => [...new Set(list.split(',').map((name) => name.trim()).filter((name) => name !== ''))])
+  .transform((list) => [
+    ...new Set(
+      list
+        .split(',')
+        .map((name) => name.trim())
+        .filter((name) => name !== ''),
+    ),
+  ])
   .pipe(z.array(z.string().regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, 'names, separated by commas')));
 const optional = z.string().optional();
 const MI = 1024 * 1024;

@@ -27,21 +27,37 @@ afterAll(() => database.drop());
 it('becomes ready, leads, shows metrics, and on SIGTERM releases the lease and exits with 0', async () => {
   const port = await freePort();
   const env = {
-    PATH: process.env['PATH'], CRUCIBLE_KUBECONFIG: testServer('CRUCIBLE_TEST_KUBECONFIG'), CRUCIBLE_DATABASE_URL: database.dsn, CRUCIBLE_NAMESPACES: namespace,
-    CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:test', CRUCIBLE_LEASE_NAMESPACE: namespace, PORT: String(port),
+    PATH: process.env['PATH'],
+    CRUCIBLE_KUBECONFIG: testServer('CRUCIBLE_TEST_KUBECONFIG'),
+    CRUCIBLE_DATABASE_URL: database.dsn,
+    CRUCIBLE_NAMESPACES: namespace,
+    CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:test',
+    CRUCIBLE_LEASE_NAMESPACE: namespace,
+    PORT: String(port),
   };
-  const child = spawn(process.execPath, [resolve(import.meta.dirname, 'main.ts')], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [resolve(import.meta.dirname, 'main.ts')], {
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   let log = '';
   child.stdout.on('data', (data: Buffer) => (log += data.toString()));
   const exit = new Promise<number | null>((done) => child.once('exit', (code) => done(code)));
   try {
-    const ready = async () => (await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => undefined))?.status === 200 && log.includes('"leading"');
-    for (const deadline = Date.now() + PATIENCE_MS; !(await ready()); ) {
+    const ready = async () =>
+      (await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => undefined))?.status === 200 &&
+      log.includes('"leading"');
+    for (const deadline = Date.now() + PATIENCE_MS; !(await ready());) {
       if (Date.now() > deadline) throw new Error(`not ready: ${log}`);
       await new Promise((done) => setTimeout(done, 50));
     }
     const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-    for (const name of ['crucible_verdicts_total{class="Succeeded"} 0', 'crucible_admission_waiting 0', 'workqueue_depth', 'crucible_evaluations{phase="Running"}']) expect(metrics).toContain(name);
+    for (const name of [
+      'crucible_verdicts_total{class="Succeeded"} 0',
+      'crucible_admission_waiting 0',
+      'workqueue_depth',
+      'crucible_evaluations{phase="Running"}',
+    ])
+      expect(metrics).toContain(name);
   } finally {
     child.kill('SIGTERM');
   }

@@ -26,14 +26,28 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
   const kubeMetrics = new KubeMetrics(registry);
   const access = await loadAccess({ kubeconfig: config.kubeconfig });
   const client = new KubeClient({ access, logger, metrics: kubeMetrics, userAgent: 'crucible-operator' });
-  const database = connect({ connectionString: config.databaseUrl, applicationName: 'crucible-operator', poolSize: config.workers + 4 });
+  const database = connect({
+    connectionString: config.databaseUrl,
+    applicationName: 'crucible-operator',
+    poolSize: config.workers + 4,
+  });
   const { settings } = config;
   const caches = new ClusterCaches({ client, namespaces: settings.evaluationNamespaces, logger, metrics: kubeMetrics });
   const events = new EventRecorder({ client, component: 'crucible-operator', instance: config.instance, logger });
   let operator: EvaluationOperator | undefined;
-  const metrics = new DomainMetrics(registry, () => operator?.turns, () => caches.evaluations.list());
+  const metrics = new DomainMetrics(
+    registry,
+    () => operator?.turns,
+    () => caches.evaluations.list(),
+  );
   operator = new EvaluationOperator({
-    client, caches, database, events, metrics, settings, logger,
+    client,
+    caches,
+    database,
+    events,
+    metrics,
+    settings,
+    logger,
     evaluations: new EvaluationRepository(database),
     attempts: new AttemptRepository(database),
     captures: new CaptureRepository(database),
@@ -49,7 +63,10 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
     probe.start();
     await waitForSchema(database, { signal, onWait: (reason) => logger.info({ reason }, 'waiting for the database') });
     elector.start();
-    logger.info({ namespaces: settings.evaluationNamespaces, maxConcurrent: settings.maxConcurrent }, 'operator started');
+    logger.info(
+      { namespaces: settings.evaluationNamespaces, maxConcurrent: settings.maxConcurrent },
+      'operator started',
+    );
     await aborted(signal);
     logger.info('stopping');
     await elector.stop();
@@ -63,9 +80,18 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
   }
 }
 
-function createElector(config: OperatorConfig, client: KubeClient, ownNamespace: string | undefined, metrics: KubeMetrics, logger: Logger, operator: EvaluationOperator): LeaderElector {
+function createElector(
+  config: OperatorConfig,
+  client: KubeClient,
+  ownNamespace: string | undefined,
+  metrics: KubeMetrics,
+  logger: Logger,
+  operator: EvaluationOperator,
+): LeaderElector {
   return new LeaderElector({
-    client, logger, metrics,
+    client,
+    logger,
+    metrics,
     namespace: config.leaseNamespace ?? ownNamespace ?? DEFAULT_NAMESPACE,
     name: LEASE_NAME,
     identity: `${config.instance}_${randomUUID()}`,
@@ -105,7 +131,9 @@ async function operate(): Promise<void> {
 async function dispatch(command: string): Promise<void> {
   const bundled = import.meta.url.endsWith('.mjs');
   const load = (source: string): Promise<{ main?: () => Promise<void> }> =>
-    import(new URL(bundled ? `./${command}.mjs` : source, import.meta.url).href) as Promise<{ main?: () => Promise<void> }>;
+    import(new URL(bundled ? `./${command}.mjs` : source, import.meta.url).href) as Promise<{
+      main?: () => Promise<void>;
+    }>;
   if (command === 'operator') return await operate();
   if (command === 'recorder') return await (await load('./recorder/main.ts')).main?.();
   if (command === 'migrate') return void (await load('../../storage/src/migrate.ts'));

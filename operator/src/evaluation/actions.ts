@@ -14,7 +14,11 @@ export type Action =
   | { readonly type: 'recordPod'; readonly number: number; readonly pod: AttemptPod }
   | { readonly type: 'recordPhase'; readonly phase: Phase }
   | { readonly type: 'lowerDeadline'; readonly podName: string; readonly podUid: string; readonly seconds: number }
-  | { readonly type: 'recordEnd'; readonly attempt: AttemptEnd | undefined; readonly evaluation: EvaluationEnd | undefined }
+  | {
+      readonly type: 'recordEnd';
+      readonly attempt: AttemptEnd | undefined;
+      readonly evaluation: EvaluationEnd | undefined;
+    }
   /** Nothing of it may have run: this deletes the pod and its log. */
   | { readonly type: 'deleteJob'; readonly jobName: string; readonly jobUid: string }
   /** Hands the Job over to the garbage collector: owner reference and time to live. */

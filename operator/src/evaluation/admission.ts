@@ -69,12 +69,19 @@ function refuse(reason: string, message: string): Refusal {
 }
 
 function runtimeNotFound(wanted: string, runtimes: readonly EvaluationRuntime[]): Refusal {
-  const known = runtimes.map((runtime) => runtime.metadata.name).sort().slice(0, 20);
+  const known = runtimes
+    .map((runtime) => runtime.metadata.name)
+    .sort()
+    .slice(0, 20);
   const choice = known.length === 0 ? 'The cluster has none yet' : `Known ones: ${known.join(', ')}`;
-  return refuse('RuntimeNotFound', `There is no EvaluationRuntime "${wanted}". ${choice}. Use one of those, or have a platform administrator create it.`);
+  return refuse(
+    'RuntimeNotFound',
+    `There is no EvaluationRuntime "${wanted}". ${choice}. Use one of those, or have a platform administrator create it.`,
+  );
 }
 
-// Isolation only tightens: a runtime that names a class has decided, and a class that is missing is never replaced by a weaker one.
+// Isolation only tightens: a runtime that names a class has decided, and a class that is missing is never replaced by a
+// weaker one.
 function chooseRuntimeClass(
   spec: EvaluationSpec,
   runtime: EvaluationRuntime | undefined,
@@ -92,7 +99,10 @@ function chooseRuntimeClass(
   const name = wanted ?? fixed ?? settings.sandbox.runtimeClassName;
   if (name !== undefined && !facts.runtimeClasses.includes(name)) {
     const known = [...facts.runtimeClasses].sort().slice(0, 20).join(', ') || 'none';
-    return refuse('RuntimeClassNotFound', `The cluster has no RuntimeClass "${name}" (it has: ${known}), and Crucible never falls back to another. Use one of those, or have it installed.`);
+    return refuse(
+      'RuntimeClassNotFound',
+      `The cluster has no RuntimeClass "${name}" (it has: ${known}), and Crucible never falls back to another. Use one of those, or have it installed.`,
+    );
   }
   return { name };
 }
@@ -105,19 +115,30 @@ function overMaximum(spec: EvaluationSpec, runtime: EvaluationRuntime): string |
     const most = maximum?.resources?.[kind];
     const wanted = spec.resources?.[kind];
     const parse = kind === 'cpu' ? parseCpu : parseBytes;
-    if (most !== undefined && wanted !== undefined && parse(wanted) > parse(most)) return remedy(`resources.${kind}`, most);
+    if (most !== undefined && wanted !== undefined && parse(wanted) > parse(most))
+      return remedy(`resources.${kind}`, most);
   }
   const most = maximum?.timeoutSeconds;
-  if (most !== undefined && spec.timeoutSeconds !== undefined && spec.timeoutSeconds > most) return remedy('timeoutSeconds', most);
+  if (most !== undefined && spec.timeoutSeconds !== undefined && spec.timeoutSeconds > most)
+    return remedy('timeoutSeconds', most);
   return undefined;
 }
 
-function resolve(spec: EvaluationSpec, runtime: EvaluationRuntime | undefined, runtimeClassName: string | undefined): Admission {
+function resolve(
+  spec: EvaluationSpec,
+  runtime: EvaluationRuntime | undefined,
+  runtimeClassName: string | undefined,
+): Admission {
   const entry = runtime?.spec.entryFile ?? DEFAULT_ENTRY_FILE;
   const files = [...(spec.code === undefined ? [] : [{ path: entry, content: spec.code }]), ...(spec.files ?? [])];
-  const clash = (spec.files ?? []).find(({ path }) => path === entry || path.startsWith(`${entry}/`) || entry.startsWith(`${path}/`));
+  const clash = (spec.files ?? []).find(
+    ({ path }) => path === entry || path.startsWith(`${entry}/`) || entry.startsWith(`${path}/`),
+  );
   if (spec.code !== undefined && clash !== undefined) {
-    return refuse('InvalidSpec', `spec.files has a path "${clash.path}", which is where spec.code goes ("${entry}"). Give that file another path.`);
+    return refuse(
+      'InvalidSpec',
+      `spec.files has a path "${clash.path}", which is where spec.code goes ("${entry}"). Give that file another path.`,
+    );
   }
   const limits = limitsOf(spec, runtime);
   return {
@@ -129,12 +150,17 @@ function resolve(spec: EvaluationSpec, runtime: EvaluationRuntime | undefined, r
         ...(spec.args ?? []),
       ],
       launcherIncluded: runtime?.spec.launcher === 'Included',
-      env: Object.fromEntries([...(runtime?.spec.env ?? []), ...(spec.env ?? [])].map(({ name, value }) => [name, value])),
+      env: Object.fromEntries(
+        [...(runtime?.spec.env ?? []), ...(spec.env ?? [])].map(({ name, value }) => [name, value]),
+      ),
       files,
       stdin: spec.stdin,
       ...limits,
       streamBytes: parseBytes(spec.output?.maxBytes ?? DEFAULTS.streamBytes),
-      artifacts: spec.artifacts && { paths: spec.artifacts.paths, maxBytes: parseBytes(spec.artifacts.maxBytes ?? DEFAULTS.artifactBytes) },
+      artifacts: spec.artifacts && {
+        paths: spec.artifacts.paths,
+        maxBytes: parseBytes(spec.artifacts.maxBytes ?? DEFAULTS.artifactBytes),
+      },
       runtimeClassName,
       queue: spec.queue,
     },
@@ -143,7 +169,10 @@ function resolve(spec: EvaluationSpec, runtime: EvaluationRuntime | undefined, r
 
 // What the Evaluation asks for, else the runtime's default, else Crucible's own, cut to the runtime's maximum: a small
 // runtime needs no `default` beside its `maximum`.
-function limitsOf(spec: EvaluationSpec, runtime: EvaluationRuntime | undefined): Pick<Run, 'cpuMilli' | 'memoryBytes' | 'diskBytes' | 'timeoutSeconds'> {
+function limitsOf(
+  spec: EvaluationSpec,
+  runtime: EvaluationRuntime | undefined,
+): Pick<Run, 'cpuMilli' | 'memoryBytes' | 'diskBytes' | 'timeoutSeconds'> {
   const { default: fallback, maximum } = runtime?.spec ?? {};
   const size = (kind: keyof Resources, parse: (value: string | number) => number): number => {
     const asked = parse(spec.resources?.[kind] ?? fallback?.resources?.[kind] ?? DEFAULTS[kind]);

@@ -1,6 +1,16 @@
 import { API_VERSION, CAPTURE_FINALIZER, FIELD_MANAGERS, LABELS } from '@crucible/crds';
 import type { AttemptRepository, Database, EvaluationRepository, Transaction } from '@crucible/storage';
-import { CONFIG_MAPS, EVALUATIONS, JOBS, PODS, isConflict, isForbidden, isInvalid, isNamespaceTerminating, isNotFound } from '../kube/index.ts';
+import {
+  CONFIG_MAPS,
+  EVALUATIONS,
+  JOBS,
+  PODS,
+  isConflict,
+  isForbidden,
+  isInvalid,
+  isNamespaceTerminating,
+  isNotFound,
+} from '../kube/index.ts';
 import type { CallOptions, KubeClient, KubeObject, Resource } from '../kube/index.ts';
 import type { Action } from './actions.ts';
 import type { AttemptIdentity } from './job.ts';
@@ -51,7 +61,13 @@ export class Applier {
       case 'removeFinalizer':
         return await this.#removeFinalizer(EVALUATIONS, snapshot.raw, call);
       case 'deleteEvaluation':
-        return await ignoreGone(client.delete(EVALUATIONS, namespace, snapshot.raw.metadata.name ?? '', { uid, propagationPolicy: 'Background', ...call }));
+        return await ignoreGone(
+          client.delete(EVALUATIONS, namespace, snapshot.raw.metadata.name ?? '', {
+            uid,
+            propagationPolicy: 'Background',
+            ...call,
+          }),
+        );
       case 'launch':
         return await this.#launch(snapshot, action, call);
       case 'lowerDeadline':
@@ -59,15 +75,33 @@ export class Applier {
       case 'settleJob':
         return await this.#settleJob(snapshot, action, call);
       case 'deleteJob':
-        return await ignoreGone(client.delete(JOBS, namespace, action.jobName, { uid: action.jobUid, propagationPolicy: 'Background', ...call }));
+        return await ignoreGone(
+          client.delete(JOBS, namespace, action.jobName, {
+            uid: action.jobUid,
+            propagationPolicy: 'Background',
+            ...call,
+          }),
+        );
       case 'deleteConfigMap':
-        return await ignoreGone(client.delete(CONFIG_MAPS, namespace, action.name, { propagationPolicy: 'Background', ...call }));
+        return await ignoreGone(
+          client.delete(CONFIG_MAPS, namespace, action.name, { propagationPolicy: 'Background', ...call }),
+        );
       case 'releasePod':
         return await this.#releasePod(snapshot, action, call);
       case 'recordJob':
-        return await this.#deps.attempts.setJob({ evaluationUid: uid, number: action.number, jobUid: action.jobUid, epoch: this.#deps.epoch() });
+        return await this.#deps.attempts.setJob({
+          evaluationUid: uid,
+          number: action.number,
+          jobUid: action.jobUid,
+          epoch: this.#deps.epoch(),
+        });
       case 'recordPod':
-        return await this.#deps.attempts.setPod({ evaluationUid: uid, number: action.number, epoch: this.#deps.epoch(), ...action.pod });
+        return await this.#deps.attempts.setPod({
+          evaluationUid: uid,
+          number: action.number,
+          epoch: this.#deps.epoch(),
+          ...action.pod,
+        });
       case 'recordPhase':
         await this.#deps.evaluations.setPhase({ uid, phase: action.phase, epoch: this.#deps.epoch() });
         return;
@@ -104,7 +138,14 @@ export class Applier {
     const epoch = this.#deps.epoch();
     await this.#deps.database.transaction(async (tx) => {
       await this.#recordEvaluation(snapshot, 'Starting', tx);
-      const attempt = { evaluationUid: uid, number, jobName: jobName({ name, uid }, number), image: run.image, runtimeClass: run.runtimeClassName ?? null, epoch };
+      const attempt = {
+        evaluationUid: uid,
+        number,
+        jobName: jobName({ name, uid }, number),
+        image: run.image,
+        runtimeClass: run.runtimeClassName ?? null,
+        epoch,
+      };
       await this.#deps.attempts.create(attempt, tx);
       await this.#deps.evaluations.setPhase({ uid, phase: 'Starting', epoch }, tx);
     });
@@ -115,13 +156,17 @@ export class Applier {
     await this.#deps.database.transaction(async (tx) => {
       if (attempt !== undefined) {
         const { pod, ...end } = attempt;
-        if (pod !== undefined) await this.#deps.attempts.setPod({ evaluationUid: uid, number: end.number, epoch, ...pod }, tx);
+        if (pod !== undefined)
+          await this.#deps.attempts.setPod({ evaluationUid: uid, number: end.number, epoch, ...pod }, tx);
         agreed(await this.#deps.attempts.finalize({ evaluationUid: uid, epoch, ...end }, tx), 'the end of the attempt');
       }
       if (evaluation === undefined) return;
       const { acceptedAttempt, ...end } = evaluation;
       if (acceptedAttempt !== undefined) {
-        agreed(await this.#deps.attempts.accept({ evaluationUid: uid, number: acceptedAttempt, epoch }, tx), 'the accepted attempt');
+        agreed(
+          await this.#deps.attempts.accept({ evaluationUid: uid, number: acceptedAttempt, epoch }, tx),
+          'the accepted attempt',
+        );
       }
       agreed(await this.#deps.evaluations.finish({ uid, epoch, ...end }, tx), 'the end of the evaluation');
     });
@@ -129,7 +174,11 @@ export class Applier {
 
   // ---------------------------------------------------------------- the cluster
 
-  async #launch(snapshot: Snapshot, { number, run }: Extract<Action, { type: 'launch' }>, call: CallOptions): Promise<void> {
+  async #launch(
+    snapshot: Snapshot,
+    { number, run }: Extract<Action, { type: 'launch' }>,
+    call: CallOptions,
+  ): Promise<void> {
     const { client, settings, attempts, epoch } = this.#deps;
     const { namespace = '', name = '', uid = '' } = snapshot.raw.metadata;
     const identity: AttemptIdentity = { namespace, name, uid, attempt: number };
@@ -138,29 +187,53 @@ export class Applier {
     const sandboxUid = allocateUid(settings.sandbox.uids, { uid, number }, this.#deps.sandboxUids());
     const wanted = buildJob({ run, identity, sandboxUid, settings: settings.sandbox, patience: settings.patience });
     const job = await refusable(client.apply<Job>(JOBS, wanted, options));
-    if (job.metadata.labels?.[LABELS.evaluationUid] !== uid) throw new Error('a Job of that name belongs to another evaluation');
+    if (job.metadata.labels?.[LABELS.evaluationUid] !== uid)
+      throw new Error('a Job of that name belongs to another evaluation');
     // Only from here on does the recorder trust the Job's pods.
     await attempts.setJob({ evaluationUid: uid, number, jobUid: uidOf(job), epoch: epoch() });
   }
 
-  async #lowerDeadline(namespace: string, action: Extract<Action, { type: 'lowerDeadline' }>, call: CallOptions): Promise<void> {
+  async #lowerDeadline(
+    namespace: string,
+    action: Extract<Action, { type: 'lowerDeadline' }>,
+    call: CallOptions,
+  ): Promise<void> {
     const patch = { metadata: { uid: action.podUid }, spec: { activeDeadlineSeconds: action.seconds } };
     try {
-      await this.#deps.client.mergePatch(PODS, namespace, action.podName, patch, { fieldManager: FIELD_MANAGERS.objects, ...call });
+      await this.#deps.client.mergePatch(PODS, namespace, action.podName, patch, {
+        fieldManager: FIELD_MANAGERS.objects,
+        ...call,
+      });
     } catch (error) {
       // Gone, another one of that name, or a deadline that is lower already (the API server refuses to raise it).
       if (!isNotFound(error) && !isConflict(error) && !isInvalid(error)) throw error;
     }
   }
 
-  async #settleJob(snapshot: Snapshot, action: Extract<Action, { type: 'settleJob' }>, call: CallOptions): Promise<void> {
+  async #settleJob(
+    snapshot: Snapshot,
+    action: Extract<Action, { type: 'settleJob' }>,
+    call: CallOptions,
+  ): Promise<void> {
     const { name = '', uid = '', namespace = '' } = snapshot.raw.metadata;
     const ownerReferences = [{ apiVersion: API_VERSION, kind: 'Evaluation', name, uid }];
-    const patch = { metadata: { uid: action.jobUid, ownerReferences }, spec: { ttlSecondsAfterFinished: this.#deps.settings.jobTtlSeconds } };
-    await ignoreGone(this.#deps.client.mergePatch(JOBS, namespace, action.jobName, patch, { fieldManager: FIELD_MANAGERS.objects, ...call }));
+    const patch = {
+      metadata: { uid: action.jobUid, ownerReferences },
+      spec: { ttlSecondsAfterFinished: this.#deps.settings.jobTtlSeconds },
+    };
+    await ignoreGone(
+      this.#deps.client.mergePatch(JOBS, namespace, action.jobName, patch, {
+        fieldManager: FIELD_MANAGERS.objects,
+        ...call,
+      }),
+    );
   }
 
-  async #releasePod(snapshot: Snapshot, action: Extract<Action, { type: 'releasePod' }>, call: CallOptions): Promise<void> {
+  async #releasePod(
+    snapshot: Snapshot,
+    action: Extract<Action, { type: 'releasePod' }>,
+    call: CallOptions,
+  ): Promise<void> {
     const { pod } = snapshot;
     if (pod === undefined || uidOf(pod) !== action.podUid) return;
     await this.#removeFinalizer(PODS, pod, call);
@@ -170,10 +243,16 @@ export class Applier {
     const { namespace = '', name = '', uid, finalizers, resourceVersion } = snapshot.raw.metadata;
     // The resourceVersion makes it a compare-and-set: the list is replaced as a whole, and others keep theirs in it.
     const patch = { metadata: { uid, resourceVersion, finalizers: [...(finalizers ?? []), CAPTURE_FINALIZER] } };
-    await this.#deps.client.mergePatch(EVALUATIONS, namespace, name, patch, { fieldManager: FIELD_MANAGERS.objects, ...call });
+    await this.#deps.client.mergePatch(EVALUATIONS, namespace, name, patch, {
+      fieldManager: FIELD_MANAGERS.objects,
+      ...call,
+    });
   }
 
-  /** Others remove theirs at the same time (the Job controller from the pod), so ours is found anew when the first try misses. */
+  /**
+   * Others remove theirs at the same time (the Job controller from the pod), so ours is found anew when the first try
+   * misses.
+   */
   async #removeFinalizer(resource: Resource, object: KubeObject, call: CallOptions): Promise<void> {
     const { client } = this.#deps;
     const { namespace, name = '', uid } = object.metadata;
@@ -183,11 +262,17 @@ export class Applier {
       if (index < 0 || current.metadata.uid !== uid) return;
       const path = `/metadata/finalizers/${index}`;
       try {
-        await client.jsonPatch(resource, namespace, name, [
-          { op: 'test', path: '/metadata/uid', value: uid },
-          { op: 'test', path, value: CAPTURE_FINALIZER },
-          { op: 'remove', path },
-        ], { fieldManager: FIELD_MANAGERS.objects, ...call });
+        await client.jsonPatch(
+          resource,
+          namespace,
+          name,
+          [
+            { op: 'test', path: '/metadata/uid', value: uid },
+            { op: 'test', path, value: CAPTURE_FINALIZER },
+            { op: 'remove', path },
+          ],
+          { fieldManager: FIELD_MANAGERS.objects, ...call },
+        );
         return;
       } catch (error) {
         if (isNotFound(error)) return;

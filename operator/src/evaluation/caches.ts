@@ -1,5 +1,14 @@
 import { LABELS } from '@crucible/crds';
-import { EVALUATIONS, EVALUATION_RUNTIMES, Informer, InformerSet, JOBS, NAMESPACES, PODS, RUNTIME_CLASSES } from '../kube/index.ts';
+import {
+  EVALUATIONS,
+  EVALUATION_RUNTIMES,
+  Informer,
+  InformerSet,
+  JOBS,
+  NAMESPACES,
+  PODS,
+  RUNTIME_CLASSES,
+} from '../kube/index.ts';
 import type { KubeClient, KubeMetrics, KubeObject, ObjectCache } from '../kube/index.ts';
 import type { Logger } from 'pino';
 import type { Caches } from './gather.ts';
@@ -36,7 +45,14 @@ export class ClusterCaches implements Caches {
     this.jobs = new InformerSet<Job>({ ...owned, resource: JOBS, transform: slimJob });
     this.podCache = new InformerSet<Pod>({ ...owned, resource: PODS, transform: slimPod });
     this.pods = new PodIndex(this.podCache);
-    this.#all = [this.evaluations, this.namespaces, this.runtimes, this.runtimeClasses, this.jobs, this.podCache] as ObjectCache<KubeObject>[];
+    this.#all = [
+      this.evaluations,
+      this.namespaces,
+      this.runtimes,
+      this.runtimeClasses,
+      this.jobs,
+      this.podCache,
+    ] as ObjectCache<KubeObject>[];
   }
 
   start(): void {

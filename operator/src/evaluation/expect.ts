@@ -22,9 +22,11 @@ export interface Observed {
 export function score(expected: Expectation, observed: Observed): Score {
   const wantedExit = expected.exitCode ?? 0;
   if (observed.exitCode === undefined) return miss('NoExitCode', 'The code did not run to an end of its own.');
-  if (observed.exitCode !== wantedExit) return miss('ExitCode', `Expected exit code ${wantedExit}, got ${observed.exitCode}.`);
+  if (observed.exitCode !== wantedExit)
+    return miss('ExitCode', `Expected exit code ${wantedExit}, got ${observed.exitCode}.`);
   if (expected.stdout !== undefined) {
-    if (observed.stdout === undefined) return miss('OutputIncomplete', 'stdout was not stored whole, so it cannot be compared.');
+    if (observed.stdout === undefined)
+      return miss('OutputIncomplete', 'stdout was not stored whole, so it cannot be compared.');
     const missed = compare(expected.stdout, new TextDecoder('utf-8').decode(observed.stdout));
     if (missed !== undefined) return missed;
   }
@@ -45,7 +47,11 @@ function compare(expected: NonNullable<Expectation['stdout']>, stdout: string): 
   }
   if (expected.matches !== undefined) {
     const found = matches(expected.matches, stdout);
-    if (found !== true) return miss('StdoutMatches', `Expected stdout to match ${quote(expected.matches)}${found === false ? '' : `: ${found}`}.`);
+    if (found !== true)
+      return miss(
+        'StdoutMatches',
+        `Expected stdout to match ${quote(expected.matches)}${found === false ? '' : `: ${found}`}.`,
+      );
   }
   return expected.json && compareJson(expected.json, stdout);
 }
@@ -113,9 +119,15 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 function deepEqual(left: unknown, right: unknown): boolean {
-  if (Array.isArray(left)) return Array.isArray(right) && left.length === right.length && left.every((item, index) => deepEqual(item, right[index]));
+  if (Array.isArray(left))
+    return (
+      Array.isArray(right) && left.length === right.length && left.every((item, index) => deepEqual(item, right[index]))
+    );
   if (!isRecord(left)) return left === right;
   if (!isRecord(right)) return false;
   const keys = Object.keys(left);
-  return keys.length === Object.keys(right).length && keys.every((key) => Object.hasOwn(right, key) && deepEqual(left[key], right[key]));
+  return (
+    keys.length === Object.keys(right).length &&
+    keys.every((key) => Object.hasOwn(right, key) && deepEqual(left[key], right[key]))
+  );
 }

@@ -1,6 +1,12 @@
 import { InvalidResourceError, LABELS, parseEvaluation } from '@crucible/crds';
 import type { Evaluation, EvaluationRuntime } from '@crucible/crds';
-import type { AttemptRecord, AttemptRepository, CaptureRecord, CaptureRepository, EvaluationRepository } from '@crucible/storage';
+import type {
+  AttemptRecord,
+  AttemptRepository,
+  CaptureRecord,
+  CaptureRepository,
+  EvaluationRepository,
+} from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
 import { EVENTS, JOBS, PODS, isNotFound } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
@@ -42,7 +48,12 @@ export class Gatherer {
     this.#deps = deps;
   }
 
-  async gather(key: string, raw: RawEvaluation, own: Pick<Snapshot, 'turn' | 'launchRefusal'>, signal: AbortSignal): Promise<Snapshot> {
+  async gather(
+    key: string,
+    raw: RawEvaluation,
+    own: Pick<Snapshot, 'turn' | 'launchRefusal'>,
+    signal: AbortSignal,
+  ): Promise<Snapshot> {
     const { caches } = this.#deps;
     const { evaluation, invalid } = parse(raw);
     const cluster = {
@@ -50,17 +61,38 @@ export class Gatherer {
       runtimes: caches.runtimes.list() as unknown as EvaluationRuntime[],
       runtimeClasses: caches.runtimeClasses.list().map(({ metadata }) => metadata.name ?? ''),
     };
-    const base = { key, raw, evaluation, invalid, cluster, ...own, warnings: [], capture: undefined, output: undefined };
+    const base = {
+      key,
+      raw,
+      evaluation,
+      invalid,
+      cluster,
+      ...own,
+      warnings: [],
+      capture: undefined,
+      output: undefined,
+    };
     const { namespace = '', uid = '' } = raw.metadata;
     const lastJob = raw.status?.attempts?.at(-1);
     if (isFinished(raw)) {
-      const job = lastJob?.jobName === undefined ? undefined : ofEvaluation(caches.jobs.get(`${namespace}/${lastJob.jobName}`), uid);
-      return { ...base, record: { evaluation: undefined, attempts: [] }, job, pod: caches.pods.of(uid, lastJob?.number ?? 1)[0] };
+      const job =
+        lastJob?.jobName === undefined
+          ? undefined
+          : ofEvaluation(caches.jobs.get(`${namespace}/${lastJob.jobName}`), uid);
+      return {
+        ...base,
+        record: { evaluation: undefined, attempts: [] },
+        job,
+        pod: caches.pods.of(uid, lastJob?.number ?? 1)[0],
+      };
     }
     const record = await this.#record(uid);
     if (record === 'unavailable') {
       // Without the record the newest Job is the current attempt.
-      const job = caches.jobs.list().filter((candidate) => ofEvaluation(candidate, uid)).sort((a, b) => attemptOf(b) - attemptOf(a))[0];
+      const job = caches.jobs
+        .list()
+        .filter((candidate) => ofEvaluation(candidate, uid))
+        .sort((a, b) => attemptOf(b) - attemptOf(a))[0];
       return { ...base, record, job, pod: job && caches.pods.of(uid, attemptOf(job))[0] };
     }
     const attempt = record.attempts.at(-1);
@@ -89,7 +121,10 @@ export class Gatherer {
   async #job(namespace: string, uid: string, attempt: AttemptRecord, signal: AbortSignal): Promise<Job | undefined> {
     const cached = ofEvaluation(this.#deps.caches.jobs.get(`${namespace}/${attempt.jobName}`), uid);
     if (cached !== undefined || attempt.state === 'finalized') return cached;
-    return ofEvaluation(await this.#deps.client.get<Job>(JOBS, namespace, attempt.jobName, { signal }).catch(undefinedIfGone), uid);
+    return ofEvaluation(
+      await this.#deps.client.get<Job>(JOBS, namespace, attempt.jobName, { signal }).catch(undefinedIfGone),
+      uid,
+    );
   }
 
   async #pod(
@@ -110,7 +145,12 @@ export class Gatherer {
     return choosePod(items, wanted, attempt.jobUid);
   }
 
-  async #warnings(namespace: string, job: Job | undefined, pod: Pod | undefined, signal: AbortSignal): Promise<KubeEvent[]> {
+  async #warnings(
+    namespace: string,
+    job: Job | undefined,
+    pod: Pod | undefined,
+    signal: AbortSignal,
+  ): Promise<KubeEvent[]> {
     const now = this.#deps.now();
     const stuck = pod === undefined ? job : hasStarted(pod) ? undefined : pod;
     if (stuck === undefined) return [];
@@ -122,7 +162,11 @@ export class Gatherer {
     return items.sort((a, b) => eventTime(b).localeCompare(eventTime(a))).slice(0, MAX_WARNINGS);
   }
 
-  async #output(evaluation: Evaluation | undefined, attempt: AttemptRecord, capture: CaptureRecord | undefined): Promise<StoredOutput | undefined> {
+  async #output(
+    evaluation: Evaluation | undefined,
+    attempt: AttemptRecord,
+    capture: CaptureRecord | undefined,
+  ): Promise<StoredOutput | undefined> {
     if (capture?.state !== 'captured') return undefined;
     const { evaluationUid, number } = attempt;
     const { captures } = this.#deps;
@@ -137,7 +181,7 @@ export class Gatherer {
   /** At most what the emission cap allows: a few slices. */
   async #whole(evaluationUid: string, attempt: number): Promise<Uint8Array> {
     const slices: Uint8Array[] = [];
-    for (let offset = 0; ; ) {
+    for (let offset = 0; ;) {
       const { data, totalBytes } = await this.#deps.captures.readOutput(evaluationUid, attempt, 'stdout', { offset });
       slices.push(data);
       offset += data.length;
@@ -151,7 +195,10 @@ function parse(raw: RawEvaluation): { evaluation: Evaluation | undefined; invali
     return { evaluation: parseEvaluation(raw), invalid: undefined };
   } catch (error) {
     if (!(error instanceof InvalidResourceError)) throw error;
-    return { evaluation: undefined, invalid: `The spec cannot be read: ${error.problems.join('; ')}. Correct it and create the Evaluation again.` };
+    return {
+      evaluation: undefined,
+      invalid: `The spec cannot be read: ${error.problems.join('; ')}. Correct it and create the Evaluation again.`,
+    };
   }
 }
 
@@ -168,7 +215,11 @@ function ofEvaluation(job: Job | undefined, uid: string): Job | undefined {
  * Kubernetes may create a second pod for a Job. The one that is in the record, or being captured, is the attempt's; before
  * that the oldest. Pods of another Job carry our labels only if somebody forged them.
  */
-export function choosePod(pods: readonly Pod[], wanted: string | undefined | null, jobUid: string | null): Pod | undefined {
+export function choosePod(
+  pods: readonly Pod[],
+  wanted: string | undefined | null,
+  jobUid: string | null,
+): Pod | undefined {
   if (wanted != null) return pods.find(({ metadata }) => metadata.uid === wanted);
   const own = pods.filter(({ metadata }) => metadata.ownerReferences?.some((owner) => owner.uid === jobUid) ?? false);
   return own.sort((a, b) => (a.metadata.creationTimestamp ?? '').localeCompare(b.metadata.creationTimestamp ?? ''))[0];

@@ -47,9 +47,11 @@ export class Janitor {
 
   start(): void {
     this.#timer = setInterval(() => {
-      this.#running = this.#running.then(() => this.sweep(this.#abort.signal)).catch((error: unknown) => {
-        if (!this.#abort.signal.aborted) this.#deps.logger.warn({ err: error }, 'sweep failed');
-      });
+      this.#running = this.#running
+        .then(() => this.sweep(this.#abort.signal))
+        .catch((error: unknown) => {
+          if (!this.#abort.signal.aborted) this.#deps.logger.warn({ err: error }, 'sweep failed');
+        });
     }, this.#deps.everySeconds * 1000);
   }
 
@@ -79,20 +81,29 @@ export class Janitor {
   async #orphans(): Promise<EvaluationRecord[]> {
     const { caches, evaluations, known, now, minAgeSeconds } = this.#deps;
     const found = new Map<string, EvaluationRecord>();
-    for (let after: string | undefined; ; ) {
+    for (let after: string | undefined; ;) {
       const page = await evaluations.listUnfinished(after === undefined ? {} : { after });
       for (const record of page) {
-        if (!known(record.uid) && now() - record.acceptedAt.getTime() > minAgeSeconds * 1000) found.set(record.uid, record);
+        if (!known(record.uid) && now() - record.acceptedAt.getTime() > minAgeSeconds * 1000)
+          found.set(record.uid, record);
       }
       after = page.at(-1)?.uid;
       if (page.length === 0 || after === undefined) break;
     }
     // What is handed over to the garbage collector, or going already, needs no more of us.
-    const jobs = caches.jobs.list().filter((job) => !isDeleting(job) && (job.metadata.ownerReferences ?? []).length === 0);
+    const jobs = caches.jobs
+      .list()
+      .filter((job) => !isDeleting(job) && (job.metadata.ownerReferences ?? []).length === 0);
     const pods = caches.pods.list().filter((pod) => hasFinalizer(pod, CAPTURE_FINALIZER));
     for (const object of [...jobs, ...pods]) {
       const uid = object.metadata.labels?.[LABELS.evaluationUid] ?? '';
-      if (uid === '' || known(uid) || found.has(uid) || ageSeconds(object.metadata.creationTimestamp, now()) < minAgeSeconds) continue;
+      if (
+        uid === '' ||
+        known(uid) ||
+        found.has(uid) ||
+        ageSeconds(object.metadata.creationTimestamp, now()) < minAgeSeconds
+      )
+        continue;
       const record = await evaluations.get(uid);
       if (record !== undefined) found.set(uid, record);
     }
@@ -116,7 +127,12 @@ export class Janitor {
     const [creationTimestamp, deletionTimestamp] = [record.createdAt.toISOString(), record.acceptedAt.toISOString()];
     const metadata = { namespace, name, uid, generation, creationTimestamp, deletionTimestamp };
     const raw: RawEvaluation = { apiVersion: API_VERSION, kind: 'Evaluation', metadata, spec };
-    const snapshot = await gatherer.gather(`${namespace}/${name}`, raw, { turn: false, launchRefusal: undefined }, signal);
+    const snapshot = await gatherer.gather(
+      `${namespace}/${name}`,
+      raw,
+      { turn: false, launchRefusal: undefined },
+      signal,
+    );
     const { actions } = plan(snapshot, now(), settings);
     await applier.apply(snapshot, actions, signal);
     logger.info({ evaluation: `${namespace}/${name}`, actions: actions.map(({ type }) => type) }, 'orphan swept');

@@ -21,17 +21,45 @@ describe('buildJob', () => {
   it('meets the rules of the sandbox that a spec can show', () => {
     const { spec } = job().spec.template;
     expect(spec).toMatchObject({
-      automountServiceAccountToken: false, enableServiceLinks: false, restartPolicy: 'Never', dnsPolicy: 'None', serviceAccountName: 'crucible-sandbox',
-      securityContext: { runAsNonRoot: true, runAsUser: 123_456, runAsGroup: 123_456, supplementalGroupsPolicy: 'Strict', seccompProfile: { type: 'RuntimeDefault' } },
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      restartPolicy: 'Never',
+      dnsPolicy: 'None',
+      serviceAccountName: 'crucible-sandbox',
+      securityContext: {
+        runAsNonRoot: true,
+        runAsUser: 123_456,
+        runAsGroup: 123_456,
+        supplementalGroupsPolicy: 'Strict',
+        seccompProfile: { type: 'RuntimeDefault' },
+      },
     });
-    for (const forbidden of ['hostUsers', 'hostNetwork', 'hostPID', 'hostIPC', 'shareProcessNamespace', 'nodeName', 'runtimeClassName']) expect(spec).not.toHaveProperty(forbidden);
-    for (const container of [...spec.containers, ...job({ runtime: undefined, image: 'a:1', command: ['x'] }).spec.template.spec.initContainers]) {
-      expect(container.securityContext).toEqual({ allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, privileged: false, capabilities: { drop: ['ALL'] } });
+    for (const forbidden of [
+      'hostUsers',
+      'hostNetwork',
+      'hostPID',
+      'hostIPC',
+      'shareProcessNamespace',
+      'nodeName',
+      'runtimeClassName',
+    ])
+      expect(spec).not.toHaveProperty(forbidden);
+    for (const container of [
+      ...spec.containers,
+      ...job({ runtime: undefined, image: 'a:1', command: ['x'] }).spec.template.spec.initContainers,
+    ]) {
+      expect(container.securityContext).toEqual({
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        privileged: false,
+        capabilities: { drop: ['ALL'] },
+      });
       expect(container).not.toHaveProperty('env');
       expect(Object.keys(container.resources.limits).sort()).toEqual(['cpu', 'ephemeral-storage', 'memory']);
     }
     for (const volume of spec.volumes) expect(volume.configMap ?? volume.emptyDir.medium).toBeTruthy();
-    for (const volume of spec.volumes.filter((candidate: any) => candidate.emptyDir)) expect(volume.emptyDir.sizeLimit).toMatch(/Mi$/);
+    for (const volume of spec.volumes.filter((candidate: any) => candidate.emptyDir))
+      expect(volume.emptyDir.sizeLimit).toMatch(/Mi$/);
   });
 
   it('has nothing at Job level that deletes a pod, and no owner before capture', () => {
@@ -41,14 +69,21 @@ describe('buildJob', () => {
     expect(spec.backoffLimit).toBe(0);
     expect(metadata).not.toHaveProperty('ownerReferences');
     expect(spec.template.metadata.finalizers).toEqual(['crucible.dev/capture']);
-    expect(spec.template.metadata.labels).toMatchObject({ 'crucible.dev/sandbox': 'true', 'crucible.dev/evaluation-uid': UID, 'crucible.dev/attempt': '1' });
+    expect(spec.template.metadata.labels).toMatchObject({
+      'crucible.dev/sandbox': 'true',
+      'crucible.dev/evaluation-uid': UID,
+      'crucible.dev/attempt': '1',
+    });
   });
 
   it('sizes memory for the code and every tmpfs', () => {
     // 256 code + 64 disk + 16 tmp + 16 shm + 32 overhead
     expect(job().spec.template.spec.containers[0].resources.limits.memory).toBe('384Mi');
     // + 16 for the launcher's volume
-    expect(job({ runtime: undefined, image: 'a:1', command: ['x'] }).spec.template.spec.containers[0].resources.limits.memory).toBe('400Mi');
+    expect(
+      job({ runtime: undefined, image: 'a:1', command: ['x'] }).spec.template.spec.containers[0].resources.limits
+        .memory,
+    ).toBe('400Mi');
   });
 
   it('gives the deadline room for start-up, run, grace and margin', () => {
@@ -59,8 +94,16 @@ describe('buildJob', () => {
   it('installs the launcher only where the image does not carry it', () => {
     expect(job().spec.template.spec).not.toHaveProperty('initContainers');
     const { spec } = job({ runtime: undefined, image: 'a:1', command: ['x'] }).spec.template;
-    expect(spec.initContainers[0]).toMatchObject({ name: 'launcher', image: 'crucible/launcher:test', args: ['install', '/crucible/bin/launcher'] });
-    expect(spec.containers[0].volumeMounts).toContainEqual({ name: 'launcher', mountPath: '/crucible/bin', readOnly: true });
+    expect(spec.initContainers[0]).toMatchObject({
+      name: 'launcher',
+      image: 'crucible/launcher:test',
+      args: ['install', '/crucible/bin/launcher'],
+    });
+    expect(spec.containers[0].volumeMounts).toContainEqual({
+      name: 'launcher',
+      mountPath: '/crucible/bin',
+      readOnly: true,
+    });
   });
 
   it('carries RuntimeClass and Kueue queue when asked', () => {
@@ -75,8 +118,14 @@ describe('buildConfigMap', () => {
     const configMap: any = buildConfigMap(resolve(spec), identity, sandbox);
     expect(configMap).toMatchObject({ immutable: true, data: { f0: 'print("hello")', f1: '{}', stdin: 'in' } });
     const volumes = job(spec).spec.template.spec.volumes;
-    expect(volumes.find((volume: any) => volume.name === 'code').configMap.items).toEqual([{ key: 'f0', path: 'main.py' }, { key: 'f1', path: 'data/x.json' }, { key: 'stdin', path: '.stdin' }]);
-    expect(volumes.find((volume: any) => volume.name === 'config').configMap.items).toEqual([{ key: 'launcher.json', path: 'launcher.json' }]);
+    expect(volumes.find((volume: any) => volume.name === 'code').configMap.items).toEqual([
+      { key: 'f0', path: 'main.py' },
+      { key: 'f1', path: 'data/x.json' },
+      { key: 'stdin', path: '.stdin' },
+    ]);
+    expect(volumes.find((volume: any) => volume.name === 'config').configMap.items).toEqual([
+      { key: 'launcher.json', path: 'launcher.json' },
+    ]);
   });
 
   it('has no code volume without code, files and stdin', () => {
@@ -88,10 +137,27 @@ describe('buildConfigMap', () => {
 
 describe('launcherSettings', () => {
   it('has exactly the fields that the launcher knows', () => {
-    const known = ['version', 'command', 'cwd', 'env', 'stdinPath', 'timeoutSeconds', 'graceSeconds', 'maxStreamBytes', 'maxEmittedBytes', 'artifacts', 'limits'];
+    const known = [
+      'version',
+      'command',
+      'cwd',
+      'env',
+      'stdinPath',
+      'timeoutSeconds',
+      'graceSeconds',
+      'maxStreamBytes',
+      'maxEmittedBytes',
+      'artifacts',
+      'limits',
+    ];
     const full = launcherSettings(resolve({ stdin: '', artifacts: { paths: ['out/**'] } }), sandbox);
     expect(Object.keys(full).sort()).toEqual([...known].sort());
-    expect(full).toMatchObject({ version: 1, stdinPath: '/crucible/code/.stdin', artifacts: { paths: ['out/**'], maxBytes: 4 * 2 ** 20, maxFiles: 1000 }, limits: { fileSizeBytes: 64 * 2 ** 20, processes: 128, openFiles: 1024 } });
+    expect(full).toMatchObject({
+      version: 1,
+      stdinPath: '/crucible/code/.stdin',
+      artifacts: { paths: ['out/**'], maxBytes: 4 * 2 ** 20, maxFiles: 1000 },
+      limits: { fileSizeBytes: 64 * 2 ** 20, processes: 128, openFiles: 1024 },
+    });
     expect(launcherSettings(resolve(), sandbox)).not.toHaveProperty('stdinPath');
   });
 });

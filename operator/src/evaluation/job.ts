@@ -92,8 +92,16 @@ export function initialDeadlineSeconds(timeoutSeconds: number, settings: Sandbox
   return patience.startUp + runSeconds(timeoutSeconds, settings);
 }
 
-/** The deadline once the container runs, from the moments the kubelet noted. Never more than the current one: the API only allows lowering. */
-export function runningDeadlineSeconds(podStart: string, containerStart: string, timeoutSeconds: number, settings: SandboxSettings): number {
+/**
+ * The deadline once the container runs, from the moments the kubelet noted. Never more than the current one: the API
+ * only allows lowering.
+ */
+export function runningDeadlineSeconds(
+  podStart: string,
+  containerStart: string,
+  timeoutSeconds: number,
+  settings: SandboxSettings,
+): number {
   const startUp = Math.max(0, Math.ceil((Date.parse(containerStart) - Date.parse(podStart)) / 1000));
   return startUp + runSeconds(timeoutSeconds, settings);
 }
@@ -126,7 +134,8 @@ export function buildJob(inputs: JobInputs): KubeObject {
       // No owner reference yet: foreground deletion of the Evaluation would take the running pod and its log with it.
     },
     spec: {
-      // No retries and no deadline here: both delete pods, and logs with them. A retry is a new attempt with its own Job.
+      // No retries and no deadline here: both delete pods, and logs with them. A retry is a new attempt with its own
+      // Job.
       backoffLimit: 0,
       completions: 1,
       parallelism: 1,
@@ -151,8 +160,11 @@ function podSpec({ run, identity, sandboxUid, settings, patience }: JobInputs): 
     serviceAccountName: settings.serviceAccountName,
     automountServiceAccountToken: false,
     enableServiceLinks: false,
-    ...(settings.imagePullSecrets.length > 0 && { imagePullSecrets: settings.imagePullSecrets.map((name) => ({ name })) }),
-    // Nothing listens there: a look-up fails at once, and no resolver of the node or the cluster is ever named in the sandbox.
+    ...(settings.imagePullSecrets.length > 0 && {
+      imagePullSecrets: settings.imagePullSecrets.map((name) => ({ name })),
+    }),
+    // Nothing listens there: a look-up fails at once, and no resolver of the node or the cluster is ever named in the
+    // sandbox.
     dnsPolicy: 'None',
     dnsConfig: { nameservers: ['127.0.0.1'] },
     securityContext: {
@@ -166,7 +178,10 @@ function podSpec({ run, identity, sandboxUid, settings, patience }: JobInputs): 
     containers: [sandboxContainer(run, settings)],
     volumes: [
       ...(items.length > 0 ? [{ name: 'code', configMap: { name: configMap, defaultMode: 0o444, items } }] : []),
-      { name: 'config', configMap: { name: configMap, defaultMode: 0o444, items: [{ key: 'launcher.json', path: 'launcher.json' }] } },
+      {
+        name: 'config',
+        configMap: { name: configMap, defaultMode: 0o444, items: [{ key: 'launcher.json', path: 'launcher.json' }] },
+      },
       tmpfs('work', run.diskBytes),
       tmpfs('tmp', settings.tmpBytes),
       tmpfs('shm', settings.shmBytes),
@@ -175,7 +190,8 @@ function podSpec({ run, identity, sandboxUid, settings, patience }: JobInputs): 
   };
 }
 
-// Empty `items` would mount every key, launcher.json among them: a run without code, files and stdin has no such volume.
+// Empty `items` would mount every key, launcher.json among them: a run without code, files and stdin has no such
+// volume.
 function codeItems(run: Run): { key: string; path: string }[] {
   const items = run.files.map((file, index) => ({ key: `f${index}`, path: file.path }));
   if (run.stdin !== undefined) items.push({ key: 'stdin', path: '.stdin' });
@@ -200,7 +216,9 @@ function sandboxContainer(run: Run, settings: SandboxSettings): object {
       { name: 'work', mountPath: SANDBOX_PATHS.work },
       { name: 'tmp', mountPath: '/tmp' },
       { name: 'shm', mountPath: '/dev/shm' },
-      ...(run.launcherIncluded ? [] : [{ name: 'launcher', mountPath: folder(SANDBOX_PATHS.launcher), readOnly: true }]),
+      ...(run.launcherIncluded
+        ? []
+        : [{ name: 'launcher', mountPath: folder(SANDBOX_PATHS.launcher), readOnly: true }]),
     ],
   };
 }
@@ -215,18 +233,32 @@ function launcherInstaller(settings: SandboxSettings): object {
     args: ['install', SANDBOX_PATHS.launcher],
     resources: { limits: resources, requests: { ...resources, cpu: '10m' } },
     securityContext: containerSecurity(),
-    volumeMounts: [{ name: 'launcher', mountPath: SANDBOX_PATHS.launcher.slice(0, SANDBOX_PATHS.launcher.lastIndexOf('/')) }],
+    volumeMounts: [
+      { name: 'launcher', mountPath: SANDBOX_PATHS.launcher.slice(0, SANDBOX_PATHS.launcher.lastIndexOf('/')) },
+    ],
   };
 }
 
 function containerSecurity(): object {
-  return { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, privileged: false, capabilities: { drop: ['ALL'] } };
+  return {
+    allowPrivilegeEscalation: false,
+    readOnlyRootFilesystem: true,
+    privileged: false,
+    capabilities: { drop: ['ALL'] },
+  };
 }
 
 function sandboxResources(run: Run, settings: SandboxSettings): object {
   const launcherVolume = run.launcherIncluded ? 0 : LAUNCHER_VOLUME_BYTES;
   // tmpfs counts as the container's memory: without its share a full disk would look like a memory leak.
-  const memory = formatBytes(run.memoryBytes + run.diskBytes + settings.tmpBytes + settings.shmBytes + launcherVolume + settings.memoryOverheadBytes);
+  const memory = formatBytes(
+    run.memoryBytes +
+      run.diskBytes +
+      settings.tmpBytes +
+      settings.shmBytes +
+      launcherVolume +
+      settings.memoryOverheadBytes,
+  );
   const storage = formatBytes(settings.ephemeralStorageBytes);
   const cpuRequest = formatCpu(Math.max(1, Math.ceil((run.cpuMilli * settings.cpuRequestPercent) / 100)));
   return {

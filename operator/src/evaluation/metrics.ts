@@ -14,24 +14,67 @@ export class DomainMetrics {
   readonly #total: Histogram<'phase'>;
   readonly #capture: Histogram;
 
-  constructor(registry: Registry, turns: () => AdmissionQueue | undefined, evaluations: () => readonly RawEvaluation[]) {
+  constructor(
+    registry: Registry,
+    turns: () => AdmissionQueue | undefined,
+    evaluations: () => readonly RawEvaluation[],
+  ) {
     const registers = [registry];
-    this.#verdicts = new Counter({ name: 'crucible_verdicts_total', help: 'Finished evaluations by verdict class.', labelNames: ['class'], registers });
+    this.#verdicts = new Counter({
+      name: 'crucible_verdicts_total',
+      help: 'Finished evaluations by verdict class.',
+      labelNames: ['class'],
+      registers,
+    });
     for (const kind of VERDICT_CLASSES) this.#verdicts.inc({ class: kind }, 0);
-    this.#start = new Histogram({ name: 'crucible_evaluation_start_seconds', help: 'From creation of the resource to the start of its code.', buckets: PHASE_BUCKETS, registers });
-    this.#total = new Histogram({ name: 'crucible_evaluation_seconds', help: 'From creation of the resource to its final status.', labelNames: ['phase'], buckets: PHASE_BUCKETS, registers });
-    this.#capture = new Histogram({ name: 'crucible_capture_wait_seconds', help: 'From the end of the code to the final status.', buckets: PHASE_BUCKETS, registers });
+    this.#start = new Histogram({
+      name: 'crucible_evaluation_start_seconds',
+      help: 'From creation of the resource to the start of its code.',
+      buckets: PHASE_BUCKETS,
+      registers,
+    });
+    this.#total = new Histogram({
+      name: 'crucible_evaluation_seconds',
+      help: 'From creation of the resource to its final status.',
+      labelNames: ['phase'],
+      buckets: PHASE_BUCKETS,
+      registers,
+    });
+    this.#capture = new Histogram({
+      name: 'crucible_capture_wait_seconds',
+      help: 'From the end of the code to the final status.',
+      buckets: PHASE_BUCKETS,
+      registers,
+    });
     for (const phase of ['Succeeded', 'Failed', 'Cancelled']) this.#total.zero({ phase });
     new Gauge({
-      name: 'crucible_evaluations', help: 'Evaluations in the cluster by phase.', labelNames: ['phase'], registers,
+      name: 'crucible_evaluations',
+      help: 'Evaluations in the cluster by phase.',
+      labelNames: ['phase'],
+      registers,
       collect() {
         const counts = new Map<string, number>(PHASES.map((phase) => [phase, 0]));
-        for (const { status } of evaluations()) counts.set(status?.phase ?? 'Queued', (counts.get(status?.phase ?? 'Queued') ?? 0) + 1);
+        for (const { status } of evaluations())
+          counts.set(status?.phase ?? 'Queued', (counts.get(status?.phase ?? 'Queued') ?? 0) + 1);
         for (const [phase, count] of counts) this.set({ phase }, count);
       },
     });
-    new Gauge({ name: 'crucible_admission_running', help: 'Evaluations that hold a place among the running.', registers, collect() { this.set(turns()?.running ?? 0); } });
-    new Gauge({ name: 'crucible_admission_waiting', help: 'Evaluations that wait for a place.', registers, collect() { this.set(turns()?.waiting ?? 0); } });
+    new Gauge({
+      name: 'crucible_admission_running',
+      help: 'Evaluations that hold a place among the running.',
+      registers,
+      collect() {
+        this.set(turns()?.running ?? 0);
+      },
+    });
+    new Gauge({
+      name: 'crucible_admission_waiting',
+      help: 'Evaluations that wait for a place.',
+      registers,
+      collect() {
+        this.set(turns()?.waiting ?? 0);
+      },
+    });
   }
 
   statusWritten(before: RawEvaluation, status: EvaluationStatus, now: number): void {

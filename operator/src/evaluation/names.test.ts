@@ -11,11 +11,14 @@ describe('jobName', () => {
     expect(jobName({ name: 'hello', uid: 'other' }, 1)).not.toBe(jobName({ name: 'hello', uid }, 1));
   });
 
-  it.each(['a'.repeat(63), `${'a'.repeat(44)}-${'b'.repeat(18)}`, 'a.b.c', `${'x.'.repeat(120)}x`])('leaves room for the pod suffix: %s', (name) => {
-    const result = jobName({ name, uid }, 12);
-    expect(result.length).toBeLessThanOrEqual(57);
-    expect(result).toMatch(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/);
-  });
+  it.each(['a'.repeat(63), `${'a'.repeat(44)}-${'b'.repeat(18)}`, 'a.b.c', `${'x.'.repeat(120)}x`])(
+    'leaves room for the pod suffix: %s',
+    (name) => {
+      const result = jobName({ name, uid }, 12);
+      expect(result.length).toBeLessThanOrEqual(57);
+      expect(result).toMatch(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/);
+    },
+  );
 });
 
 describe('labelValue', () => {

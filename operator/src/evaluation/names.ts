@@ -17,7 +17,10 @@ export function jobName(evaluation: { name: string; uid: string }, attempt: numb
   return `${stem}${suffix}`;
 }
 
-/** The value of a label: at most 63 characters, begins and ends alphanumeric. A name too long for it is cut: people read it, code compares uids. */
+/**
+ * The value of a label: at most 63 characters, begins and ends alphanumeric. A name too long for it is cut: people read
+ * it, code compares uids.
+ */
 export function labelValue(name: string): string {
   return name.slice(0, 63).replace(/[^A-Za-z0-9]+$/, '');
 }

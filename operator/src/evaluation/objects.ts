@@ -1,6 +1,7 @@
 import type { KubeObject, ObjectMeta } from '../kube/index.ts';
 
-// The parts of Kubernetes' own objects that decisions are made from. Everything is optional that the API server may leave out.
+// The parts of Kubernetes' own objects that decisions are made from. Everything is optional that the API server may
+// leave out.
 
 export interface ContainerState {
   waiting?: { reason?: string; message?: string };
@@ -35,7 +36,12 @@ export interface PodCondition {
 }
 
 export interface Pod extends KubeObject {
-  spec?: { nodeName?: string; activeDeadlineSeconds?: number; runtimeClassName?: string; containers?: { name: string; image?: string }[] };
+  spec?: {
+    nodeName?: string;
+    activeDeadlineSeconds?: number;
+    runtimeClassName?: string;
+    containers?: { name: string; image?: string }[];
+  };
   status?: {
     phase?: string;
     reason?: string;

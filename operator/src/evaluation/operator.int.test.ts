@@ -1,13 +1,18 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestCluster } from './testing/cluster.ts';
 
-const cluster = new TestCluster({ patience: { startUp: 300, imagePull: 2, unschedulable: 300, quota: 300, refused: 2, lostCapture: 2 } });
+const cluster = new TestCluster({
+  patience: { startUp: 300, imagePull: 2, unschedulable: 300, quota: 300, refused: 2, lostCapture: 2 },
+});
 
 beforeAll(() => cluster.start());
 afterAll(() => cluster.stop());
 
 const holds = (status: { conditions: readonly { type: string; status: string }[] }): string[] =>
-  status.conditions.filter((condition) => condition.status === 'True').map(({ type }) => type).sort();
+  status.conditions
+    .filter((condition) => condition.status === 'True')
+    .map(({ type }) => type)
+    .sort();
 
 describe('a run', () => {
   it('goes from applied to Succeeded, with output, record, events and nothing left behind', async () => {
@@ -17,22 +22,54 @@ describe('a run', () => {
     await cluster.running(pod);
     await cluster.phase('happy', 'Running');
     // 60 s to run, 5 s of grace, 3 s of margin: lowered from the initial deadline with its start-up time.
-    await cluster.waitFor('the lower deadline', async () => ((await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 68 ? true : undefined));
+    await cluster.waitFor('the lower deadline', async () =>
+      (await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 68 ? true : undefined,
+    );
     await cluster.ended(pod, 0);
     await cluster.phase('happy', 'Capturing');
     await cluster.capture(uid, pod);
     const status = await cluster.phase('happy', 'Succeeded');
-    expect(holds(await cluster.status('happy'))).toEqual(['Accepted', 'Captured', 'Complete', 'Finished', 'Passed', 'Ready', 'Started']);
-    expect(status).toMatchObject({ exitCode: 0, observedGeneration: 1, verdict: { class: 'Succeeded' }, output: { stdoutBytes: 6, complete: true, tail: 'hello\n' } });
+    expect(holds(await cluster.status('happy'))).toEqual([
+      'Accepted',
+      'Captured',
+      'Complete',
+      'Finished',
+      'Passed',
+      'Ready',
+      'Started',
+    ]);
+    expect(status).toMatchObject({
+      exitCode: 0,
+      observedGeneration: 1,
+      verdict: { class: 'Succeeded' },
+      output: { stdoutBytes: 6, complete: true, tail: 'hello\n' },
+    });
     expect(status.receipt?.digest).toMatch(/^sha256:[0-9a-f]{64}$/);
     expect(status.attempts).toMatchObject([{ number: 1, podName: pod, node: 'node-1', exitCode: 0 }]);
-    await cluster.waitFor('a clean end', async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined), () => cluster.leftovers(uid));
-    const { rows } = await cluster.record.query('select phase, passed, accepted_attempt, verdict->>\'class\' as class from crucible.evaluations where uid = $1', [uid]);
+    await cluster.waitFor(
+      'a clean end',
+      async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined),
+      () => cluster.leftovers(uid),
+    );
+    const { rows } = await cluster.record.query(
+      "select phase, passed, accepted_attempt, verdict->>'class' as class from crucible.evaluations where uid = $1",
+      [uid],
+    );
     expect(rows).toEqual([{ phase: 'Succeeded', passed: true, accepted_attempt: 1, class: 'Succeeded' }]);
-    const events = await cluster.record.query<{ type: string }>('select type from crucible.events where evaluation_uid = $1 order by seq', [uid]);
+    const events = await cluster.record.query<{ type: string }>(
+      'select type from crucible.events where evaluation_uid = $1 order by seq',
+      [uid],
+    );
     expect(events.rows.map(({ type }) => type)).toEqual([
-      'evaluation.accepted', 'attempt.created', 'attempt.started', 'evaluation.phase', 'evaluation.phase',
-      'capture.finished', 'attempt.finalized', 'attempt.accepted', 'evaluation.finished',
+      'evaluation.accepted',
+      'attempt.created',
+      'attempt.started',
+      'evaluation.phase',
+      'evaluation.phase',
+      'capture.finished',
+      'attempt.finalized',
+      'attempt.accepted',
+      'evaluation.finished',
     ]);
     expect((await cluster.evaluation('happy'))?.['metadata'].finalizers).toBeUndefined();
     await cluster.waitFor('a Kubernetes event', async () => {
@@ -50,7 +87,14 @@ describe('a run', () => {
     const status = await cluster.phase('failing', 'Failed');
     expect(status.verdict).toMatchObject({ class: 'NonZeroExit', attributableTo: 'Code', confidence: 'Confirmed' });
     expect(status.exitCode).toBe(3);
-    expect(holds(await cluster.status('failing'))).toEqual(['Accepted', 'Captured', 'Failed', 'Finished', 'Stalled', 'Started']);
+    expect(holds(await cluster.status('failing'))).toEqual([
+      'Accepted',
+      'Captured',
+      'Failed',
+      'Finished',
+      'Stalled',
+      'Started',
+    ]);
   });
 
   it('ends TimedOut by the kubelet’s own times', async () => {
@@ -59,17 +103,29 @@ describe('a run', () => {
     await cluster.running(pod);
     await cluster.ended(pod, 124, { seconds: 5 });
     await cluster.capture(uid, pod);
-    expect((await cluster.phase('slow', 'Failed')).verdict).toMatchObject({ class: 'TimedOut', attributableTo: 'Code' });
+    expect((await cluster.phase('slow', 'Failed')).verdict).toMatchObject({
+      class: 'TimedOut',
+      attributableTo: 'Code',
+    });
   });
 
   it('ends ImagePullFailed after the grace period and deletes the Job', async () => {
-    const uid = await cluster.submit('no-image', { runtime: undefined, code: undefined, image: 'nowhere/nothing:1', command: ['true'] });
+    const uid = await cluster.submit('no-image', {
+      runtime: undefined,
+      code: undefined,
+      image: 'nowhere/nothing:1',
+      command: ['true'],
+    });
     const pod = await cluster.makePod('no-image');
     await cluster.waiting(pod, 'ImagePullBackOff');
     await cluster.condition('no-image', 'Started', 'ImagePullFailing');
     const status = await cluster.phase('no-image', 'Failed');
     expect(status.verdict).toMatchObject({ class: 'ImagePullFailed', attributableTo: 'User' });
-    await cluster.waitFor('a clean end', async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined), () => cluster.leftovers(uid));
+    await cluster.waitFor(
+      'a clean end',
+      async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined),
+      () => cluster.leftovers(uid),
+    );
   });
 
   it('retries what the infrastructure broke, with a new Job, and accepts one attempt', async () => {
@@ -83,8 +139,13 @@ describe('a run', () => {
     await cluster.ended(second, 0);
     await cluster.capture(uid, second, 'hello\n', 2);
     const status = await cluster.phase('retried', 'Succeeded');
-    expect(status.attempts?.map(({ number, verdict }) => [number, verdict?.class])).toEqual([[1, 'Evicted'], [2, 'Succeeded']]);
-    const { rows } = await cluster.record.query('select accepted_attempt from crucible.evaluations where uid = $1', [uid]);
+    expect(status.attempts?.map(({ number, verdict }) => [number, verdict?.class])).toEqual([
+      [1, 'Evicted'],
+      [2, 'Succeeded'],
+    ]);
+    const { rows } = await cluster.record.query('select accepted_attempt from crucible.evaluations where uid = $1', [
+      uid,
+    ]);
     expect(rows).toEqual([{ accepted_attempt: 2 }]);
   });
 });
@@ -107,7 +168,12 @@ describe('admission', () => {
     const other = `${cluster.namespace}-other`;
     await cluster.must('POST', '/api/v1/namespaces', { metadata: { name: other } });
     const path = `/apis/crucible.dev/v1alpha1/namespaces/${other}/evaluations`;
-    await cluster.must('POST', path, { apiVersion: 'crucible.dev/v1alpha1', kind: 'Evaluation', metadata: { name: 'elsewhere' }, spec: { runtime: cluster.runtime, code: '1' } });
+    await cluster.must('POST', path, {
+      apiVersion: 'crucible.dev/v1alpha1',
+      kind: 'Evaluation',
+      metadata: { name: 'elsewhere' },
+      spec: { runtime: cluster.runtime, code: '1' },
+    });
     const condition = await cluster.waitFor('a refusal', async () => {
       const { status } = await cluster.must('GET', `${path}/elsewhere`);
       return status?.conditions?.find((candidate: { type: string }) => candidate.type === 'Accepted');
@@ -123,7 +189,11 @@ describe('cancel', () => {
     await cluster.patch('cancel-early', { spec: { cancel: true } });
     const status = await cluster.phase('cancel-early', 'Cancelled');
     expect(status.verdict).toMatchObject({ class: 'Cancelled', attributableTo: 'User' });
-    await cluster.waitFor('a clean end', async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined), () => cluster.leftovers(uid));
+    await cluster.waitFor(
+      'a clean end',
+      async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined),
+      () => cluster.leftovers(uid),
+    );
   });
 
   it('while it runs: the pod is ended by its deadline and the output is kept', async () => {
@@ -132,7 +202,9 @@ describe('cancel', () => {
     await cluster.running(pod);
     await cluster.phase('cancel-late', 'Running');
     await cluster.patch('cancel-late', { spec: { cancel: true } });
-    await cluster.waitFor('a deadline of 1 s', async () => ((await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 1 ? true : undefined));
+    await cluster.waitFor('a deadline of 1 s', async () =>
+      (await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 1 ? true : undefined,
+    );
     await cluster.ended(pod, 143, { podReason: 'DeadlineExceeded' });
     await cluster.capture(uid, pod, 'so far\n');
     const status = await cluster.phase('cancel-late', 'Cancelled');
@@ -151,7 +223,9 @@ describe('postgres', () => {
     await cluster.condition('after', 'Accepted', 'RecordUnavailable');
     expect(await cluster.jobs('after')).toEqual([]);
     await cluster.running(pod);
-    await cluster.waitFor('the lower deadline', async () => ((await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 68 ? true : undefined));
+    await cluster.waitFor('the lower deadline', async () =>
+      (await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 68 ? true : undefined,
+    );
     await cluster.ended(pod, 0);
     await cluster.capture(uid, pod);
     await cluster.postgresBack();
@@ -168,10 +242,15 @@ describe('postgres', () => {
 
 describe('deletion', () => {
   const clean = async (uid: string): Promise<void> => {
-    await cluster.waitFor('a clean end', async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined), () => cluster.leftovers(uid));
+    await cluster.waitFor(
+      'a clean end',
+      async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined),
+      () => cluster.leftovers(uid),
+    );
   };
   const phaseInRecord = async (uid: string): Promise<string | undefined> =>
-    (await cluster.record.query<{ phase: string }>('select phase from crucible.evaluations where uid = $1', [uid])).rows[0]?.phase;
+    (await cluster.record.query<{ phase: string }>('select phase from crucible.evaluations where uid = $1', [uid]))
+      .rows[0]?.phase;
 
   it('while refused: goes at once', async () => {
     await cluster.submit('delete-refused', { runtime: 'no-such-runtime' });
@@ -195,7 +274,9 @@ describe('deletion', () => {
     await cluster.running(pod);
     await cluster.phase('delete-running', 'Running');
     await cluster.remove('delete-running');
-    await cluster.waitFor('a deadline of 1 s', async () => ((await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 1 ? true : undefined));
+    await cluster.waitFor('a deadline of 1 s', async () =>
+      (await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 1 ? true : undefined,
+    );
     await cluster.ended(pod, 143, { podReason: 'DeadlineExceeded' });
     await cluster.phase('delete-running', 'Capturing');
     expect((await cluster.pod(pod))?.['metadata'].finalizers).toContain('crucible.dev/capture');
@@ -240,10 +321,16 @@ describe('an orphan', () => {
     await cluster.remove('orphan');
     await cluster.patch('orphan', { metadata: { finalizers: null } });
     await cluster.gone('orphan');
-    await cluster.waitFor('a deadline of 1 s', async () => ((await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 1 ? true : undefined));
+    await cluster.waitFor('a deadline of 1 s', async () =>
+      (await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 1 ? true : undefined,
+    );
     await cluster.ended(pod, 143, { podReason: 'DeadlineExceeded' });
     await cluster.capture(uid, pod);
-    await cluster.waitFor('a clean end', async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined), () => cluster.leftovers(uid));
+    await cluster.waitFor(
+      'a clean end',
+      async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined),
+      () => cluster.leftovers(uid),
+    );
     const { rows } = await cluster.record.query('select phase from crucible.evaluations where uid = $1', [uid]);
     expect(rows).toEqual([{ phase: 'Cancelled' }]);
   });
@@ -251,7 +338,10 @@ describe('an orphan', () => {
 
 describe('after all of this', () => {
   it('nothing is written any more', async () => {
-    const versions = async () => (await cluster.must('GET', cluster.path('evaluations')))['items'].map(({ metadata }: any) => `${metadata.name} ${metadata.resourceVersion}`);
+    const versions = async () =>
+      (await cluster.must('GET', cluster.path('evaluations')))['items'].map(
+        ({ metadata }: any) => `${metadata.name} ${metadata.resourceVersion}`,
+      );
     const before = await versions();
     await new Promise((resolve) => setTimeout(resolve, 3000));
     expect(await versions()).toEqual(before);

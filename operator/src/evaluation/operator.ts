@@ -37,7 +37,10 @@ export interface OperatorDependencies {
   readonly sweep?: { readonly everySeconds: number; readonly minAgeSeconds: number };
 }
 
-/** Orphans have to be gone a minute after what made them; something young may belong to an Evaluation our watch has not brought yet. */
+/**
+ * Orphans have to be gone a minute after what made them; something young may belong to an Evaluation our watch has not
+ * brought yet.
+ */
 const SWEEP = { everySeconds: 30, minAgeSeconds: 30 };
 
 /** What runs while this replica leads. Everything in memory is built anew for each term. */
@@ -75,8 +78,21 @@ export class EvaluationOperator {
     const gatherer = new Gatherer(this.#deps);
     const reconciler = new Reconciler({ ...this.#deps, evaluations: caches.evaluations, gatherer, applier, turns });
     const reconcile = reconciler.reconcile.bind(reconciler);
-    const controller = new Controller({ name: 'evaluation', workers, reconcile, queue, logger, metrics: controllerMetrics });
-    const janitor = new Janitor({ ...this.#deps, gatherer, applier, known: (uid) => this.#keys.has(uid), ...(this.#deps.sweep ?? SWEEP) });
+    const controller = new Controller({
+      name: 'evaluation',
+      workers,
+      reconcile,
+      queue,
+      logger,
+      metrics: controllerMetrics,
+    });
+    const janitor = new Janitor({
+      ...this.#deps,
+      gatherer,
+      applier,
+      known: (uid) => this.#keys.has(uid),
+      ...(this.#deps.sweep ?? SWEEP),
+    });
     const listener = database.listen(CAPTURED_CHANNEL, (message) => {
       if (message.type === 'notification') queue.add(message.payload);
       // Notifications of the time before are lost: whoever waits for a capture looks again.
@@ -99,7 +115,15 @@ export class EvaluationOperator {
 
   #applier(epoch: number): Applier {
     const { client, database, evaluations, attempts, settings, caches } = this.#deps;
-    return new Applier({ client, database, evaluations, attempts, settings, epoch: () => epoch, sandboxUids: () => uidsInUse(caches.jobs.list()) });
+    return new Applier({
+      client,
+      database,
+      evaluations,
+      attempts,
+      settings,
+      epoch: () => epoch,
+      sandboxUids: () => uidsInUse(caches.jobs.list()),
+    });
   }
 
   /** Whoever has a Job that has not ended has a place already. */
@@ -115,7 +139,8 @@ export class EvaluationOperator {
   #watch(): void {
     const { caches } = this.#deps;
     caches.evaluations.onChange((key, current, previous) => {
-      if (previous?.metadata.uid !== undefined && previous.metadata.uid !== current?.metadata.uid) this.#keys.delete(previous.metadata.uid);
+      if (previous?.metadata.uid !== undefined && previous.metadata.uid !== current?.metadata.uid)
+        this.#keys.delete(previous.metadata.uid);
       if (current?.metadata.uid !== undefined) this.#keys.set(current.metadata.uid, key);
       this.#term?.queue.add(key);
     });

@@ -33,26 +33,47 @@ interface Context {
 export function planAttempt(snapshot: Snapshot, attempt: AttemptRecord, now: number, settings: Settings): Plan {
   const context = { snapshot, attempt, now, settings, timeoutSeconds: timeoutOf(snapshot) };
   const { job, pod } = snapshot;
-  if (pod === undefined) return job === undefined || attempt.podUid !== null ? planGone(context) : planStarting(context, undefined);
+  if (pod === undefined)
+    return job === undefined || attempt.podUid !== null ? planGone(context) : planStarting(context, undefined);
   if (isOver(pod, now, LOST_NODE_SECONDS)) return planOver(context, pod);
   return hasStarted(pod) ? planRunning(context, pod) : planStarting(context, pod);
 }
 
 /** An attempt whose Job could not be created, and will not be. */
-export function planNeverLaunched(snapshot: Snapshot, attempt: AttemptRecord, now: number, settings: Settings, judged: Verdict): Plan {
-  return planEnd({ snapshot, attempt, now, settings, timeoutSeconds: timeoutOf(snapshot) }, undefined, judged, views.NO_OUTPUT);
+export function planNeverLaunched(
+  snapshot: Snapshot,
+  attempt: AttemptRecord,
+  now: number,
+  settings: Settings,
+  judged: Verdict,
+): Plan {
+  return planEnd(
+    { snapshot, attempt, now, settings, timeoutSeconds: timeoutOf(snapshot) },
+    undefined,
+    judged,
+    views.NO_OUTPUT,
+  );
 }
 
 function planStarting(context: Context, pod: Pod | undefined): Plan {
   const { snapshot, attempt, now, settings } = context;
   const { job } = snapshot;
   if (wantsEnd(snapshot)) {
-    const message = isDeletingSnapshot(snapshot) ? 'Deleted before the code started.' : 'Cancelled before the code started.';
+    const message = isDeletingSnapshot(snapshot)
+      ? 'Deleted before the code started.'
+      : 'Cancelled before the code started.';
     return planEnd(context, pod, verdict('Cancelled', 'User', message), views.NO_OUTPUT);
   }
   // Deleted by somebody while its pod, without an own start, is still there: the garbage collector takes that too.
   if (job === undefined) return planGone(context);
-  const start = judgeStart({ job, pod, warnings: snapshot.warnings, image: attempt.image, now, patience: settings.patience });
+  const start = judgeStart({
+    job,
+    pod,
+    warnings: snapshot.warnings,
+    image: attempt.image,
+    now,
+    patience: settings.patience,
+  });
   if (start.kind === 'failed') return planEnd(context, pod, start.verdict, views.NO_OUTPUT);
   const started: Claim = { status: 'False', reason: start.reason, message: start.message };
   return going(context, [], { phase: 'Starting', started }, STARTING_RECHECK_SECONDS);
@@ -63,9 +84,13 @@ function planRunning(context: Context, pod: Pod): Plan {
   const actions: Action[] = recordPod(context, pod);
   const podStart = pod.status?.startTime;
   const current = pod.spec?.activeDeadlineSeconds ?? Number.POSITIVE_INFINITY;
-  const normal = podStart === undefined ? current : runningDeadlineSeconds(podStart, startedAt(pod) ?? podStart, timeoutSeconds, settings.sandbox);
+  const normal =
+    podStart === undefined
+      ? current
+      : runningDeadlineSeconds(podStart, startedAt(pod) ?? podStart, timeoutSeconds, settings.sandbox);
   const seconds = wantsEnd(snapshot) ? 1 : normal;
-  if (seconds < current) actions.push({ type: 'lowerDeadline', podName: pod.metadata.name ?? '', podUid: uidOf(pod), seconds });
+  if (seconds < current)
+    actions.push({ type: 'lowerDeadline', podName: pod.metadata.name ?? '', podUid: uidOf(pod), seconds });
   return going(context, actions, { phase: 'Running', started: views.STARTED }, RUNNING_RECHECK_SECONDS);
 }
 
@@ -85,17 +110,28 @@ function planOver(context: Context, pod: Pod): Plan {
 function planGone(context: Context): Plan {
   const { snapshot, attempt, now, settings, timeoutSeconds } = context;
   const judged = judge({ pod: undefined, cancelled: wantsEnd(snapshot), timeoutSeconds });
-  if (attempt.state === 'created' && snapshot.capture === undefined) return planEnd(context, undefined, judged, views.NO_OUTPUT);
+  if (attempt.state === 'created' && snapshot.capture === undefined)
+    return planEnd(context, undefined, judged, views.NO_OUTPUT);
   if (snapshot.output !== undefined) return planEnd(context, undefined, judged, views.capturedClaim(snapshot.output));
   const captured = conditionOf(snapshot.raw, 'Captured');
   const { deletionTimestamp } = snapshot.raw.metadata;
   const since = captured?.reason === views.POD_GONE.reason ? captured.lastTransitionTime : deletionTimestamp;
   const waited = ageSeconds(since, now);
   if (waited >= settings.patience.lostCapture) return planEnd(context, undefined, judged, views.POD_LOST);
-  return going(context, [], { phase: 'Capturing', started: views.STARTED, captured: views.POD_GONE }, CAPTURE_RECHECK_SECONDS);
+  return going(
+    context,
+    [],
+    { phase: 'Capturing', started: views.STARTED, captured: views.POD_GONE },
+    CAPTURE_RECHECK_SECONDS,
+  );
 }
 
-function going(context: Context, actions: Action[], view: Pick<View, 'phase' | 'started' | 'captured'>, requeueAfterSeconds: number): Plan {
+function going(
+  context: Context,
+  actions: Action[],
+  view: Pick<View, 'phase' | 'started' | 'captured'>,
+  requeueAfterSeconds: number,
+): Plan {
   const { snapshot } = context;
   const recorded = snapshot.record === 'unavailable' ? undefined : snapshot.record.evaluation?.phase;
   if (recorded !== view.phase) actions.push({ type: 'recordPhase', phase: view.phase });
@@ -131,8 +167,16 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
     ...views.outputParts(snapshot.output, attempt.runtimeClass, snapshot.evaluation?.spec.artifacts !== undefined),
   };
   if (shouldRetry(snapshot, judged, attempt.number)) {
-    const actions: Action[] = [{ type: 'recordEnd', attempt: end, evaluation: undefined }, ...cleaning, { type: 'recordPhase', phase: 'Queued' }];
-    const view: View = { ...parts, phase: 'Queued', queueReason: 'The last attempt failed; the next one starts shortly.' };
+    const actions: Action[] = [
+      { type: 'recordEnd', attempt: end, evaluation: undefined },
+      ...cleaning,
+      { type: 'recordPhase', phase: 'Queued' },
+    ];
+    const view: View = {
+      ...parts,
+      phase: 'Queued',
+      queueReason: 'The last attempt failed; the next one starts shortly.',
+    };
     return { actions, view, requeueAfterSeconds: 0, turn: 'hold' };
   }
   const passed = views.passedClaim(snapshot, exitCode);
@@ -146,12 +190,17 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
   const actions: Action[] = [{ type: 'recordEnd', attempt: end, evaluation }, ...cleaning];
   if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
   if (isDeletingSnapshot(snapshot)) return { actions, view: undefined, turn: 'release' };
-  return { actions, view: { ...parts, phase: evaluation.phase, end: { verdict: judged, ...(passed && { passed }) } }, turn: 'release' };
+  return {
+    actions,
+    view: { ...parts, phase: evaluation.phase, end: { verdict: judged, ...(passed && { passed }) } },
+    turn: 'release',
+  };
 }
 
 function shouldRetry(snapshot: Snapshot, judged: Verdict, attempt: number): boolean {
   const retry = snapshot.evaluation?.spec.retry;
-  if (retry === undefined || wantsEnd(snapshot) || judged.class === 'Succeeded' || judged.class === 'Cancelled') return false;
+  if (retry === undefined || wantsEnd(snapshot) || judged.class === 'Succeeded' || judged.class === 'Cancelled')
+    return false;
   const on = retry.on ?? ['Infrastructure'];
   return attempt <= retry.limit && (on.includes('Any') || judged.attributableTo === 'Infrastructure');
 }
@@ -198,8 +247,9 @@ function podRecord(pod: Pod): AttemptPod {
 }
 
 function timeoutOf(snapshot: Snapshot): number {
-  const noted = snapshot.job?.metadata.annotations?.[TIMEOUT_ANNOTATION] ?? snapshot.pod?.metadata.annotations?.[TIMEOUT_ANNOTATION];
+  const noted =
+    snapshot.job?.metadata.annotations?.[TIMEOUT_ANNOTATION] ??
+    snapshot.pod?.metadata.annotations?.[TIMEOUT_ANNOTATION];
   const seconds = Number(noted);
   return seconds > 0 ? seconds : (snapshot.evaluation?.spec.timeoutSeconds ?? DEFAULTS.timeoutSeconds);
 }
-

@@ -2,17 +2,47 @@ import { describe, expect, it } from 'vitest';
 import type { Action } from './actions.ts';
 import { plan } from './plan.ts';
 import type { Snapshot } from './snapshot.ts';
-import { NOW, POD_UID, at, attempt, launched, output, pod, rawEvaluation, record, settings, snapshot } from './testing/builders.ts';
+import {
+  NOW,
+  POD_UID,
+  at,
+  attempt,
+  launched,
+  output,
+  pod,
+  rawEvaluation,
+  record,
+  settings,
+  snapshot,
+} from './testing/builders.ts';
 
 const decide = (subject: Snapshot) => plan(subject, NOW, settings());
 const types = (subject: Snapshot): string[] => decide(subject).actions.map(({ type }) => type);
-const find = <T extends Action['type']>(subject: Snapshot, type: T) => decide(subject).actions.find((action) => action.type === type) as Extract<Action, { type: T }> | undefined;
+const find = <T extends Action['type']>(subject: Snapshot, type: T) =>
+  decide(subject).actions.find((action) => action.type === type) as Extract<Action, { type: T }> | undefined;
 
 const finalizers = ['crucible.dev/capture'];
-const deleting = (extra: object = {}) => rawEvaluation({}, { metadata: { deletionTimestamp: at(-5), finalizers, ...extra } });
-const accepted = { type: 'Accepted', status: 'True', reason: 'Admitted', message: '', lastTransitionTime: at(-50) } as const;
-const finished = { type: 'Finished', status: 'True', reason: 'Succeeded', message: '', lastTransitionTime: at(-20) } as const;
-const finalized = { state: 'finalized', finalizedAt: new Date(NOW - 3600_000), verdict: { class: 'Evicted', attributableTo: 'Infrastructure', confidence: 'Confirmed', message: 'm', evidence: [] } } as const;
+const deleting = (extra: object = {}) =>
+  rawEvaluation({}, { metadata: { deletionTimestamp: at(-5), finalizers, ...extra } });
+const accepted = {
+  type: 'Accepted',
+  status: 'True',
+  reason: 'Admitted',
+  message: '',
+  lastTransitionTime: at(-50),
+} as const;
+const finished = {
+  type: 'Finished',
+  status: 'True',
+  reason: 'Succeeded',
+  message: '',
+  lastTransitionTime: at(-20),
+} as const;
+const finalized = {
+  state: 'finalized',
+  finalizedAt: new Date(NOW - 3600_000),
+  verdict: { class: 'Evicted', attributableTo: 'Infrastructure', confidence: 'Confirmed', message: 'm', evidence: [] },
+} as const;
 
 describe('plan: before an attempt', () => {
   it('starts one that has its turn, rows before objects', () => {
@@ -22,13 +52,23 @@ describe('plan: before an attempt', () => {
 
   it('records and queues one that has not', () => {
     expect(types(snapshot({ turn: false }))).toEqual(['recordEvaluation']);
-    expect(decide(snapshot({ turn: false }))).toMatchObject({ view: { phase: 'Queued', accepted: { status: 'True' } }, turn: 'request' });
+    expect(decide(snapshot({ turn: false }))).toMatchObject({
+      view: { phase: 'Queued', accepted: { status: 'True' } },
+      turn: 'request',
+    });
   });
 
   it('refuses without touching anything, and gives its place away', () => {
     const refused = decide(snapshot({ spec: { runtime: 'cobol' } }));
-    expect(refused).toMatchObject({ actions: [], view: { phase: 'Queued', accepted: { status: 'False', reason: 'RuntimeNotFound' } }, turn: 'release' });
-    expect(decide(snapshot({ invalid: 'bad', evaluation: undefined }))).toMatchObject({ actions: [], view: { accepted: { status: 'False', reason: 'InvalidSpec' } } });
+    expect(refused).toMatchObject({
+      actions: [],
+      view: { phase: 'Queued', accepted: { status: 'False', reason: 'RuntimeNotFound' } },
+      turn: 'release',
+    });
+    expect(decide(snapshot({ invalid: 'bad', evaluation: undefined }))).toMatchObject({
+      actions: [],
+      view: { accepted: { status: 'False', reason: 'InvalidSpec' } },
+    });
   });
 
   it('admits nothing while the record is away', () => {
@@ -38,7 +78,10 @@ describe('plan: before an attempt', () => {
 
   it('cancelled: is recorded as such and never starts', () => {
     expect(types(snapshot({ spec: { cancel: true } }))).toEqual(['recordEvaluation', 'recordEnd']);
-    expect(decide(snapshot({ spec: { cancel: true } }))).toMatchObject({ view: { phase: 'Cancelled', end: { verdict: { class: 'Cancelled' } } }, turn: 'release' });
+    expect(decide(snapshot({ spec: { cancel: true } }))).toMatchObject({
+      view: { phase: 'Cancelled', end: { verdict: { class: 'Cancelled' } } },
+      turn: 'release',
+    });
   });
 
   it('deleted before it was accepted: only the finalizer goes', () => {
@@ -49,7 +92,11 @@ describe('plan: before an attempt', () => {
 
 describe('plan: killed between two actions', () => {
   it('after the row: launches the same attempt', () => {
-    expect(types(launched({ attempt: { jobUid: null }, job: undefined, raw: rawEvaluation({}, { metadata: { finalizers } }) }))).toEqual(['launch']);
+    expect(
+      types(
+        launched({ attempt: { jobUid: null }, job: undefined, raw: rawEvaluation({}, { metadata: { finalizers } }) }),
+      ),
+    ).toEqual(['launch']);
     expect(find(launched({ attempt: { jobUid: null }, job: undefined }), 'launch')?.number).toBe(1);
   });
 
@@ -59,18 +106,45 @@ describe('plan: killed between two actions', () => {
   });
 
   it('after the end was recorded: cleans up and says the same in the status', () => {
-    const verdict = { class: 'Succeeded', confidence: 'Confirmed', message: 'The code ran and exited with code 0.', evidence: [] };
-    const row = attempt({ state: 'finalized', podUid: POD_UID, startedAt: new Date(NOW - 40_000), finishedAt: new Date(NOW - 10_000), exitCode: 0, verdict });
-    const rows = { evaluation: record({ phase: 'Succeeded', verdict, finishedAt: new Date(NOW - 10_000) }), attempts: [row] };
-    const subject = launched({ record: rows, pod: pod().ended(0).build(), output: output(), raw: rawEvaluation({}, { metadata: { finalizers } }) });
+    const verdict = {
+      class: 'Succeeded',
+      confidence: 'Confirmed',
+      message: 'The code ran and exited with code 0.',
+      evidence: [],
+    };
+    const row = attempt({
+      state: 'finalized',
+      podUid: POD_UID,
+      startedAt: new Date(NOW - 40_000),
+      finishedAt: new Date(NOW - 10_000),
+      exitCode: 0,
+      verdict,
+    });
+    const rows = {
+      evaluation: record({ phase: 'Succeeded', verdict, finishedAt: new Date(NOW - 10_000) }),
+      attempts: [row],
+    };
+    const subject = launched({
+      record: rows,
+      pod: pod().ended(0).build(),
+      output: output(),
+      raw: rawEvaluation({}, { metadata: { finalizers } }),
+    });
     expect(types(subject)).toEqual(['settleJob', 'releasePod', 'deleteConfigMap', 'removeFinalizer']);
-    expect(decide(subject).view).toMatchObject({ phase: 'Succeeded', end: { verdict: { class: 'Succeeded' } }, output: { tail: 'hello\n' } });
+    expect(decide(subject).view).toMatchObject({
+      phase: 'Succeeded',
+      end: { verdict: { class: 'Succeeded' } },
+      output: { tail: 'hello\n' },
+    });
   });
 });
 
 describe('plan: an attempt', () => {
   it('starting: waits, and writes only what changed', () => {
-    expect(decide(launched({ pod: pod().scheduled().build() }))).toMatchObject({ actions: [], view: { phase: 'Starting', started: { reason: 'ContainerCreating' } } });
+    expect(decide(launched({ pod: pod().scheduled().build() }))).toMatchObject({
+      actions: [],
+      view: { phase: 'Starting', started: { reason: 'ContainerCreating' } },
+    });
   });
 
   it('running: lowers the deadline once', () => {
@@ -82,7 +156,10 @@ describe('plan: an attempt', () => {
   });
 
   it('cancelled or deleted while running: ends the pod, never deletes it', () => {
-    for (const subject of [launched({ pod: pod().running().build(), spec: { cancel: true } }), launched({ pod: pod().running().build(), raw: deleting() })]) {
+    for (const subject of [
+      launched({ pod: pod().running().build(), spec: { cancel: true } }),
+      launched({ pod: pod().running().build(), raw: deleting() }),
+    ]) {
       expect(find(subject, 'lowerDeadline')?.seconds).toBe(1);
       expect(types(subject)).not.toContain('deleteJob');
       expect(types(subject)).not.toContain('releasePod');
@@ -90,64 +167,135 @@ describe('plan: an attempt', () => {
   });
 
   it('cancelled before the code started: deletes the Job, after the record says so', () => {
-    expect(types(launched({ pod: pod().scheduled().build(), spec: { cancel: true } }))).toEqual(['recordEnd', 'deleteJob', 'releasePod', 'deleteConfigMap']);
+    expect(types(launched({ pod: pod().scheduled().build(), spec: { cancel: true } }))).toEqual([
+      'recordEnd',
+      'deleteJob',
+      'releasePod',
+      'deleteConfigMap',
+    ]);
   });
 
   it('over: waits for the capture as long as it takes', () => {
     const subject = launched({ pod: pod().ended(0).build() });
-    expect(decide(subject)).toMatchObject({ view: { phase: 'Capturing', captured: { status: 'False', reason: 'Capturing' } }, requeueAfterSeconds: 2 });
+    expect(decide(subject)).toMatchObject({
+      view: { phase: 'Capturing', captured: { status: 'False', reason: 'Capturing' } },
+      requeueAfterSeconds: 2,
+    });
     expect(types(subject)).not.toContain('recordEnd');
     expect(types(subject)).not.toContain('releasePod');
   });
 
   it('a terminated container in a pod that is still Running is not over: its reason is still to come', () => {
-    expect(decide(launched({ pod: pod().ended(137).status({ phase: 'Running' }).build(), output: output() })).view?.phase).toBe('Running');
+    expect(
+      decide(launched({ pod: pod().ended(137).status({ phase: 'Running' }).build(), output: output() })).view?.phase,
+    ).toBe('Running');
   });
 
   it('captured: record, then Job, then pod, then finalizer', () => {
-    const subject = launched({ pod: pod().ended(0).build(), output: output(), raw: rawEvaluation({}, { metadata: { finalizers } }) });
+    const subject = launched({
+      pod: pod().ended(0).build(),
+      output: output(),
+      raw: rawEvaluation({}, { metadata: { finalizers } }),
+    });
     expect(types(subject)).toEqual(['recordEnd', 'settleJob', 'releasePod', 'deleteConfigMap', 'removeFinalizer']);
-    expect(find(subject, 'recordEnd')).toMatchObject({ attempt: { number: 1, podUid: POD_UID, exitCode: 0 }, evaluation: { phase: 'Succeeded', acceptedAttempt: 1, passed: null } });
+    expect(find(subject, 'recordEnd')).toMatchObject({
+      attempt: { number: 1, podUid: POD_UID, exitCode: 0 },
+      evaluation: { phase: 'Succeeded', acceptedAttempt: 1, passed: null },
+    });
   });
 
   it('an incomplete capture is a condition, never a verdict', () => {
-    const subject = launched({ pod: pod().ended(0).build(), output: output('', { complete: false, reason: 'LogRotated' }) });
-    expect(decide(subject).view).toMatchObject({ phase: 'Succeeded', captured: { status: 'False', reason: 'LogRotated' }, end: { verdict: { class: 'Succeeded' } } });
+    const subject = launched({
+      pod: pod().ended(0).build(),
+      output: output('', { complete: false, reason: 'LogRotated' }),
+    });
+    expect(decide(subject).view).toMatchObject({
+      phase: 'Succeeded',
+      captured: { status: 'False', reason: 'LogRotated' },
+      end: { verdict: { class: 'Succeeded' } },
+    });
   });
 
   it('expect is scored on the stored output', () => {
     const spec = { expect: { stdout: { contains: 'bye' } } };
-    expect(decide(launched({ spec, pod: pod().ended(0).build(), output: output() })).view?.end?.passed).toMatchObject({ status: 'False', reason: 'StdoutContains' });
-    expect(find(launched({ spec, pod: pod().ended(0).build(), output: output('bye\n') }), 'recordEnd')?.evaluation?.passed).toBe(true);
+    expect(decide(launched({ spec, pod: pod().ended(0).build(), output: output() })).view?.end?.passed).toMatchObject({
+      status: 'False',
+      reason: 'StdoutContains',
+    });
+    expect(
+      find(launched({ spec, pod: pod().ended(0).build(), output: output('bye\n') }), 'recordEnd')?.evaluation?.passed,
+    ).toBe(true);
   });
 
   it('pod gone: waits a while for what was captured of it, then ends', () => {
     const known = { podUid: POD_UID, state: 'running' } as const;
-    const captured = (seconds: number) => ({ type: 'Captured', status: 'Unknown', reason: 'PodGone', message: '', lastTransitionTime: at(-seconds) }) as const;
-    expect(decide(launched({ attempt: known, job: undefined })).view).toMatchObject({ phase: 'Capturing', captured: { reason: 'PodGone' } });
-    expect(types(launched({ attempt: known, job: undefined, raw: rawEvaluation({}, { status: { conditions: [captured(30)] } }) }))).not.toContain('recordEnd');
-    const late = launched({ attempt: known, job: undefined, raw: rawEvaluation({}, { status: { conditions: [captured(61)] } }) });
-    expect(find(late, 'recordEnd')).toMatchObject({ attempt: { podUid: POD_UID, verdict: { class: 'InternalError', attributableTo: 'Infrastructure' } } });
+    const captured = (seconds: number) =>
+      ({
+        type: 'Captured',
+        status: 'Unknown',
+        reason: 'PodGone',
+        message: '',
+        lastTransitionTime: at(-seconds),
+      }) as const;
+    expect(decide(launched({ attempt: known, job: undefined })).view).toMatchObject({
+      phase: 'Capturing',
+      captured: { reason: 'PodGone' },
+    });
+    expect(
+      types(
+        launched({
+          attempt: known,
+          job: undefined,
+          raw: rawEvaluation({}, { status: { conditions: [captured(30)] } }),
+        }),
+      ),
+    ).not.toContain('recordEnd');
+    const late = launched({
+      attempt: known,
+      job: undefined,
+      raw: rawEvaluation({}, { status: { conditions: [captured(61)] } }),
+    });
+    expect(find(late, 'recordEnd')).toMatchObject({
+      attempt: { podUid: POD_UID, verdict: { class: 'InternalError', attributableTo: 'Infrastructure' } },
+    });
   });
 
   it('the record away: ends on time, and everything else waits in the pod', () => {
     const raw = rawEvaluation({}, { metadata: { finalizers }, status: { conditions: [accepted] } });
     expect(types(launched({ record: 'unavailable', raw, pod: pod().running().build() }))).toEqual(['lowerDeadline']);
-    expect(decide(launched({ record: 'unavailable', raw, pod: pod().ended(0).build() }))).toMatchObject({ actions: [], view: undefined, requeueAfterSeconds: 5 });
+    expect(decide(launched({ record: 'unavailable', raw, pod: pod().ended(0).build() }))).toMatchObject({
+      actions: [],
+      view: undefined,
+      requeueAfterSeconds: 5,
+    });
   });
 
   it('a launch that the cluster refuses ends with a verdict after a while', () => {
-    const row = (age: number) => ({ evaluation: record(), attempts: [attempt({ jobUid: null, createdAt: new Date(NOW - age * 1000) })] });
-    const subject = (age: number) => snapshot({ record: row(age), launchRefusal: 'jobs is forbidden: policy says no', raw: rawEvaluation({}, { metadata: { finalizers } }) });
-    expect(decide(subject(5))).toMatchObject({ actions: [{ type: 'launch' }], view: { started: { reason: 'SandboxRefused' } } });
-    expect(find(subject(20), 'recordEnd')).toMatchObject({ evaluation: { verdict: { class: 'SandboxRefused', attributableTo: 'Policy' } } });
+    const row = (age: number) => ({
+      evaluation: record(),
+      attempts: [attempt({ jobUid: null, createdAt: new Date(NOW - age * 1000) })],
+    });
+    const subject = (age: number) =>
+      snapshot({
+        record: row(age),
+        launchRefusal: 'jobs is forbidden: policy says no',
+        raw: rawEvaluation({}, { metadata: { finalizers } }),
+      });
+    expect(decide(subject(5))).toMatchObject({
+      actions: [{ type: 'launch' }],
+      view: { started: { reason: 'SandboxRefused' } },
+    });
+    expect(find(subject(20), 'recordEnd')).toMatchObject({
+      evaluation: { verdict: { class: 'SandboxRefused', attributableTo: 'Policy' } },
+    });
   });
 });
 
 describe('plan: retries', () => {
   const evicted = pod().ended(137).status({ reason: 'Evicted' }).build();
   it('only what the spec asks for', () => {
-    const ends = (spec: object, subject = evicted) => find(launched({ spec, pod: subject, output: output() }), 'recordEnd')?.evaluation !== undefined;
+    const ends = (spec: object, subject = evicted) =>
+      find(launched({ spec, pod: subject, output: output() }), 'recordEnd')?.evaluation !== undefined;
     expect(ends({})).toBe(true);
     expect(ends({ retry: { limit: 1 } })).toBe(false);
     expect(ends({ retry: { limit: 0 } })).toBe(true);
@@ -160,24 +308,44 @@ describe('plan: retries', () => {
   it('starts the next attempt after a delay, once the last is cleaned up', () => {
     const rows = { evaluation: record(), attempts: [attempt(finalized)] };
     const raw = rawEvaluation({ retry: { limit: 1 } }, { metadata: { finalizers } });
-    expect(types(launched({ record: rows, raw, pod: evicted }))).toEqual(['settleJob', 'releasePod', 'recordAttempt', 'launch']);
+    expect(types(launched({ record: rows, raw, pod: evicted }))).toEqual([
+      'settleJob',
+      'releasePod',
+      'recordAttempt',
+      'launch',
+    ]);
     expect(find(launched({ record: rows, raw }), 'launch')?.number).toBe(2);
     const fresh = { evaluation: record(), attempts: [attempt({ ...finalized, finalizedAt: new Date(NOW - 2000) })] };
-    expect(decide(launched({ record: fresh, raw }))).toMatchObject({ view: { phase: 'Queued' }, requeueAfterSeconds: 3, turn: 'hold' });
+    expect(decide(launched({ record: fresh, raw }))).toMatchObject({
+      view: { phase: 'Queued' },
+      requeueAfterSeconds: 3,
+      turn: 'hold',
+    });
   });
 });
 
 describe('plan: finished', () => {
-  const raw = (spec = {}, metadata = {}) => rawEvaluation(spec, { metadata, status: { conditions: [accepted, finished] } });
-  it('stays quiet', () => expect(decide(snapshot({ raw: raw() }))).toEqual({ actions: [], view: undefined, turn: 'release' }));
+  const raw = (spec = {}, metadata = {}) =>
+    rawEvaluation(spec, { metadata, status: { conditions: [accepted, finished] } });
+  it('stays quiet', () =>
+    expect(decide(snapshot({ raw: raw() }))).toEqual({ actions: [], view: undefined, turn: 'release' }));
   it('takes away what a crash left', () => {
-    expect(types(launched({ raw: raw({}, { finalizers }), pod: pod().ended(0).build() }))).toEqual(['settleJob', 'releasePod', 'removeFinalizer']);
+    expect(types(launched({ raw: raw({}, { finalizers }), pod: pod().ended(0).build() }))).toEqual([
+      'settleJob',
+      'releasePod',
+      'removeFinalizer',
+    ]);
   });
   it('goes after its time to live, not before', () => {
-    expect(decide(snapshot({ raw: raw({ ttlSecondsAfterFinished: 60 }) }))).toMatchObject({ actions: [], requeueAfterSeconds: 40 });
+    expect(decide(snapshot({ raw: raw({ ttlSecondsAfterFinished: 60 }) }))).toMatchObject({
+      actions: [],
+      requeueAfterSeconds: 40,
+    });
     expect(types(snapshot({ raw: raw({ ttlSecondsAfterFinished: 10 }) }))).toEqual(['deleteEvaluation']);
   });
   it('deletes its Job when it is deleted', () => {
-    expect(types(launched({ raw: raw({}, { deletionTimestamp: at(-1), finalizers }), pod: pod().ended(0).build() }))).toEqual(['deleteJob', 'releasePod', 'removeFinalizer']);
+    expect(
+      types(launched({ raw: raw({}, { deletionTimestamp: at(-1), finalizers }), pod: pod().ended(0).build() })),
+    ).toEqual(['deleteJob', 'releasePod', 'removeFinalizer']);
   });
 });

@@ -10,7 +10,17 @@ import { conditionOf, currentAttempt, isDeletingSnapshot, isFinished, wantsEnd }
 import type { RecordState, Snapshot } from './snapshot.ts';
 import type { Settings } from './settings.ts';
 import { judgeRefusal } from './start.ts';
-import { ADMITTED, asVerdict, attemptViews, capturedClaim, NEVER_STARTED, NO_OUTPUT, outputParts, passedClaim, STARTED } from './view.ts';
+import {
+  ADMITTED,
+  asVerdict,
+  attemptViews,
+  capturedClaim,
+  NEVER_STARTED,
+  NO_OUTPUT,
+  outputParts,
+  passedClaim,
+  STARTED,
+} from './view.ts';
 import { verdict } from './verdict.ts';
 
 /** While Postgres is away nothing is decided; this is how often it is asked again. */
@@ -28,13 +38,21 @@ export function plan(snapshot: Snapshot, now: number, settings: Settings): Plan 
   if (record === 'unavailable') return planWithoutRecord(snapshot, now, settings);
   if (record.evaluation?.finishedAt != null) return planFinished(snapshot, record);
   const current = currentAttempt(snapshot);
-  if (current !== undefined && current.state !== 'finalized' && current.jobUid !== null) return planAttempt(snapshot, current, now, settings);
+  if (current !== undefined && current.state !== 'finalized' && current.jobUid !== null)
+    return planAttempt(snapshot, current, now, settings);
   if (current !== undefined && current.state !== 'finalized' && snapshot.job?.metadata.uid !== undefined) {
-    // The Job is there but not its uid in the row: the operator was stopped in between. Take it over, then decide again.
-    return { actions: [{ type: 'recordJob', number: current.number, jobUid: snapshot.job.metadata.uid }], view: undefined, requeueAfterSeconds: 0, turn: 'hold' };
+    // The Job is there but not its uid in the row: the operator was stopped in between. Take it over, then decide
+    // again.
+    return {
+      actions: [{ type: 'recordJob', number: current.number, jobUid: snapshot.job.metadata.uid }],
+      view: undefined,
+      requeueAfterSeconds: 0,
+      turn: 'hold',
+    };
   }
   if (wantsEnd(snapshot)) return planEndWithoutAttempt(snapshot, record, now);
-  if (snapshot.invalid !== undefined) return planRefusal(snapshot, { admitted: false, reason: 'InvalidSpec', message: snapshot.invalid });
+  if (snapshot.invalid !== undefined)
+    return planRefusal(snapshot, { admitted: false, reason: 'InvalidSpec', message: snapshot.invalid });
   return planNextAttempt(snapshot, record, now, settings);
 }
 
@@ -67,7 +85,11 @@ function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings):
   if (isDeletingSnapshot(snapshot)) return { actions: [], view: undefined, turn: 'release' };
   const view: View = {
     phase: 'Queued',
-    accepted: { status: 'Unknown', reason: 'RecordUnavailable', message: 'Nothing is admitted while the database cannot be reached.' },
+    accepted: {
+      status: 'Unknown',
+      reason: 'RecordUnavailable',
+      message: 'Nothing is admitted while the database cannot be reached.',
+    },
     queueReason: 'The database cannot be reached; nothing is admitted until it is back.',
     attempts: [],
   };
@@ -84,7 +106,9 @@ function planDeadlines(snapshot: Snapshot, now: number, settings: Settings): Act
 /** The record says how it ended; the operator stopped before it could say so in the status. */
 function planFinished(snapshot: Snapshot, record: RecordState): Plan {
   const last = record.attempts.at(-1);
-  const judged = asVerdict(record.evaluation?.verdict) ?? verdict('InternalError', 'Infrastructure', 'The recorded verdict cannot be read.');
+  const judged =
+    asVerdict(record.evaluation?.verdict) ??
+    verdict('InternalError', 'Infrastructure', 'The recorded verdict cannot be read.');
   const actions: Action[] = cleanUp(snapshot);
   if (last !== undefined) actions.push({ type: 'deleteConfigMap', name: last.jobName });
   if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
@@ -110,13 +134,33 @@ function finishedView(snapshot: Snapshot, judged: Verdict, last: AttemptRecord |
 function planEndWithoutAttempt(snapshot: Snapshot, record: RecordState, now: number): Plan {
   const deleting = isDeletingSnapshot(snapshot);
   const actions: Action[] = cleanUp(snapshot);
-  const judged = verdict('Cancelled', 'User', deleting ? 'Deleted before the code started.' : 'Cancelled before the code started.');
+  const judged = verdict(
+    'Cancelled',
+    'User',
+    deleting ? 'Deleted before the code started.' : 'Cancelled before the code started.',
+  );
   const current = currentAttempt(snapshot);
   // A row without a Job: the operator was stopped between the two.
-  const attempt = current === undefined || current.state === 'finalized' ? undefined : {
-    number: current.number, podUid: null, pod: undefined, startedAt: null, finishedAt: null, exitCode: null, signal: null, verdict: judged,
+  const attempt =
+    current === undefined || current.state === 'finalized'
+      ? undefined
+      : {
+          number: current.number,
+          podUid: null,
+          pod: undefined,
+          startedAt: null,
+          finishedAt: null,
+          exitCode: null,
+          signal: null,
+          verdict: judged,
+        };
+  const end: EvaluationEnd = {
+    phase: 'Cancelled',
+    verdict: judged,
+    passed: null,
+    finishedAt: new Date(now),
+    acceptedAttempt: undefined,
   };
-  const end: EvaluationEnd = { phase: 'Cancelled', verdict: judged, passed: null, finishedAt: new Date(now), acceptedAttempt: undefined };
   if (record.evaluation !== undefined || !deleting) {
     if (record.evaluation === undefined) actions.push({ type: 'recordEvaluation', phase: 'Queued' });
     actions.push({ type: 'recordEnd', attempt, evaluation: end });
@@ -154,9 +198,10 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
     return { actions, view: queuedView(snapshot, 'As many evaluations run as may at once.'), turn: 'request' };
   }
   const { run } = admission;
-  const refused = snapshot.launchRefusal === undefined || last === undefined || retrying
-    ? undefined
-    : judgeRefusal('Job', snapshot.launchRefusal, (now - last.createdAt.getTime()) / 1000, settings.patience);
+  const refused =
+    snapshot.launchRefusal === undefined || last === undefined || retrying
+      ? undefined
+      : judgeRefusal('Job', snapshot.launchRefusal, (now - last.createdAt.getTime()) / 1000, settings.patience);
   if (refused?.kind === 'failed') return planNeverLaunched(snapshot, last!, now, settings, refused.verdict);
   const number = retrying ? last.number + 1 : (last?.number ?? 1);
   if (!hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'addFinalizer' });

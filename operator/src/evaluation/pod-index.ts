@@ -2,7 +2,10 @@ import { LABELS } from '@crucible/crds';
 import type { ObjectCache } from '../kube/index.ts';
 import type { Pod } from './objects.ts';
 
-/** Sandbox pods by evaluation and attempt: scanning the cache for each reconcile would make a thousand runs a million reads. */
+/**
+ * Sandbox pods by evaluation and attempt: scanning the cache for each reconcile would make a thousand runs a million
+ * reads.
+ */
 export class PodIndex {
   readonly #cache: ObjectCache<Pod>;
   readonly #keys = new Map<string, Set<string>>();

@@ -2,7 +2,8 @@ import { SANDBOX_CONTAINER } from '@crucible/crds';
 import type { ContainerStatus, Pod } from './objects.ts';
 import { trueCondition } from './objects.ts';
 
-// What a pod's status says about the one container that matters. The kubelet writes it; nothing here comes from the sandbox.
+// What a pod's status says about the one container that matters. The kubelet writes it; nothing here comes from the
+// sandbox.
 
 export type Terminated = NonNullable<NonNullable<ContainerStatus['state']>['terminated']>;
 
@@ -15,7 +16,8 @@ export function hasStarted(pod: Pod): boolean {
   const state = sandboxStatus(pod)?.state;
   if (state?.running !== undefined) return true;
   const ended = state?.terminated;
-  // A container that could not be created also "terminates" (StartError, ContainerStatusUnknown), at time zero or without an id.
+  // A container that could not be created also "terminates" (StartError, ContainerStatusUnknown), at time zero or
+  // without an id.
   return ended !== undefined && ended.reason !== 'StartError' && validTime(ended.startedAt) !== undefined;
 }
 
@@ -31,8 +33,14 @@ export function terminated(pod: Pod): Terminated | undefined {
 export function isOver(pod: Pod, now: number, lostSeconds: number): boolean {
   const phase = pod.status?.phase;
   if (phase === 'Succeeded' || phase === 'Failed') {
-    // Older kubelets write Failed before they have stopped the container (kubernetes#108366); a lost node never corrects it.
-    return sandboxStatus(pod)?.state?.running === undefined || pod.status?.reason === 'NodeLost' || disruption(pod) !== undefined || isLost(pod, now, lostSeconds);
+    // Older kubelets write Failed before they have stopped the container (kubernetes#108366); a lost node never
+    // corrects it.
+    return (
+      sandboxStatus(pod)?.state?.running === undefined ||
+      pod.status?.reason === 'NodeLost' ||
+      disruption(pod) !== undefined ||
+      isLost(pod, now, lostSeconds)
+    );
   }
   return isLost(pod, now, lostSeconds);
 }

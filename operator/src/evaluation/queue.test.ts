@@ -1,11 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { AdmissionQueue } from './queue.ts';
 
-function queue(limit: number): { turns: AdmissionQueue; woken: string[]; ask: (key: string, priority?: number, createdAt?: number) => boolean } {
+function queue(limit: number): {
+  turns: AdmissionQueue;
+  woken: string[];
+  ask: (key: string, priority?: number, createdAt?: number) => boolean;
+} {
   const woken: string[] = [];
   const turns = new AdmissionQueue(limit, (key) => woken.push(key));
   let clock = 0;
-  const ask = (key: string, priority = 0, createdAt = (clock += 1)): boolean => turns.request(key, { namespace: key.split('/')[0]!, priority, createdAt });
+  const ask = (key: string, priority = 0, createdAt = (clock += 1)): boolean =>
+    turns.request(key, { namespace: key.split('/')[0]!, priority, createdAt });
   return { turns, woken, ask };
 }
 

@@ -52,7 +52,8 @@ export class Reconciler {
       const { snapshot, decision } = await this.#decide(key, raw, signal);
       await this.#deps.applier.apply(snapshot, decision.actions, signal);
       if (decision.turn === 'release') this.#deps.turns.release(key, raw.metadata.namespace ?? '');
-      if (decision.actions.length > 0) context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');
+      if (decision.actions.length > 0)
+        context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');
       if (decision.view !== undefined) await this.#writeStatus(snapshot, decision.view, signal);
       this.#refusals.delete(key);
       return { requeueAfterSeconds: decision.requeueAfterSeconds };
@@ -119,10 +120,15 @@ export class Reconciler {
 
   /** What stops a reconcile is either somebody's absence, which passes, or an error to back off from. */
   #explain(key: string, error: unknown): unknown {
-    if (isUnavailable(error)) return new WaitingError(RECORD_RETRY_SECONDS, 'RecordUnavailable', 'the database cannot be reached', { cause: error });
+    if (isUnavailable(error))
+      return new WaitingError(RECORD_RETRY_SECONDS, 'RecordUnavailable', 'the database cannot be reached', {
+        cause: error,
+      });
     if (error instanceof LaunchRefusedError) {
       this.#refusals.set(key, error.message);
-      return new WaitingError(REFUSED_RETRY_SECONDS, 'LaunchRefused', 'the cluster refused the sandbox', { cause: error });
+      return new WaitingError(REFUSED_RETRY_SECONDS, 'LaunchRefused', 'the cluster refused the sandbox', {
+        cause: error,
+      });
     }
     return error;
   }

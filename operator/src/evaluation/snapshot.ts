@@ -60,7 +60,10 @@ export function isDeletingSnapshot(snapshot: Snapshot): boolean {
   return snapshot.raw.metadata.deletionTimestamp !== undefined;
 }
 
-export function conditionOf(raw: RawEvaluation, type: string): { status: string; reason: string; lastTransitionTime: string } | undefined {
+export function conditionOf(
+  raw: RawEvaluation,
+  type: string,
+): { status: string; reason: string; lastTransitionTime: string } | undefined {
   return raw.status?.conditions?.find((condition) => condition.type === type);
 }
 

@@ -4,13 +4,33 @@ import { judgeStart } from './start.ts';
 import { NOW, at, job, pod, settings } from './testing/builders.ts';
 
 const { patience } = settings();
-const warning = (reason: string, message: string): KubeEvent => ({ apiVersion: 'v1', kind: 'Event', metadata: {}, reason, message, type: 'Warning' });
+const warning = (reason: string, message: string): KubeEvent => ({
+  apiVersion: 'v1',
+  kind: 'Event',
+  metadata: {},
+  reason,
+  message,
+  type: 'Warning',
+});
 const QUOTA = warning('FailedCreate', 'Error creating: pods "x" is forbidden: exceeded quota: evals, requested: cpu=1');
-const REFUSED = warning('FailedCreate', 'Error creating: pods "x" is forbidden: violates PodSecurity "restricted:latest"');
-const CLASS = warning('FailedCreate', 'Error creating: pods "x" is forbidden: pod rejected: RuntimeClass "gvisor" not found');
+const REFUSED = warning(
+  'FailedCreate',
+  'Error creating: pods "x" is forbidden: violates PodSecurity "restricted:latest"',
+);
+const CLASS = warning(
+  'FailedCreate',
+  'Error creating: pods "x" is forbidden: pod rejected: RuntimeClass "gvisor" not found',
+);
 
 function start(subject: Pod | undefined, warnings: KubeEvent[] = [], jobAge = 5): string {
-  const result = judgeStart({ job: job({ metadata: { creationTimestamp: at(-jobAge) } }), pod: subject, warnings, image: 'a/b:1', now: NOW, patience });
+  const result = judgeStart({
+    job: job({ metadata: { creationTimestamp: at(-jobAge) } }),
+    pod: subject,
+    warnings,
+    image: 'a/b:1',
+    now: NOW,
+    patience,
+  });
   return result.kind === 'waiting' ? result.reason : `${result.verdict.class}/${result.verdict.attributableTo}`;
 }
 
@@ -24,19 +44,80 @@ describe('judgeStart', () => {
     ['refused, for too long', undefined, [REFUSED], 20, 'SandboxRefused/Policy'],
     ['RuntimeClass gone', undefined, [CLASS], 20, 'SandboxRefused/Policy'],
     ['not yet looked at by the scheduler', pod().build(), [], 5, 'PodPending'],
-    ['no room, for now', pod().condition('PodScheduled', 'False', 'Unschedulable', '0/1 nodes', -10).build(), [], 5, 'Unschedulable'],
-    ['no room, for too long', pod().condition('PodScheduled', 'False', 'Unschedulable', '0/1 nodes', -301).build(), [], 5, 'Unschedulable/Infrastructure'],
+    [
+      'no room, for now',
+      pod().condition('PodScheduled', 'False', 'Unschedulable', '0/1 nodes', -10).build(),
+      [],
+      5,
+      'Unschedulable',
+    ],
+    [
+      'no room, for too long',
+      pod().condition('PodScheduled', 'False', 'Unschedulable', '0/1 nodes', -301).build(),
+      [],
+      5,
+      'Unschedulable/Infrastructure',
+    ],
     ['being created', pod().waiting('ContainerCreating').build(), [], 5, 'ContainerCreating'],
-    ['pull fails, for now', pod().scheduled(-45).container({ waiting: { reason: 'ErrImagePull' } }).build(), [], 5, 'ImagePullFailing'],
-    ['pull fails, for too long', pod().scheduled(-61).container({ waiting: { reason: 'ImagePullBackOff', message: 'a/b:1: not found' } }).build(), [], 5, 'ImagePullFailed/User'],
-    ['registry unreachable', pod().scheduled(-61).container({ waiting: { reason: 'ErrImagePull', message: 'dial tcp: i/o timeout' } }).build(), [], 5, 'ImagePullFailed/Infrastructure'],
+    [
+      'pull fails, for now',
+      pod()
+        .scheduled(-45)
+        .container({ waiting: { reason: 'ErrImagePull' } })
+        .build(),
+      [],
+      5,
+      'ImagePullFailing',
+    ],
+    [
+      'pull fails, for too long',
+      pod()
+        .scheduled(-61)
+        .container({ waiting: { reason: 'ImagePullBackOff', message: 'a/b:1: not found' } })
+        .build(),
+      [],
+      5,
+      'ImagePullFailed/User',
+    ],
+    [
+      'registry unreachable',
+      pod()
+        .scheduled(-61)
+        .container({ waiting: { reason: 'ErrImagePull', message: 'dial tcp: i/o timeout' } })
+        .build(),
+      [],
+      5,
+      'ImagePullFailed/Infrastructure',
+    ],
     ['not an image name', pod().waiting('InvalidImageName', 'couldn’t parse').build(), [], 5, 'InvalidImage/User'],
-    ['the node lacks the runtime', pod().scheduled(-30).build(), [warning('FailedCreatePodSandBox', 'no runtime for "runsc" is configured')], 30, 'SandboxRefused/Policy'],
-    ['a broken container, for too long', pod().scheduled(-61).container({ waiting: { reason: 'CreateContainerError' } }).build(), [], 70, 'InternalError/Infrastructure'],
+    [
+      'the node lacks the runtime',
+      pod().scheduled(-30).build(),
+      [warning('FailedCreatePodSandBox', 'no runtime for "runsc" is configured')],
+      30,
+      'SandboxRefused/Policy',
+    ],
+    [
+      'a broken container, for too long',
+      pod()
+        .scheduled(-61)
+        .container({ waiting: { reason: 'CreateContainerError' } })
+        .build(),
+      [],
+      70,
+      'InternalError/Infrastructure',
+    ],
   ])('%s', (_, subject, warnings, age, expected) => expect(start(subject, warnings, age)).toBe(expected));
 
   it('names the RuntimeClass that is missing', () => {
-    const result = judgeStart({ job: job({ metadata: { creationTimestamp: at(-20) } }), pod: undefined, warnings: [CLASS], image: 'a', now: NOW, patience });
+    const result = judgeStart({
+      job: job({ metadata: { creationTimestamp: at(-20) } }),
+      pod: undefined,
+      warnings: [CLASS],
+      image: 'a',
+      now: NOW,
+      patience,
+    });
     expect(result).toMatchObject({ verdict: { message: expect.stringContaining('"gvisor"') } });
   });
 });

@@ -40,7 +40,9 @@ function withoutPod({ job, warnings, now, patience }: StartInputs): Start {
   if (refusal !== undefined) return judgeRefusal('Job/FailedCreate', said, age, patience);
   if (age >= patience.startUp) {
     return failed(
-      verdict('InternalError', 'Infrastructure', 'Kubernetes created no pod for this run in time.', [evidence('Job', 'no pod was created')]),
+      verdict('InternalError', 'Infrastructure', 'Kubernetes created no pod for this run in time.', [
+        evidence('Job', 'no pod was created'),
+      ]),
     );
   }
   return waiting('PodPending', 'Waits for its pod.');
@@ -51,20 +53,30 @@ export function judgeRefusal(source: string, said: string, age: number, patience
   const facts = [evidence(source, said)];
   if (/exceeded quota|failed quota/i.test(said)) {
     if (age < patience.quota) return waiting('QuotaExceeded', 'Waits for room in the namespace’s ResourceQuota.');
-    const message = 'The namespace’s ResourceQuota left no room for this run. Ask for less in spec.resources, or have the quota raised.';
+    const message =
+      'The namespace’s ResourceQuota left no room for this run. Ask for less in spec.resources, or have the quota raised.';
     return failed(verdict('QuotaExceeded', 'Policy', message, facts));
   }
-  if (age < patience.refused) return waiting('SandboxRefused', 'The cluster refuses to create the sandbox; it is tried again for a short while.');
+  if (age < patience.refused)
+    return waiting('SandboxRefused', 'The cluster refuses to create the sandbox; it is tried again for a short while.');
   return failed(verdict('SandboxRefused', 'Policy', refusalMessage(said), facts));
 }
 
 function refusalMessage(said: string): string {
   const missing = /RuntimeClass "?([^" ]+)"? not found/i.exec(said)?.[1];
-  if (missing !== undefined) return `The cluster no longer has RuntimeClass "${clip(missing, 64)}", and Crucible never falls back to another.`;
+  if (missing !== undefined)
+    return `The cluster no longer has RuntimeClass "${clip(missing, 64)}", and Crucible never falls back to another.`;
   return 'The cluster’s policies refused the sandbox pod; the evidence has their words.';
 }
 
-const PULLING = new Set(['ErrImagePull', 'ImagePullBackOff', 'ErrImageNeverPull', 'RegistryUnavailable', 'SignatureValidationFailed', 'ImageInspectError']);
+const PULLING = new Set([
+  'ErrImagePull',
+  'ImagePullBackOff',
+  'ErrImageNeverPull',
+  'RegistryUnavailable',
+  'SignatureValidationFailed',
+  'ImageInspectError',
+]);
 const BROKEN = new Set(['CreateContainerConfigError', 'CreateContainerError', 'RunContainerError', 'CrashLoopBackOff']);
 
 function withPod(inputs: StartInputs, pod: Pod): Start {
@@ -78,14 +90,23 @@ function withPod(inputs: StartInputs, pod: Pod): Start {
   const image = init?.image ?? inputs.image;
 
   if (reason === 'InvalidImageName') {
-    return failed(verdict('InvalidImage', 'User', `"${clip(image, 256)}" is not a valid image name. Correct spec.image.`, [evidence('Container', `${reason}: ${message}`)]));
+    return failed(
+      verdict('InvalidImage', 'User', `"${clip(image, 256)}" is not a valid image name. Correct spec.image.`, [
+        evidence('Container', `${reason}: ${message}`),
+      ]),
+    );
   }
   if (PULLING.has(reason)) {
-    if (age < patience.imagePull) return waiting('ImagePullFailing', 'The image could not be pulled; the node tries again.');
+    if (age < patience.imagePull)
+      return waiting('ImagePullFailing', 'The image could not be pulled; the node tries again.');
     return failed(pullFailed(image, reason, message));
   }
   const sandbox = inputs.warnings.find((event) => event.reason === 'FailedCreatePodSandBox');
-  if (sandbox !== undefined && /runtime handler|no runtime for/i.test(sandbox.message ?? '') && age >= patience.refused) {
+  if (
+    sandbox !== undefined &&
+    /runtime handler|no runtime for/i.test(sandbox.message ?? '') &&
+    age >= patience.refused
+  ) {
     return failed(
       verdict('SandboxRefused', 'Policy', 'The node does not offer the sandbox runtime that this run asks for.', [
         evidence('Pod/FailedCreatePodSandBox', sandbox.message ?? ''),
@@ -93,14 +114,20 @@ function withPod(inputs: StartInputs, pod: Pod): Start {
     );
   }
   if (BROKEN.has(reason) && age >= patience.imagePull) {
-    return failed(verdict('InternalError', 'Infrastructure', 'The node could not create the container.', [evidence('Container', `${reason}: ${message}`)]));
+    return failed(
+      verdict('InternalError', 'Infrastructure', 'The node could not create the container.', [
+        evidence('Container', `${reason}: ${message}`),
+      ]),
+    );
   }
   return waiting('ContainerCreating', 'The node prepares the container.');
 }
 
 function pullFailed(image: string, reason: string, message: string): Verdict {
   // Whose fault it was shows in the registry's answer: a name that does not exist is the user's, no answer is not.
-  const unreachable = /timeout|timed out|connection refused|no such host|temporary failure|i\/o|TLS|EOF|5\d\d /i.test(message) && !/not found|denied|unauthorized/i.test(message);
+  const unreachable =
+    /timeout|timed out|connection refused|no such host|temporary failure|i\/o|TLS|EOF|5\d\d /i.test(message) &&
+    !/not found|denied|unauthorized/i.test(message);
   return verdict(
     'ImagePullFailed',
     unreachable ? 'Infrastructure' : 'User',
@@ -115,9 +142,12 @@ function unscheduled({ now, patience }: StartInputs, pod: Pod): Start {
   if (condition?.reason !== 'Unschedulable') return waiting('PodPending', 'Waits for a node.');
   if (age < patience.unschedulable) return waiting('Unschedulable', 'No node has room for it at present.');
   return failed(
-    verdict('Unschedulable', 'Infrastructure', 'No node had room for this run. Ask for less in spec.resources, try later, or have nodes added.', [
-      evidence('Pod/PodScheduled', condition.message ?? ''),
-    ]),
+    verdict(
+      'Unschedulable',
+      'Infrastructure',
+      'No node had room for this run. Ask for less in spec.resources, try later, or have nodes added.',
+      [evidence('Pod/PodScheduled', condition.message ?? '')],
+    ),
   );
 }
 

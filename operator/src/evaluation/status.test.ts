@@ -13,7 +13,10 @@ function view(subject: Snapshot): View {
 }
 
 const holds = (subject: Snapshot): string[] =>
-  buildStatus(view(subject), 1, undefined, NOW).conditions!.filter(({ status }) => status === 'True').map(({ type }) => type).sort();
+  buildStatus(view(subject), 1, undefined, NOW)
+    .conditions!.filter(({ status }) => status === 'True')
+    .map(({ type }) => type)
+    .sort();
 
 describe('buildStatus', () => {
   it.each<[string, Snapshot, string[]]>([
@@ -22,8 +25,16 @@ describe('buildStatus', () => {
     ['starting', snapshot(), ['Accepted', 'Reconciling']],
     ['running', launched({ pod: pod().running().build() }), ['Accepted', 'Reconciling', 'Started']],
     ['capturing', launched({ pod: pod().ended(0).build() }), ['Accepted', 'Reconciling', 'Started']],
-    ['succeeded', launched({ pod: pod().ended(0).build(), output: output() }), ['Accepted', 'Captured', 'Complete', 'Finished', 'Ready', 'Started']],
-    ['failed', launched({ pod: pod().ended(1).build(), output: output() }), ['Accepted', 'Captured', 'Failed', 'Finished', 'Stalled', 'Started']],
+    [
+      'succeeded',
+      launched({ pod: pod().ended(0).build(), output: output() }),
+      ['Accepted', 'Captured', 'Complete', 'Finished', 'Ready', 'Started'],
+    ],
+    [
+      'failed',
+      launched({ pod: pod().ended(1).build(), output: output() }),
+      ['Accepted', 'Captured', 'Failed', 'Finished', 'Stalled', 'Started'],
+    ],
     ['cancelled', snapshot({ spec: { cancel: true } }), ['Accepted', 'Captured', 'Failed', 'Finished', 'Stalled']],
   ])('%s', (_, subject, expected) => {
     expect(holds(subject)).toEqual(expected);
@@ -31,8 +42,14 @@ describe('buildStatus', () => {
   });
 
   it('counts whole seconds by the kubelet’s times', () => {
-    expect(buildStatus(view(launched({ pod: pod().ended(0).build(), output: output() })), 1, undefined, NOW)).toMatchObject({
-      startedAt: '2026-01-01T11:59:20Z', finishedAt: '2026-01-01T11:59:50Z', durationSeconds: 30, duration: '30s', exitCode: 0,
+    expect(
+      buildStatus(view(launched({ pod: pod().ended(0).build(), output: output() })), 1, undefined, NOW),
+    ).toMatchObject({
+      startedAt: '2026-01-01T11:59:20Z',
+      finishedAt: '2026-01-01T11:59:50Z',
+      durationSeconds: 30,
+      duration: '30s',
+      exitCode: 0,
     });
   });
 
@@ -42,7 +59,12 @@ describe('buildStatus', () => {
     const later = buildStatus(view(subject), 1, first, NOW + 60_000);
     expect(later).toEqual(first);
     expect(sameStatus(first, structuredClone(later))).toBe(true);
-    const ended = buildStatus(view(launched({ pod: pod().ended(0).build(), output: output() })), 1, first, NOW + 60_000);
+    const ended = buildStatus(
+      view(launched({ pod: pod().ended(0).build(), output: output() })),
+      1,
+      first,
+      NOW + 60_000,
+    );
     const since = (type: string) => ended.conditions!.find((condition) => condition.type === type)!.lastTransitionTime;
     expect(since('Accepted')).toBe('2026-01-01T12:00:00Z');
     expect(since('Ready')).toBe('2026-01-01T12:01:00Z');
@@ -54,8 +76,14 @@ describe('announcements', () => {
   it('one for each change, with the condition’s reason, and none without a change', () => {
     const running = buildStatus(view(launched({ pod: pod().running().build() })), 1, undefined, NOW);
     const failed = buildStatus(view(launched({ pod: pod().ended(1).build(), output: output() })), 1, running, NOW);
-    expect(announcements(undefined, running).map(({ type, reason }) => [type, reason])).toEqual([['Normal', 'Admitted'], ['Normal', 'ContainerStarted']]);
+    expect(announcements(undefined, running).map(({ type, reason }) => [type, reason])).toEqual([
+      ['Normal', 'Admitted'],
+      ['Normal', 'ContainerStarted'],
+    ]);
     expect(announcements(running, running)).toEqual([]);
-    expect(announcements(running, failed).map(({ type, reason }) => [type, reason])).toEqual([['Normal', 'Captured'], ['Warning', 'NonZeroExit']]);
+    expect(announcements(running, failed).map(({ type, reason }) => [type, reason])).toEqual([
+      ['Normal', 'Captured'],
+      ['Warning', 'NonZeroExit'],
+    ]);
   });
 });

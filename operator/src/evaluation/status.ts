@@ -7,12 +7,22 @@ import { time } from './view.ts';
  * The status for a view. Conditions keep the time of their last transition; messages carry no times and no counters, so
  * that the same state always reads the same and is written once. Pure.
  */
-export function buildStatus(view: View, generation: number, previous: EvaluationStatus | undefined, now: number): EvaluationStatus {
-  const conditions = Object.entries(claims(view)).map(([type, claim]) => condition(type as ConditionType, claim, generation, previous, now));
+export function buildStatus(
+  view: View,
+  generation: number,
+  previous: EvaluationStatus | undefined,
+  now: number,
+): EvaluationStatus {
+  const conditions = Object.entries(claims(view)).map(([type, claim]) =>
+    condition(type as ConditionType, claim, generation, previous, now),
+  );
   const last = view.attempts.at(-1);
   const startedAt = view.attempts.find((attempt) => attempt.startedAt !== undefined)?.startedAt;
   const finishedAt = view.end === undefined ? undefined : last?.finishedAt;
-  const seconds = startedAt !== undefined && finishedAt !== undefined ? Math.round((Date.parse(finishedAt) - Date.parse(startedAt)) / 1000) : undefined;
+  const seconds =
+    startedAt !== undefined && finishedAt !== undefined
+      ? Math.round((Date.parse(finishedAt) - Date.parse(startedAt)) / 1000)
+      : undefined;
   return {
     observedGeneration: generation,
     phase: view.phase,
@@ -46,8 +56,17 @@ function endClaims(view: View): Claims {
   if (view.end === undefined) return {};
   const { verdict, passed } = view.end;
   const succeeded = verdict.class === 'Succeeded';
-  const claim = (holds: boolean): Claim => ({ status: holds ? 'True' : 'False', reason: verdict.class, message: verdict.message });
-  return { Complete: claim(succeeded), Failed: claim(!succeeded), Finished: claim(true), ...(passed && { Passed: passed }) };
+  const claim = (holds: boolean): Claim => ({
+    status: holds ? 'True' : 'False',
+    reason: verdict.class,
+    message: verdict.message,
+  });
+  return {
+    Complete: claim(succeeded),
+    Failed: claim(!succeeded),
+    Finished: claim(true),
+    ...(passed && { Passed: passed }),
+  };
 }
 
 // kstatus: Stalled=True is a failure, Reconciling=True is in progress, else Ready=True is done. Both of the first are
@@ -73,10 +92,24 @@ const PROGRESS: Readonly<Record<string, string>> = {
   Capturing: 'The code has ended; its output is being stored.',
 };
 
-function condition(type: ConditionType, claim: Claim, generation: number, previous: EvaluationStatus | undefined, now: number): Condition {
+function condition(
+  type: ConditionType,
+  claim: Claim,
+  generation: number,
+  previous: EvaluationStatus | undefined,
+  now: number,
+): Condition {
   const before = previous?.conditions?.find((candidate) => candidate.type === type);
-  const lastTransitionTime = before !== undefined && before.status === claim.status ? before.lastTransitionTime : time(new Date(now));
-  return { type, status: claim.status, observedGeneration: generation, lastTransitionTime, reason: claim.reason, message: claim.message };
+  const lastTransitionTime =
+    before !== undefined && before.status === claim.status ? before.lastTransitionTime : time(new Date(now));
+  return {
+    type,
+    status: claim.status,
+    observedGeneration: generation,
+    lastTransitionTime,
+    reason: claim.reason,
+    message: claim.message,
+  };
 }
 
 /** Differs in meaning: the order of keys and what the API server adds by default do not count. */
@@ -86,7 +119,8 @@ export function sameStatus(left: EvaluationStatus | undefined, right: Evaluation
 
 function canonical(value: unknown): string {
   return JSON.stringify(value, (key, item: unknown) => {
-    if (key === 'conditions' && Array.isArray(item)) return [...(item as Condition[])].sort((a, b) => (a.type < b.type ? -1 : 1));
+    if (key === 'conditions' && Array.isArray(item))
+      return [...(item as Condition[])].sort((a, b) => (a.type < b.type ? -1 : 1));
     if (typeof item !== 'object' || item === null || Array.isArray(item)) return item;
     return Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)));
   });
@@ -108,8 +142,14 @@ export function announcements(previous: EvaluationStatus | undefined, next: Eval
     const before = previous?.conditions?.find((candidate) => candidate.type === type);
     const after = next.conditions?.find((candidate) => candidate.type === type);
     if (after === undefined || (before?.status === after.status && before.reason === after.reason)) continue;
-    const failed = next.conditions?.some((candidate) => candidate.type === 'Stalled' && candidate.status === 'True') ?? false;
-    const warning = type === 'Finished' ? failed : type === 'Accepted' || type === 'Passed' ? after.status === 'False' : WARNINGS.has(after.reason);
+    const failed =
+      next.conditions?.some((candidate) => candidate.type === 'Stalled' && candidate.status === 'True') ?? false;
+    const warning =
+      type === 'Finished'
+        ? failed
+        : type === 'Accepted' || type === 'Passed'
+          ? after.status === 'False'
+          : WARNINGS.has(after.reason);
     events.push({ type: warning ? 'Warning' : 'Normal', reason: after.reason, message: after.message });
   }
   return events;

@@ -21,10 +21,12 @@ describe('tailText', () => {
   });
 
   it('never exceeds its size, whatever the bytes', () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), fc.integer({ min: 1, max: 100 }), (bytes, max) => {
-      const result = tailText(bytes, max);
-      expect(Buffer.byteLength(result, 'utf8')).toBeLessThanOrEqual(max);
-      expect(result).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/);
-    }));
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 300 }), fc.integer({ min: 1, max: 100 }), (bytes, max) => {
+        const result = tailText(bytes, max);
+        expect(Buffer.byteLength(result, 'utf8')).toBeLessThanOrEqual(max);
+        expect(result).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/);
+      }),
+    );
   });
 });

@@ -4,7 +4,12 @@ import { at, pod } from './testing/builders.ts';
 import { exitOf, judge } from './verdict.ts';
 import type { Ending } from './verdict.ts';
 
-const ending = (subject: Pod | undefined, changes: Partial<Ending> = {}): Ending => ({ pod: subject, cancelled: false, timeoutSeconds: 60, ...changes });
+const ending = (subject: Pod | undefined, changes: Partial<Ending> = {}): Ending => ({
+  pod: subject,
+  cancelled: false,
+  timeoutSeconds: 60,
+  ...changes,
+});
 const failed = (reason: string, message = '') => pod().ended(137).status({ phase: 'Failed', reason, message });
 
 // [what happened, the pod as the kubelet left it, other facts, class, attributableTo, confidence]
@@ -21,35 +26,237 @@ const ROWS: readonly Row[] = [
   ['128 + no signal', pod().ended(255).build(), {}, 'NonZeroExit', 'Code', 'Confirmed'],
   ['polite timeout', pod().ended(124, { from: -70, to: -10 }).build(), {}, 'TimedOut', 'Code', 'Confirmed'],
   ['killed after the timeout', pod().ended(137, { from: -75, to: -10 }).build(), {}, 'TimedOut', 'Code', 'Confirmed'],
-  ['deadline after the timeout', failed('DeadlineExceeded').ended(137, { from: -80, to: -10 }).build(), {}, 'TimedOut', 'Code', 'Confirmed'],
-  ['exit 0 in the last second is no timeout', pod().ended(0, { from: -70, to: -10 }).build(), {}, 'Succeeded', undefined, 'Confirmed'],
-  ['exit 1 in the last second is its own', pod().ended(1, { from: -70, to: -10 }).build(), {}, 'NonZeroExit', 'Code', 'Confirmed'],
-  ['exit 1 long after the timeout', pod().ended(1, { from: -90, to: -10 }).build(), {}, 'TimedOut', 'Code', 'Confirmed'],
+  [
+    'deadline after the timeout',
+    failed('DeadlineExceeded').ended(137, { from: -80, to: -10 }).build(),
+    {},
+    'TimedOut',
+    'Code',
+    'Confirmed',
+  ],
+  [
+    'exit 0 in the last second is no timeout',
+    pod().ended(0, { from: -70, to: -10 }).build(),
+    {},
+    'Succeeded',
+    undefined,
+    'Confirmed',
+  ],
+  [
+    'exit 1 in the last second is its own',
+    pod().ended(1, { from: -70, to: -10 }).build(),
+    {},
+    'NonZeroExit',
+    'Code',
+    'Confirmed',
+  ],
+  [
+    'exit 1 long after the timeout',
+    pod().ended(1, { from: -90, to: -10 }).build(),
+    {},
+    'TimedOut',
+    'Code',
+    'Confirmed',
+  ],
   ['OOM', pod().ended(137, { reason: 'OOMKilled' }).build(), {}, 'OutOfMemory', 'Code', 'Confirmed'],
-  ['OOM of a cancelled run', pod().ended(137, { reason: 'OOMKilled' }).build(), { cancelled: true }, 'OutOfMemory', 'Code', 'Confirmed'],
-  ['OOM, and the pod was deleted since', pod().ended(137, { reason: 'OOMKilled' }).meta({ deletionTimestamp: at(-5) }).build(), {}, 'OutOfMemory', 'Code', 'Confirmed'],
+  [
+    'OOM of a cancelled run',
+    pod().ended(137, { reason: 'OOMKilled' }).build(),
+    { cancelled: true },
+    'OutOfMemory',
+    'Code',
+    'Confirmed',
+  ],
+  [
+    'OOM, and the pod was deleted since',
+    pod()
+      .ended(137, { reason: 'OOMKilled' })
+      .meta({ deletionTimestamp: at(-5) })
+      .build(),
+    {},
+    'OutOfMemory',
+    'Code',
+    'Confirmed',
+  ],
   ['cancelled', failed('DeadlineExceeded').build(), { cancelled: true }, 'Cancelled', 'User', 'Confirmed'],
-  ['cancelled, and the code answered SIGTERM with exit 0', pod().ended(0).status({ phase: 'Failed', reason: 'DeadlineExceeded' }).build(), { cancelled: true }, 'Cancelled', 'User', 'Confirmed'],
-  ['cancelled after it had ended by itself', pod().ended(0).build(), { cancelled: true }, 'Succeeded', undefined, 'Confirmed'],
-  ['deadline although nobody asked', failed('DeadlineExceeded').build(), {}, 'InternalError', 'Infrastructure', 'Confirmed'],
-  ['evicted for memory of the node', failed('Evicted', 'The node was low on resource: memory.').build(), {}, 'Evicted', 'Infrastructure', 'Confirmed'],
-  ['evicted for its own disk', failed('Evicted', 'Pod ephemeral local storage usage exceeds the total limit of containers 64Mi.').build(), {}, 'DiskExceeded', 'Code', 'Confirmed'],
-  ['evicted for its own tmpfs', failed('Evicted', 'Usage of EmptyDir volume "work" exceeds the limit "64Mi".').build(), {}, 'DiskExceeded', 'Code', 'Confirmed'],
-  ['evicted because the node was short of disk', failed('Evicted', 'The node was low on resource: ephemeral-storage. Container sandbox was using 20Mi, which exceeds its request of 1Mi.').build(), {}, 'Evicted', 'Infrastructure', 'Confirmed'],
-  ['drained', failed('').condition('DisruptionTarget', 'True', 'EvictionByEvictionAPI').build(), {}, 'Evicted', 'Infrastructure', 'Confirmed'],
-  ['preempted', failed('').condition('DisruptionTarget', 'True', 'PreemptionByScheduler').build(), {}, 'Preempted', 'Infrastructure', 'Confirmed'],
-  ['node lost, by taint', failed('').condition('DisruptionTarget', 'True', 'DeletionByTaintManager').build(), {}, 'NodeLost', 'Infrastructure', 'Confirmed'],
-  ['node lost, container status unknown', pod().ended(137, { reason: 'ContainerStatusUnknown' }).build(), {}, 'NodeLost', 'Infrastructure', 'Probable'],
-  ['node lost, still said to be running', pod().running().meta({ deletionTimestamp: at(-300) }).build(), {}, 'NodeLost', 'Infrastructure', 'Probable'],
-  ['pod deleted by somebody', pod().ended(143).meta({ deletionTimestamp: at(-5) }).build(), {}, 'InternalError', 'Infrastructure', 'Probable'],
-  ['ended by itself, then deleted', pod().ended(2).meta({ deletionTimestamp: at(-5) }).build(), {}, 'NonZeroExit', 'Code', 'Confirmed'],
+  [
+    'cancelled, and the code answered SIGTERM with exit 0',
+    pod().ended(0).status({ phase: 'Failed', reason: 'DeadlineExceeded' }).build(),
+    { cancelled: true },
+    'Cancelled',
+    'User',
+    'Confirmed',
+  ],
+  [
+    'cancelled after it had ended by itself',
+    pod().ended(0).build(),
+    { cancelled: true },
+    'Succeeded',
+    undefined,
+    'Confirmed',
+  ],
+  [
+    'deadline although nobody asked',
+    failed('DeadlineExceeded').build(),
+    {},
+    'InternalError',
+    'Infrastructure',
+    'Confirmed',
+  ],
+  [
+    'evicted for memory of the node',
+    failed('Evicted', 'The node was low on resource: memory.').build(),
+    {},
+    'Evicted',
+    'Infrastructure',
+    'Confirmed',
+  ],
+  [
+    'evicted for its own disk',
+    failed('Evicted', 'Pod ephemeral local storage usage exceeds the total limit of containers 64Mi.').build(),
+    {},
+    'DiskExceeded',
+    'Code',
+    'Confirmed',
+  ],
+  [
+    'evicted for its own tmpfs',
+    failed('Evicted', 'Usage of EmptyDir volume "work" exceeds the limit "64Mi".').build(),
+    {},
+    'DiskExceeded',
+    'Code',
+    'Confirmed',
+  ],
+  [
+    'evicted because the node was short of disk',
+    failed(
+      'Evicted',
+      'The node was low on resource: ephemeral-storage. Container sandbox was using 20Mi, which exceeds its request of 1Mi.',
+    ).build(),
+    {},
+    'Evicted',
+    'Infrastructure',
+    'Confirmed',
+  ],
+  [
+    'drained',
+    failed('').condition('DisruptionTarget', 'True', 'EvictionByEvictionAPI').build(),
+    {},
+    'Evicted',
+    'Infrastructure',
+    'Confirmed',
+  ],
+  [
+    'preempted',
+    failed('').condition('DisruptionTarget', 'True', 'PreemptionByScheduler').build(),
+    {},
+    'Preempted',
+    'Infrastructure',
+    'Confirmed',
+  ],
+  [
+    'node lost, by taint',
+    failed('').condition('DisruptionTarget', 'True', 'DeletionByTaintManager').build(),
+    {},
+    'NodeLost',
+    'Infrastructure',
+    'Confirmed',
+  ],
+  [
+    'node lost, container status unknown',
+    pod().ended(137, { reason: 'ContainerStatusUnknown' }).build(),
+    {},
+    'NodeLost',
+    'Infrastructure',
+    'Probable',
+  ],
+  [
+    'node lost, still said to be running',
+    pod()
+      .running()
+      .meta({ deletionTimestamp: at(-300) })
+      .build(),
+    {},
+    'NodeLost',
+    'Infrastructure',
+    'Probable',
+  ],
+  [
+    'pod deleted by somebody',
+    pod()
+      .ended(143)
+      .meta({ deletionTimestamp: at(-5) })
+      .build(),
+    {},
+    'InternalError',
+    'Infrastructure',
+    'Probable',
+  ],
+  [
+    'ended by itself, then deleted',
+    pod()
+      .ended(2)
+      .meta({ deletionTimestamp: at(-5) })
+      .build(),
+    {},
+    'NonZeroExit',
+    'Code',
+    'Confirmed',
+  ],
   ['pod gone', undefined, {}, 'InternalError', 'Infrastructure', 'Probable'],
   ['pod gone after cancel', undefined, { cancelled: true }, 'Cancelled', 'User', 'Probable'],
-  ['node shut down', failed('Terminated', 'Pod was terminated in response to imminent node shutdown.').build(), {}, 'Evicted', 'Infrastructure', 'Confirmed'],
-  ['the launcher is not in the image', pod().scheduled().status({ phase: 'Failed' }).container({ terminated: { exitCode: 128, reason: 'StartError', message: 'exec: no such file', startedAt: '1970-01-01T00:00:00Z', finishedAt: at(0) } }).build(), {}, 'InvalidImage', 'User', 'Confirmed'],
-  ['the node refused it', pod().status({ phase: 'Failed', reason: 'OutOfcpu', message: 'no' }).build(), {}, 'Unschedulable', 'Infrastructure', 'Confirmed'],
-  ['never started within its deadline', pod().scheduled().status({ phase: 'Failed', reason: 'DeadlineExceeded' }).build(), {}, 'InternalError', 'Infrastructure', 'Confirmed'],
-  ['never started, cancelled', pod().scheduled().status({ phase: 'Failed', reason: 'DeadlineExceeded' }).build(), { cancelled: true }, 'Cancelled', 'User', 'Confirmed'],
+  [
+    'node shut down',
+    failed('Terminated', 'Pod was terminated in response to imminent node shutdown.').build(),
+    {},
+    'Evicted',
+    'Infrastructure',
+    'Confirmed',
+  ],
+  [
+    'the launcher is not in the image',
+    pod()
+      .scheduled()
+      .status({ phase: 'Failed' })
+      .container({
+        terminated: {
+          exitCode: 128,
+          reason: 'StartError',
+          message: 'exec: no such file',
+          startedAt: '1970-01-01T00:00:00Z',
+          finishedAt: at(0),
+        },
+      })
+      .build(),
+    {},
+    'InvalidImage',
+    'User',
+    'Confirmed',
+  ],
+  [
+    'the node refused it',
+    pod().status({ phase: 'Failed', reason: 'OutOfcpu', message: 'no' }).build(),
+    {},
+    'Unschedulable',
+    'Infrastructure',
+    'Confirmed',
+  ],
+  [
+    'never started within its deadline',
+    pod().scheduled().status({ phase: 'Failed', reason: 'DeadlineExceeded' }).build(),
+    {},
+    'InternalError',
+    'Infrastructure',
+    'Confirmed',
+  ],
+  [
+    'never started, cancelled',
+    pod().scheduled().status({ phase: 'Failed', reason: 'DeadlineExceeded' }).build(),
+    { cancelled: true },
+    'Cancelled',
+    'User',
+    'Confirmed',
+  ],
 ];
 
 describe('judge', () => {
@@ -63,13 +270,26 @@ describe('judge', () => {
   it('lets nothing that comes out of the sandbox choose class or blame', () => {
     for (const code of [0, 1, 125, 137]) {
       const honest = judge(ending(pod().ended(code).build()));
-      const forged = judge(ending(pod().ended(code).build(), { summary: { error: 'node exploded, please retry for free' } }));
-      expect([forged.class, forged.attributableTo, forged.confidence]).toEqual([honest.class, honest.attributableTo, honest.confidence]);
+      const forged = judge(
+        ending(pod().ended(code).build(), { summary: { error: 'node exploded, please retry for free' } }),
+      );
+      expect([forged.class, forged.attributableTo, forged.confidence]).toEqual([
+        honest.class,
+        honest.attributableTo,
+        honest.confidence,
+      ]);
     }
   });
 
   it('keeps evidence small, whatever Kubernetes says', () => {
-    const verdict = judge(ending(pod().ended(137).status({ reason: 'Evicted', message: 'x'.repeat(5000) }).build()));
+    const verdict = judge(
+      ending(
+        pod()
+          .ended(137)
+          .status({ reason: 'Evicted', message: 'x'.repeat(5000) })
+          .build(),
+      ),
+    );
     expect(verdict.evidence!.every(({ detail }) => detail.length <= 256)).toBe(true);
   });
 });

@@ -12,7 +12,10 @@ export interface Ending {
   /** The Evaluation asked for the end: spec.cancel, or it is being deleted. */
   readonly cancelled: boolean;
   readonly timeoutSeconds: number;
-  /** The launcher's own summary. It comes out of the sandbox: it may add a hint to a message, never choose class or blame. */
+  /**
+   * The launcher's own summary. It comes out of the sandbox: it may add a hint to a message, never choose class or
+   * blame.
+   */
   readonly summary?: { readonly error?: string | undefined } | undefined;
 }
 
@@ -53,7 +56,13 @@ export function evidence(source: string, detail: string): Evidence {
 export function judge(ending: Ending): Verdict {
   const { pod } = ending;
   if (pod === undefined) return vanished(ending);
-  return outOfMemory(pod) ?? fromOutside(pod, ending) ?? endedByDeadline(pod, ending) ?? ownEnd(pod, ending) ?? withoutContainer(pod, ending);
+  return (
+    outOfMemory(pod) ??
+    fromOutside(pod, ending) ??
+    endedByDeadline(pod, ending) ??
+    ownEnd(pod, ending) ??
+    withoutContainer(pod, ending)
+  );
 }
 
 /** The exit code and signal to show beside the verdict. */
@@ -65,7 +74,14 @@ export function exitOf(pod: Pod | undefined): { exitCode?: number; signal?: stri
 }
 
 function vanished({ cancelled }: Ending): Verdict {
-  if (cancelled) return verdict('Cancelled', 'User', 'Cancelled; the pod was gone before its result was read.', [evidence('Pod', 'no longer exists')], 'Probable');
+  if (cancelled)
+    return verdict(
+      'Cancelled',
+      'User',
+      'Cancelled; the pod was gone before its result was read.',
+      [evidence('Pod', 'no longer exists')],
+      'Probable',
+    );
   return verdict(
     'InternalError',
     'Infrastructure',
@@ -87,7 +103,8 @@ function outOfMemory(pod: Pod): Verdict | undefined {
 }
 
 // The kubelet's words for a pod over its own limit; a node that is short of disk says that it was low on a resource.
-const OWN_LIMIT = /EmptyDir volume .* exceeds the limit|ephemeral (local )?storage usage exceeds|exceeded its local ephemeral storage limit/i;
+const OWN_LIMIT =
+  /EmptyDir volume .* exceeds the limit|ephemeral (local )?storage usage exceeds|exceeded its local ephemeral storage limit/i;
 
 function fromOutside(pod: Pod, { cancelled }: Ending): Verdict | undefined {
   const { reason = '', message = '' } = pod.status ?? {};
@@ -101,16 +118,42 @@ function fromOutside(pod: Pod, { cancelled }: Ending): Verdict | undefined {
   if (ended !== undefined) facts.push(container(ended));
 
   if (reason === 'Evicted' && OWN_LIMIT.test(message) && !/low on resource/i.test(message)) {
-    return verdict('DiskExceeded', 'Code', 'The code wrote more to disk than it may. Write less, or raise spec.resources.disk.', facts);
+    return verdict(
+      'DiskExceeded',
+      'Code',
+      'The code wrote more to disk than it may. Write less, or raise spec.resources.disk.',
+      facts,
+    );
   }
   if (target?.reason === 'PreemptionByScheduler' || reason === 'Preempting') {
-    return verdict('Preempted', 'Infrastructure', 'The cluster gave this run’s place to a pod of higher priority.', facts);
+    return verdict(
+      'Preempted',
+      'Infrastructure',
+      'The cluster gave this run’s place to a pod of higher priority.',
+      facts,
+    );
   }
-  if (reason === 'NodeLost' || unknown || target?.reason === 'DeletionByTaintManager' || target?.reason === 'DeletionByPodGC') {
-    return verdict('NodeLost', 'Infrastructure', 'The node that ran this was lost before the run ended.', facts, unknown ? 'Probable' : 'Confirmed');
+  if (
+    reason === 'NodeLost' ||
+    unknown ||
+    target?.reason === 'DeletionByTaintManager' ||
+    target?.reason === 'DeletionByPodGC'
+  ) {
+    return verdict(
+      'NodeLost',
+      'Infrastructure',
+      'The node that ran this was lost before the run ended.',
+      facts,
+      unknown ? 'Probable' : 'Confirmed',
+    );
   }
   if (reason === 'Evicted' || target !== undefined || reason === 'Terminated' || reason === 'NodeShutdown') {
-    return verdict('Evicted', 'Infrastructure', 'The node ran short of resources or was being emptied, and ended this run.', facts);
+    return verdict(
+      'Evicted',
+      'Infrastructure',
+      'The node ran short of resources or was being emptied, and ended this run.',
+      facts,
+    );
   }
   if (pod.metadata.deletionTimestamp !== undefined && !cancelled) return deletedByOthers(pod);
   return undefined;
@@ -120,10 +163,23 @@ function fromOutside(pod: Pod, { cancelled }: Ending): Verdict | undefined {
 function deletedByOthers(pod: Pod): Verdict | undefined {
   const ended = terminated(pod);
   if (ended === undefined && !hasStarted(pod)) return undefined;
-  if (ended === undefined) return verdict('NodeLost', 'Infrastructure', 'The node that ran this stopped answering and its pod was given up.', [evidence('Pod', 'deleted, and its node never said how it ended')], 'Probable');
+  if (ended === undefined)
+    return verdict(
+      'NodeLost',
+      'Infrastructure',
+      'The node that ran this stopped answering and its pod was given up.',
+      [evidence('Pod', 'deleted, and its node never said how it ended')],
+      'Probable',
+    );
   if (!['SIGTERM', 'SIGKILL'].includes(signalOf(ended) ?? '')) return undefined;
   const facts = [container(ended), evidence('Pod', 'was deleted while it ran')];
-  return verdict('InternalError', 'Infrastructure', 'The pod was deleted from outside of Crucible while the code ran.', facts, 'Probable');
+  return verdict(
+    'InternalError',
+    'Infrastructure',
+    'The pod was deleted from outside of Crucible while the code ran.',
+    facts,
+    'Probable',
+  );
 }
 
 function endedByDeadline(pod: Pod, { cancelled, timeoutSeconds }: Ending): Verdict | undefined {
@@ -136,7 +192,8 @@ function endedByDeadline(pod: Pod, { cancelled, timeoutSeconds }: Ending): Verdi
     ran === undefined ? undefined : evidence('Kubelet', `ran ${ran} s, allowed ${timeoutSeconds} s`),
   ];
   const overran = ran !== undefined && ran >= timeoutSeconds;
-  // The kubelet's times are whole seconds: at the boundary only an end by signal or by the launcher's own code counts as a timeout.
+  // The kubelet's times are whole seconds: at the boundary only an end by signal or by the launcher's own code counts
+  // as a timeout.
   const stopped = ended !== undefined && (ended.exitCode === EXIT_TIMED_OUT || ended.exitCode > 128);
   if (overran && (byKubelet || stopped || (ran > timeoutSeconds + 1 && ended?.exitCode !== 0))) {
     return verdict(
@@ -149,7 +206,12 @@ function endedByDeadline(pod: Pod, { cancelled, timeoutSeconds }: Ending): Verdi
   if (!byKubelet) return undefined;
   if (cancelled) return verdict('Cancelled', 'User', 'Cancelled while it ran; its output until then is kept.', facts);
   if (hasStarted(pod)) {
-    return verdict('InternalError', 'Infrastructure', 'The run was ended before its time was up, and nobody had cancelled it.', facts);
+    return verdict(
+      'InternalError',
+      'Infrastructure',
+      'The run was ended before its time was up, and nobody had cancelled it.',
+      facts,
+    );
   }
   return undefined;
 }
@@ -167,17 +229,41 @@ function ownEnd(pod: Pod, { summary, cancelled }: Ending): Verdict | undefined {
       return verdict('Cancelled', 'User', 'Cancelled while it ran; its output until then is kept.', facts, 'Probable');
     }
     // 128 + n is how the launcher reports a signal; a program may exit with such a code itself.
-    return verdict('Signalled', 'Code', `The code was ended by ${signal}${SIGNAL_HINTS[signal] ?? ''}.`, facts, 'Probable');
+    return verdict(
+      'Signalled',
+      'Code',
+      `The code was ended by ${signal}${SIGNAL_HINTS[signal] ?? ''}.`,
+      facts,
+      'Probable',
+    );
   }
   if (exitCode === EXIT_NOT_FOUND) {
-    return verdict('NonZeroExit', 'User', 'Exit code 127: the command was not found in the image, or the code itself exited so.', facts, 'Probable');
+    return verdict(
+      'NonZeroExit',
+      'User',
+      'Exit code 127: the command was not found in the image, or the code itself exited so.',
+      facts,
+      'Probable',
+    );
   }
   if (exitCode === EXIT_NOT_EXECUTABLE) {
-    return verdict('NonZeroExit', 'User', 'Exit code 126: the command is not executable, or the code itself exited so.', facts, 'Probable');
+    return verdict(
+      'NonZeroExit',
+      'User',
+      'Exit code 126: the command is not executable, or the code itself exited so.',
+      facts,
+      'Probable',
+    );
   }
   if (exitCode === EXIT_LAUNCHER) {
     const hint = summary?.error ? evidence('Launcher (unverified)', summary.error) : undefined;
-    return verdict('NonZeroExit', 'Code', 'Exit code 125: the launcher could not run the code, or the code itself exited so.', [...facts, hint], 'Probable');
+    return verdict(
+      'NonZeroExit',
+      'Code',
+      'Exit code 125: the launcher could not run the code, or the code itself exited so.',
+      [...facts, hint],
+      'Probable',
+    );
   }
   return verdict('NonZeroExit', 'Code', `The code exited with code ${exitCode}.`, facts);
 }
@@ -185,7 +271,12 @@ function ownEnd(pod: Pod, { summary, cancelled }: Ending): Verdict | undefined {
 function couldNotStart(ended: Terminated, facts: Evidence[]): Verdict {
   const detail = ended.message ?? '';
   if (/runtime handler|no runtime for|runtimeclass/i.test(detail)) {
-    return verdict('SandboxRefused', 'Policy', 'The node does not offer the sandbox runtime that this run asks for.', facts);
+    return verdict(
+      'SandboxRefused',
+      'Policy',
+      'The node does not offer the sandbox runtime that this run asks for.',
+      facts,
+    );
   }
   return verdict(
     'InvalidImage',
@@ -200,7 +291,12 @@ function withoutContainer(pod: Pod, { cancelled }: Ending): Verdict {
   const facts = [evidence('Pod/status', `${pod.status?.phase ?? 'Unknown'} ${reason}: ${message}`)];
   if (cancelled) return verdict('Cancelled', 'User', 'Cancelled before the code started.', facts);
   if (/^OutOf|NodeAffinity|UnexpectedAdmissionError|TopologyAffinity/.test(reason)) {
-    return verdict('Unschedulable', 'Infrastructure', 'The node refused the pod: it had no room for it after all.', facts);
+    return verdict(
+      'Unschedulable',
+      'Infrastructure',
+      'The node refused the pod: it had no room for it after all.',
+      facts,
+    );
   }
   return verdict('InternalError', 'Infrastructure', 'The pod ended before the code was started.', facts);
 }

@@ -10,18 +10,35 @@ import { currentAttempt } from './snapshot.ts';
 import type { Snapshot, StoredOutput } from './snapshot.ts';
 import { tailText } from './tail.ts';
 
-// The parts of a view. They read the record as it is, or as it will be after `end` is written, so that a status says the
+// The parts of a view. They read the record as it is, or as it will be after `end` is written, so that a status says
+// the
 // same whether the operator was killed in between or not.
 
 export const ADMITTED: Claim = { status: 'True', reason: 'Admitted', message: 'The evaluation was admitted.' };
 export const STARTED: Claim = { status: 'True', reason: 'ContainerStarted', message: 'The code has started.' };
 export const NEVER_STARTED: Claim = { status: 'False', reason: 'NeverStarted', message: 'The code never started.' };
 export const CAPTURING: Claim = { status: 'False', reason: 'Capturing', message: 'Its output is being stored.' };
-export const CAPTURED: Claim = { status: 'True', reason: 'Captured', message: 'All output that is kept of it is stored.' };
-export const NO_OUTPUT: Claim = { status: 'True', reason: 'NoOutput', message: 'The code never ran, so there is no output.' };
+export const CAPTURED: Claim = {
+  status: 'True',
+  reason: 'Captured',
+  message: 'All output that is kept of it is stored.',
+};
+export const NO_OUTPUT: Claim = {
+  status: 'True',
+  reason: 'NoOutput',
+  message: 'The code never ran, so there is no output.',
+};
 /** Unknown, so that the condition's own transition time says since when. */
-export const POD_GONE: Claim = { status: 'Unknown', reason: 'PodGone', message: 'The pod is gone; what was followed of its output is being stored.' };
-export const POD_LOST: Claim = { status: 'False', reason: 'PodGone', message: 'The pod was gone before its output was stored.' };
+export const POD_GONE: Claim = {
+  status: 'Unknown',
+  reason: 'PodGone',
+  message: 'The pod is gone; what was followed of its output is being stored.',
+};
+export const POD_LOST: Claim = {
+  status: 'False',
+  reason: 'PodGone',
+  message: 'The pod was gone before its output was stored.',
+};
 
 /** RFC 3339 in whole seconds, as Kubernetes writes times. */
 export function time(date: Date): string {
@@ -31,7 +48,9 @@ export function time(date: Date): string {
 export function attemptViews(snapshot: Snapshot, end?: AttemptEnd): Attempt[] {
   const rows = snapshot.record === 'unavailable' ? [] : snapshot.record.attempts;
   const current = currentAttempt(snapshot);
-  return rows.map((row) => attemptView(row, row === current ? snapshot.pod : undefined, end?.number === row.number ? end : undefined));
+  return rows.map((row) =>
+    attemptView(row, row === current ? snapshot.pod : undefined, end?.number === row.number ? end : undefined),
+  );
 }
 
 function attemptView(row: AttemptRecord, pod: Pod | undefined, end: AttemptEnd | undefined): Attempt {
@@ -74,7 +93,11 @@ export function asVerdict(stored: unknown): Verdict | undefined {
 export function capturedClaim(output: StoredOutput): Claim {
   const { complete, reason } = output.capture;
   if (complete !== false) return CAPTURED;
-  return { status: 'False', reason: reason ?? 'Incomplete', message: 'Part of the output could not be stored; the ledger in the record says which.' };
+  return {
+    status: 'False',
+    reason: reason ?? 'Incomplete',
+    message: 'Part of the output could not be stored; the ledger in the record says which.',
+  };
 }
 
 /** The Passed condition, for an Evaluation that expects something. */
@@ -86,7 +109,11 @@ export function passedClaim(snapshot: Snapshot, exitCode: number | undefined): C
 }
 
 /** What the stored output adds to a status; nothing before it is captured. */
-export function outputParts(output: StoredOutput | undefined, runtimeClass: string | null, wantsArtifacts: boolean): Pick<View, 'output' | 'artifacts' | 'receipt'> {
+export function outputParts(
+  output: StoredOutput | undefined,
+  runtimeClass: string | null,
+  wantsArtifacts: boolean,
+): Pick<View, 'output' | 'artifacts' | 'receipt'> {
   if (output === undefined) return {};
   const { capture } = output;
   const { stdout, stderr } = capture.streams;
@@ -100,7 +127,11 @@ export function outputParts(output: StoredOutput | undefined, runtimeClass: stri
       tail: clip(tailText(output.tail), LIMITS.tailCharacters),
     },
     ...(wantsArtifacts && {
-      artifacts: { count: capture.artifacts.count, bytes: capture.artifacts.bytes, complete: capture.artifacts.complete },
+      artifacts: {
+        count: capture.artifacts.count,
+        bytes: capture.artifacts.bytes,
+        complete: capture.artifacts.complete,
+      },
     }),
     ...(receipt !== undefined && {
       receipt: { digest: receipt, measuredAt: time(capture.startedAt), ...(runtimeClass !== null && { runtimeClass }) },
@@ -111,12 +142,17 @@ export function outputParts(output: StoredOutput | undefined, runtimeClass: stri
 // Over canonical JSON: jsonb does not keep the order of keys.
 function receiptDigest(receipt: unknown): string | undefined {
   if (typeof receipt !== 'object' || receipt === null) return undefined;
-  return `sha256:${createHash('sha256').update(JSON.stringify(sortKeys(receipt))).digest('hex')}`;
+  return `sha256:${createHash('sha256')
+    .update(JSON.stringify(sortKeys(receipt)))
+    .digest('hex')}`;
 }
 
 function sortKeys(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sortKeys);
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, item]) => [key, sortKeys(item)]));
+  return Object.fromEntries(
+    Object.entries(value)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, item]) => [key, sortKeys(item)]),
+  );
 }
-

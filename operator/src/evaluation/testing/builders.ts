@@ -22,19 +22,47 @@ export function settings(changes: Partial<Settings> = {}): Settings {
     maxConcurrent: 10,
     jobTtlSeconds: 300,
     sandbox: {
-      runtimeClassName: undefined, launcherImage: 'crucible/launcher:test', serviceAccountName: 'crucible-sandbox',
-      imagePullPolicy: 'IfNotPresent', imagePullSecrets: [], uids: { first: 100_000, last: 165_535 }, cpuRequestPercent: 10,
-      memoryOverheadBytes: 32 * MI, tmpBytes: 16 * MI, shmBytes: 16 * MI, ephemeralStorageBytes: 64 * MI, processes: 128,
-      openFiles: 1024, graceSeconds: 5, strictSupplementalGroups: true,
+      runtimeClassName: undefined,
+      launcherImage: 'crucible/launcher:test',
+      serviceAccountName: 'crucible-sandbox',
+      imagePullPolicy: 'IfNotPresent',
+      imagePullSecrets: [],
+      uids: { first: 100_000, last: 165_535 },
+      cpuRequestPercent: 10,
+      memoryOverheadBytes: 32 * MI,
+      tmpBytes: 16 * MI,
+      shmBytes: 16 * MI,
+      ephemeralStorageBytes: 64 * MI,
+      processes: 128,
+      openFiles: 1024,
+      graceSeconds: 5,
+      strictSupplementalGroups: true,
     },
     patience: { startUp: 300, imagePull: 60, unschedulable: 300, quota: 300, refused: 15, lostCapture: 60 },
     ...changes,
   };
 }
 
-export function rawEvaluation(spec: Partial<EvaluationSpec> = {}, changes: Partial<RawEvaluation> & { metadata?: object } = {}): RawEvaluation {
-  const metadata = { name: 'hello', namespace: 'evals', uid: UID, generation: 1, resourceVersion: '1', creationTimestamp: at(-60), ...changes.metadata };
-  return { apiVersion: 'crucible.dev/v1alpha1', kind: 'Evaluation', spec: { runtime: 'python', code: 'print("hello")', ...spec }, ...changes, metadata };
+export function rawEvaluation(
+  spec: Partial<EvaluationSpec> = {},
+  changes: Partial<RawEvaluation> & { metadata?: object } = {},
+): RawEvaluation {
+  const metadata = {
+    name: 'hello',
+    namespace: 'evals',
+    uid: UID,
+    generation: 1,
+    resourceVersion: '1',
+    creationTimestamp: at(-60),
+    ...changes.metadata,
+  };
+  return {
+    apiVersion: 'crucible.dev/v1alpha1',
+    kind: 'Evaluation',
+    spec: { runtime: 'python', code: 'print("hello")', ...spec },
+    ...changes,
+    metadata,
+  };
 }
 
 export function evaluation(spec: Partial<EvaluationSpec> = {}): Evaluation {
@@ -43,22 +71,35 @@ export function evaluation(spec: Partial<EvaluationSpec> = {}): Evaluation {
 
 export function runtime(name: string, spec: Partial<EvaluationRuntime['spec']> = {}): EvaluationRuntime {
   return {
-    apiVersion: 'crucible.dev/v1alpha1', kind: 'EvaluationRuntime', metadata: { name },
+    apiVersion: 'crucible.dev/v1alpha1',
+    kind: 'EvaluationRuntime',
+    metadata: { name },
     spec: { image: `crucible/${name}:test`, command: ['python3'], entryFile: 'main.py', launcher: 'Included', ...spec },
   };
 }
 
 export function job(changes: { status?: Job['status']; metadata?: object } = {}): Job {
   const labels = { [LABELS.evaluationUid]: UID, [LABELS.attempt]: '1' };
-  const metadata = { name: 'hello-job-1', namespace: 'evals', uid: JOB_UID, creationTimestamp: at(-50), labels, ...changes.metadata };
+  const metadata = {
+    name: 'hello-job-1',
+    namespace: 'evals',
+    uid: JOB_UID,
+    creationTimestamp: at(-50),
+    labels,
+    ...changes.metadata,
+  };
   return { apiVersion: 'batch/v1', kind: 'Job', metadata, status: changes.status ?? { active: 1 } };
 }
 
 export class PodBuilder {
   #pod: Pod = {
-    apiVersion: 'v1', kind: 'Pod',
+    apiVersion: 'v1',
+    kind: 'Pod',
     metadata: {
-      name: 'hello-job-1-abcde', namespace: 'evals', uid: POD_UID, creationTimestamp: at(-50),
+      name: 'hello-job-1-abcde',
+      namespace: 'evals',
+      uid: POD_UID,
+      creationTimestamp: at(-50),
       labels: { [LABELS.evaluationUid]: UID, [LABELS.attempt]: '1', [LABELS.sandbox]: 'true' },
       finalizers: ['batch.kubernetes.io/job-tracking', CAPTURE_FINALIZER],
       ownerReferences: [{ apiVersion: 'batch/v1', kind: 'Job', name: 'hello-job-1', uid: JOB_UID, controller: true }],
@@ -79,7 +120,10 @@ export class PodBuilder {
   }
 
   condition(type: string, status: string, reason: string, message = '', seconds = -10): this {
-    const conditions = [...(this.#pod.status?.conditions ?? []), { type, status, reason, message, lastTransitionTime: at(seconds) }];
+    const conditions = [
+      ...(this.#pod.status?.conditions ?? []),
+      { type, status, reason, message, lastTransitionTime: at(seconds) },
+    ];
     return this.status({ conditions });
   }
 
@@ -89,7 +133,9 @@ export class PodBuilder {
   }
 
   container(state: ContainerState): this {
-    return this.status({ containerStatuses: [{ name: SANDBOX_CONTAINER, image: 'crucible/python:test', imageID: 'sha256:abc', state }] });
+    return this.status({
+      containerStatuses: [{ name: SANDBOX_CONTAINER, image: 'crucible/python:test', imageID: 'sha256:abc', state }],
+    });
   }
 
   waiting(reason: string, message = ''): this {
@@ -97,12 +143,16 @@ export class PodBuilder {
   }
 
   running(seconds = -40): this {
-    return this.scheduled().status({ phase: 'Running' }).container({ running: { startedAt: at(seconds) } });
+    return this.scheduled()
+      .status({ phase: 'Running' })
+      .container({ running: { startedAt: at(seconds) } });
   }
 
   ended(exitCode: number, { from = -40, to = -10, reason = exitCode === 0 ? 'Completed' : 'Error' } = {}): this {
     this.scheduled().status({ phase: exitCode === 0 ? 'Succeeded' : 'Failed' });
-    return this.container({ terminated: { exitCode, reason, startedAt: at(from), finishedAt: at(to), containerID: 'containerd://1' } });
+    return this.container({
+      terminated: { exitCode, reason, startedAt: at(from), finishedAt: at(to), containerID: 'containerd://1' },
+    });
   }
 
   deadline(spec: number): this {
@@ -119,28 +169,82 @@ export const pod = (): PodBuilder => new PodBuilder();
 
 export function attempt(changes: Partial<AttemptRecord> = {}): AttemptRecord {
   return {
-    evaluationUid: UID, number: 1, jobName: 'hello-job-1', jobUid: JOB_UID, podName: null, podUid: null, node: null, runtimeClass: null,
-    image: 'crucible/python:test', imageDigest: null, state: 'created', epoch: 1, createdAt: new Date(NOW - 50_000), startedAt: null,
-    finishedAt: null, finalizedAt: null, exitCode: null, signal: null, verdict: null, ...changes,
+    evaluationUid: UID,
+    number: 1,
+    jobName: 'hello-job-1',
+    jobUid: JOB_UID,
+    podName: null,
+    podUid: null,
+    node: null,
+    runtimeClass: null,
+    image: 'crucible/python:test',
+    imageDigest: null,
+    state: 'created',
+    epoch: 1,
+    createdAt: new Date(NOW - 50_000),
+    startedAt: null,
+    finishedAt: null,
+    finalizedAt: null,
+    exitCode: null,
+    signal: null,
+    verdict: null,
+    ...changes,
   };
 }
 
 export function record(changes: Partial<EvaluationRecord> = {}): EvaluationRecord {
   return {
-    uid: UID, namespace: 'evals', namespaceUid: 'n', name: 'hello', generation: 1, spec: {}, labels: {}, phase: 'Starting', verdict: null,
-    passed: null, createdAt: new Date(NOW - 60_000), acceptedAt: new Date(NOW - 55_000), finishedAt: null, acceptedAttempt: null,
-    eventSeq: 1, epoch: 1, ...changes,
+    uid: UID,
+    namespace: 'evals',
+    namespaceUid: 'n',
+    name: 'hello',
+    generation: 1,
+    spec: {},
+    labels: {},
+    phase: 'Starting',
+    verdict: null,
+    passed: null,
+    createdAt: new Date(NOW - 60_000),
+    acceptedAt: new Date(NOW - 55_000),
+    finishedAt: null,
+    acceptedAttempt: null,
+    eventSeq: 1,
+    epoch: 1,
+    ...changes,
   };
 }
 
 export function output(stdout = 'hello\n', changes: Partial<CaptureRecord> = {}): StoredOutput {
   const data = Buffer.from(stdout);
-  const stream = { bytes: data.length, lines: 1, gaps: [], truncated: false, complete: true, producedBytes: data.length, sha256: null };
+  const stream = {
+    bytes: data.length,
+    lines: 1,
+    gaps: [],
+    truncated: false,
+    complete: true,
+    producedBytes: data.length,
+    sha256: null,
+  };
   const capture: CaptureRecord = {
-    evaluationUid: UID, attempt: 1, podUid: POD_UID, recorder: 'r', state: 'captured', lastSeq: 2, missing: [], startedAt: new Date(NOW - 40_000),
-    capturedAt: new Date(NOW), complete: true, reason: null, summary: null, receipt: null,
-    streams: { stdout: { stream: 'stdout', ...stream }, stderr: { stream: 'stderr', ...stream, bytes: 0, producedBytes: 0, lines: 0 } },
-    artifacts: { count: 0, bytes: 0, refused: 0, complete: true }, ...changes,
+    evaluationUid: UID,
+    attempt: 1,
+    podUid: POD_UID,
+    recorder: 'r',
+    state: 'captured',
+    lastSeq: 2,
+    missing: [],
+    startedAt: new Date(NOW - 40_000),
+    capturedAt: new Date(NOW),
+    complete: true,
+    reason: null,
+    summary: null,
+    receipt: null,
+    streams: {
+      stdout: { stream: 'stdout', ...stream },
+      stderr: { stream: 'stderr', ...stream, bytes: 0, producedBytes: 0, lines: 0 },
+    },
+    artifacts: { count: 0, bytes: 0, refused: 0, complete: true },
+    ...changes,
   };
   return { capture, stdout: data, tail: data };
 }
@@ -150,19 +254,35 @@ export function snapshot(changes: Partial<Snapshot> & { spec?: Partial<Evaluatio
   const { spec, ...rest } = changes;
   const raw = rest.raw ?? rawEvaluation(spec);
   return {
-    key: 'evals/hello', raw, evaluation: parseEvaluation(raw), invalid: undefined,
+    key: 'evals/hello',
+    raw,
+    evaluation: parseEvaluation(raw),
+    invalid: undefined,
     cluster: {
-      namespace: { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'evals', uid: 'n', labels: { [LABELS.evaluations]: 'enabled' } } },
+      namespace: {
+        apiVersion: 'v1',
+        kind: 'Namespace',
+        metadata: { name: 'evals', uid: 'n', labels: { [LABELS.evaluations]: 'enabled' } },
+      },
       runtimes: [runtime('python'), runtime('bash')],
       runtimeClasses: ['gvisor'],
     },
     record: { evaluation: undefined, attempts: [] },
-    job: undefined, pod: undefined, warnings: [], capture: undefined, output: undefined, launchRefusal: undefined, turn: true, ...rest,
+    job: undefined,
+    pod: undefined,
+    warnings: [],
+    capture: undefined,
+    output: undefined,
+    launchRefusal: undefined,
+    turn: true,
+    ...rest,
   };
 }
 
 /** With an attempt whose Job exists. */
-export function launched(changes: Partial<Snapshot> & { spec?: Partial<EvaluationSpec>; attempt?: Partial<AttemptRecord> } = {}): Snapshot {
+export function launched(
+  changes: Partial<Snapshot> & { spec?: Partial<EvaluationSpec>; attempt?: Partial<AttemptRecord> } = {},
+): Snapshot {
   const { attempt: row, ...rest } = changes;
   return snapshot({ record: { evaluation: record(), attempts: [attempt(row)] }, job: job(), ...rest });
 }

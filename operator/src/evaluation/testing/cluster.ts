@@ -1,5 +1,3 @@
-import { createServer, connect as connectTo } from 'node:net';
-import type { Server, Socket } from 'node:net';
 import { randomBytes } from 'node:crypto';
 import { SANDBOX_CONTAINER } from '@crucible/crds';
 import type { EvaluationStatus } from '@crucible/crds';
@@ -17,6 +15,7 @@ import { DomainMetrics } from '../metrics.ts';
 import { EvaluationOperator } from '../operator.ts';
 import type { Settings } from '../settings.ts';
 import { settings } from './builders.ts';
+import { PostgresProxy } from './postgres-proxy.ts';
 
 // A real API server and Postgres around a real operator. What does not exist here is played: the Job controller, the
 // scheduler and the kubelet write what they would write, and the recorder stores what it would store.
@@ -47,29 +46,52 @@ export class TestCluster {
   }
 
   async start(): Promise<void> {
-    await this.api.create('/api/v1/namespaces', { metadata: { name: this.namespace, labels: { 'crucible.dev/evaluations': 'enabled' } } });
+    await this.api.create('/api/v1/namespaces', {
+      metadata: { name: this.namespace, labels: { 'crucible.dev/evaluations': 'enabled' } },
+    });
     await this.createRuntime(this.runtime);
     this.#testDatabase = await createDatabase('evaluation');
     await migrate({ connectionString: this.#testDatabase.dsn });
     this.#direct = connect({ connectionString: this.#testDatabase.dsn });
     this.#proxy = new PostgresProxy(new URL(this.#testDatabase.dsn));
-    this.#database = connect({ connectionString: await this.#proxy.open(), connectTimeoutSeconds: 2, statementTimeoutSeconds: 5 });
+    this.#database = connect({
+      connectionString: await this.#proxy.open(),
+      connectTimeoutSeconds: 2,
+      statementTimeoutSeconds: 5,
+    });
     await this.startOperator();
   }
 
   async startOperator(): Promise<void> {
     const logger = pino({ level: process.env['TEST_LOG_LEVEL'] ?? 'silent' });
-    const client = new KubeClient({ access: await loadAccess({ kubeconfig: testServer('CRUCIBLE_TEST_KUBECONFIG') }), logger });
+    const client = new KubeClient({
+      access: await loadAccess({ kubeconfig: testServer('CRUCIBLE_TEST_KUBECONFIG') }),
+      logger,
+    });
     const caches = new ClusterCaches({ client, namespaces: [this.namespace], logger });
     const database = this.database(this.#database);
     this.#client = client;
     this.#caches = caches;
     this.#events = new EventRecorder({ client, component: 'crucible-operator', instance: 'test', logger });
-    const metrics = new DomainMetrics(new Registry(), () => undefined, () => []);
+    const metrics = new DomainMetrics(
+      new Registry(),
+      () => undefined,
+      () => [],
+    );
     this.#operator = new EvaluationOperator({
-      client, caches, database, events: this.#events, metrics, settings: this.settings, workers: 4, logger, now: () => Date.now(),
+      client,
+      caches,
+      database,
+      events: this.#events,
+      metrics,
+      settings: this.settings,
+      workers: 4,
+      logger,
+      now: () => Date.now(),
       sweep: { everySeconds: 1, minAgeSeconds: 0 },
-      evaluations: new EvaluationRepository(database), attempts: new AttemptRepository(database), captures: new CaptureRepository(database),
+      evaluations: new EvaluationRepository(database),
+      attempts: new AttemptRepository(database),
+      captures: new CaptureRepository(database),
     });
     caches.start();
     this.#epoch += 1;
@@ -110,11 +132,21 @@ export class TestCluster {
 
   async createRuntime(name: string): Promise<void> {
     const spec = { image: 'crucible/python:test', command: ['python3'], entryFile: 'main.py', launcher: 'Included' };
-    await this.must('POST', '/apis/crucible.dev/v1alpha1/evaluationruntimes', { apiVersion: 'crucible.dev/v1alpha1', kind: 'EvaluationRuntime', metadata: { name }, spec });
+    await this.must('POST', '/apis/crucible.dev/v1alpha1/evaluationruntimes', {
+      apiVersion: 'crucible.dev/v1alpha1',
+      kind: 'EvaluationRuntime',
+      metadata: { name },
+      spec,
+    });
   }
 
   async submit(name: string, spec: Json = {}): Promise<string> {
-    const object = { apiVersion: 'crucible.dev/v1alpha1', kind: 'Evaluation', metadata: { name, namespace: this.namespace }, spec: { runtime: this.runtime, code: 'print("hello")', ...spec } };
+    const object = {
+      apiVersion: 'crucible.dev/v1alpha1',
+      kind: 'Evaluation',
+      metadata: { name, namespace: this.namespace },
+      spec: { runtime: this.runtime, code: 'print("hello")', ...spec },
+    };
     return (await this.must('POST', this.path('evaluations'), object))['metadata'].uid as string;
   }
 
@@ -131,7 +163,9 @@ export class TestCluster {
     return status === 404 ? undefined : body;
   }
 
-  async status(name: string): Promise<EvaluationStatus & { conditions: { type: string; status: string; reason: string; message: string }[] }> {
+  async status(
+    name: string,
+  ): Promise<EvaluationStatus & { conditions: { type: string; status: string; reason: string; message: string }[] }> {
     return { conditions: [], ...(await this.evaluation(name))?.['status'] };
   }
 
@@ -139,13 +173,24 @@ export class TestCluster {
 
   /** Waits for the attempt's Job and makes its pod, as the Job controller does from the template. */
   async makePod(name: string, attempt = 1): Promise<string> {
-    const job = await this.waitFor(`a Job of attempt ${attempt}`, async () => (await this.jobs(name)).find((candidate) => candidate['metadata'].labels['crucible.dev/attempt'] === String(attempt)));
+    const job = await this.waitFor(`a Job of attempt ${attempt}`, async () =>
+      (await this.jobs(name)).find(
+        (candidate) => candidate['metadata'].labels['crucible.dev/attempt'] === String(attempt),
+      ),
+    );
     const { template } = job['spec'];
     const podName = `${job['metadata'].name}-${randomBytes(3).toString('hex')}`;
-    const ownerReferences = [{ apiVersion: 'batch/v1', kind: 'Job', name: job['metadata'].name, uid: job['metadata'].uid, controller: true }];
+    const ownerReferences = [
+      { apiVersion: 'batch/v1', kind: 'Job', name: job['metadata'].name, uid: job['metadata'].uid, controller: true },
+    ];
     const metadata = { ...template.metadata, name: podName, namespace: this.namespace, ownerReferences };
     await this.must('POST', this.core('pods'), { apiVersion: 'v1', kind: 'Pod', metadata, spec: template.spec });
-    await this.must('POST', `${this.core('pods', podName)}/binding`, { apiVersion: 'v1', kind: 'Binding', metadata: { name: podName }, target: { kind: 'Node', name: 'node-1' } });
+    await this.must('POST', `${this.core('pods', podName)}/binding`, {
+      apiVersion: 'v1',
+      kind: 'Binding',
+      metadata: { name: podName },
+      target: { kind: 'Node', name: 'node-1' },
+    });
     return podName;
   }
 
@@ -154,17 +199,39 @@ export class TestCluster {
   }
 
   waiting(podName: string, reason: string, startTime = new Date()): Promise<Json> {
-    return this.podStatus(podName, { phase: 'Pending', startTime: iso(startTime), containerStatuses: [container({ waiting: { reason, message: 'not found' } })] });
+    return this.podStatus(podName, {
+      phase: 'Pending',
+      startTime: iso(startTime),
+      containerStatuses: [container({ waiting: { reason, message: 'not found' } })],
+    });
   }
 
   running(podName: string, startedAt = new Date()): Promise<Json> {
-    return this.podStatus(podName, { phase: 'Running', startTime: iso(startedAt), containerStatuses: [container({ running: { startedAt: iso(startedAt) } })] });
+    return this.podStatus(podName, {
+      phase: 'Running',
+      startTime: iso(startedAt),
+      containerStatuses: [container({ running: { startedAt: iso(startedAt) } })],
+    });
   }
 
-  ended(podName: string, exitCode: number, { seconds = 1, reason = exitCode === 0 ? 'Completed' : 'Error', podReason = '' } = {}): Promise<Json> {
+  ended(
+    podName: string,
+    exitCode: number,
+    { seconds = 1, reason = exitCode === 0 ? 'Completed' : 'Error', podReason = '' } = {},
+  ): Promise<Json> {
     const now = Date.now();
-    const terminated = { exitCode, reason, startedAt: iso(new Date(now - seconds * 1000)), finishedAt: iso(new Date(now)), containerID: 'containerd://1' };
-    return this.podStatus(podName, { phase: exitCode === 0 && podReason === '' ? 'Succeeded' : 'Failed', reason: podReason, containerStatuses: [container({ terminated })] });
+    const terminated = {
+      exitCode,
+      reason,
+      startedAt: iso(new Date(now - seconds * 1000)),
+      finishedAt: iso(new Date(now)),
+      containerID: 'containerd://1',
+    };
+    return this.podStatus(podName, {
+      phase: exitCode === 0 && podReason === '' ? 'Succeeded' : 'Failed',
+      reason: podReason,
+      containerStatuses: [container({ terminated })],
+    });
   }
 
   // ---------------------------------------------------------------- the recorder
@@ -175,10 +242,25 @@ export class TestCluster {
     const key = { evaluationUid: uid, attempt, podUid, recorder: 'test' };
     await captures.begin(key);
     const data = Buffer.from(stdout);
-    await captures.append({ ...key, afterSeq: 0, lastSeq: 2, chunks: data.length === 0 ? [] : [{ stream: 'stdout', firstSeq: 1, lastSeq: 1, data, lines: 1 }] });
+    await captures.append({
+      ...key,
+      afterSeq: 0,
+      lastSeq: 2,
+      chunks: data.length === 0 ? [] : [{ stream: 'stdout', firstSeq: 1, lastSeq: 1, data, lines: 1 }],
+    });
     const stream = { bytes: 0, lines: 0, gaps: [], truncated: false, complete: true };
     const streams = { stdout: { ...stream, bytes: data.length, lines: data.length === 0 ? 0 : 1 }, stderr: stream };
-    await captures.finish({ ...key, lastSeq: 2, streams, artifacts: [], artifactsComplete: true, summary: {}, receipt: { uid: 100_000 }, complete: true, reason: null });
+    await captures.finish({
+      ...key,
+      lastSeq: 2,
+      streams,
+      artifacts: [],
+      artifactsComplete: true,
+      summary: {},
+      receipt: { uid: 100_000 },
+      complete: true,
+      reason: null,
+    });
   }
 
   // ---------------------------------------------------------------- looking
@@ -204,25 +286,44 @@ export class TestCluster {
     const configMaps = await this.owned(this.core('configmaps'), uid);
     const pods = await this.owned(this.core('pods'), uid);
     return [
-      ...jobs.filter((job) => !job['metadata'].deletionTimestamp && !job['metadata'].ownerReferences?.length).map((job) => `job ${job['metadata'].name}`),
+      ...jobs
+        .filter((job) => !job['metadata'].deletionTimestamp && !job['metadata'].ownerReferences?.length)
+        .map((job) => `job ${job['metadata'].name}`),
       ...configMaps.map((configMap) => `configmap ${configMap['metadata'].name}`),
-      ...pods.filter((pod) => pod['metadata'].finalizers?.includes('crucible.dev/capture')).map((pod) => `finalizer of pod ${pod['metadata'].name}`),
+      ...pods
+        .filter((pod) => pod['metadata'].finalizers?.includes('crucible.dev/capture'))
+        .map((pod) => `finalizer of pod ${pod['metadata'].name}`),
     ];
   }
 
   async condition(name: string, type: string, reason: string): Promise<Json> {
-    return await this.waitFor(`${type} with reason ${reason}`, async () => (await this.status(name)).conditions.find((condition) => condition.type === type && condition.reason === reason), () => this.status(name));
+    return await this.waitFor(
+      `${type} with reason ${reason}`,
+      async () =>
+        (await this.status(name)).conditions.find(
+          (condition) => condition.type === type && condition.reason === reason,
+        ),
+      () => this.status(name),
+    );
   }
 
   async phase(name: string, phase: string): Promise<EvaluationStatus> {
-    return await this.waitFor(`phase ${phase}`, async () => {
-      const status = await this.status(name);
-      return status.phase === phase ? status : undefined;
-    }, () => this.status(name));
+    return await this.waitFor(
+      `phase ${phase}`,
+      async () => {
+        const status = await this.status(name);
+        return status.phase === phase ? status : undefined;
+      },
+      () => this.status(name),
+    );
   }
 
   async gone(name: string): Promise<void> {
-    await this.waitFor(`${name} to be gone`, async () => ((await this.evaluation(name)) === undefined ? true : undefined), () => this.evaluation(name));
+    await this.waitFor(
+      `${name} to be gone`,
+      async () => ((await this.evaluation(name)) === undefined ? true : undefined),
+      () => this.evaluation(name),
+    );
   }
 
   async waitFor<T>(what: string, look: () => Promise<T | undefined>, last?: () => Promise<unknown>): Promise<T> {
@@ -258,51 +359,15 @@ export class TestCluster {
 function container(state: Json): Json {
   const { terminated, running } = state;
   return {
-    name: SANDBOX_CONTAINER, image: 'crucible/python:test', imageID: 'sha256:abc', ready: running !== undefined, restartCount: 0,
+    name: SANDBOX_CONTAINER,
+    image: 'crucible/python:test',
+    imageID: 'sha256:abc',
+    ready: running !== undefined,
+    restartCount: 0,
     state: { waiting: null, running: running ?? null, terminated: terminated ?? null, ...state },
   };
 }
 
 function iso(date: Date): string {
   return date.toISOString().replace(/\.\d{3}Z$/, 'Z');
-}
-
-/** Postgres behind an address that can be taken away and given back. */
-class PostgresProxy {
-  readonly #target: URL;
-  readonly #sockets = new Set<Socket>();
-  #server: Server | undefined;
-  #port = 0;
-
-  constructor(target: URL) {
-    this.#target = target;
-  }
-
-  async open(): Promise<string> {
-    const server = createServer((socket) => {
-      const upstream = connectTo(Number(this.#target.port), this.#target.hostname);
-      for (const [one, other] of [[socket, upstream], [upstream, socket]] as const) {
-        this.#sockets.add(one);
-        one.on('error', () => other.destroy());
-        one.on('close', () => {
-          this.#sockets.delete(one);
-          other.destroy();
-        });
-        one.pipe(other);
-      }
-    });
-    await new Promise<void>((resolve, reject) => server.once('error', reject).listen(this.#port, '127.0.0.1', resolve));
-    this.#server = server;
-    this.#port = (server.address() as { port: number }).port;
-    const address = new URL(this.#target.href);
-    address.host = `127.0.0.1:${this.#port}`;
-    return address.href;
-  }
-
-  async close(): Promise<void> {
-    const server = this.#server;
-    this.#server = undefined;
-    for (const socket of this.#sockets) socket.destroy();
-    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
-  }
 }
