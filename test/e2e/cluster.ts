@@ -79,10 +79,9 @@ export async function run(spec: Record<string, unknown>, prefix = 'e2e'): Promis
   return waitFor(name, 'Finished');
 }
 
-/** Runs SQL in the embedded Postgres as its owner; rows as arrays of text columns. */
+/** Runs SQL in the embedded Postgres, over the socket inside its container; rows as arrays of text columns. */
 export async function sql(query: string): Promise<string[][]> {
-  const pod = (await ok(['get', 'pods', '-n', RELEASE_NAMESPACE, '-l', 'app.kubernetes.io/component=postgres', '-o', 'name'])).trim();
-  const out = await ok(['exec', '-n', RELEASE_NAMESPACE, pod, '--', 'sh', '-c', 'PGPASSWORD="$(cat "$POSTGRES_PASSWORD_FILE")" psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XAtq -F "|" -c "$0"', query]);
+  const out = await ok(['exec', '-n', RELEASE_NAMESPACE, 'crucible-postgres-0', '--', 'psql', '-U', 'postgres', '-d', 'crucible', '-XAtq', '-F', '|', '-c', query]);
   return out
     .split('\n')
     .filter((line) => line !== '')
