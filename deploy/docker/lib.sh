@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Shared by build.sh and base-images.sh (bash, sourced): where things are kept, how progress is said,
 # and how buildah is called on a machine without a container engine.
 

@@ -40,6 +40,8 @@ install() {
   kubectl --kubeconfig "$KUBECONFIG_FILE" wait --for=condition=Established --timeout=30s -f "$REPO/charts/crucible/crds"
   helm --kubeconfig "$KUBECONFIG_FILE" upgrade --install crucible "$REPO/charts/crucible" \
     --namespace crucible-system --create-namespace "${values[@]}" --wait --timeout 5m
+  # Helm cannot label the namespace it creates. Crucible's own pods meet the strictest level.
+  kubectl --kubeconfig "$KUBECONFIG_FILE" label --overwrite namespace crucible-system pod-security.kubernetes.io/enforce=restricted
 }
 step "Install Crucible with Helm" install
 [ "${1:-}" != --cluster ] || exit 0

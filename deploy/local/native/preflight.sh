@@ -49,6 +49,16 @@ install_wanted
 command -v go >/dev/null || die "Go is missing: install Go 1.26.3 or newer and put it on the PATH"
 go_version=$(go env GOVERSION | sed 's/^go//;s/[^0-9.].*//')
 [ "$(printf '%s\n1.26.3\n' "$go_version" | sort -V | head -1)" = 1.26.3 ] || die "Go $go_version is too old: install Go 1.26.3 or newer"
+# Addresses of the cluster that are somebody else's already, ours apart.
+for cidr in "$POD_CIDR" "$SERVICE_CIDR" "$NODE_IP/32"; do
+  taken=$(ip -4 route show root "$cidr" 2>/dev/null | grep -vE "crucible|veth|^unreachable" | head -1 || true)
+  [ -z "$taken" ] || die "this machine has a route into $cidr ($taken): change POD_CIDR, SERVICE_CIDR or NODE_IP in deploy/local/settings.sh"
+done
+for port in 2379 2380 10249 10256 10290; do
+  if ss -Hltn "sport = :$port" 2>/dev/null | grep -q . && [ ! -d "$RUN" ]; then
+    die "port $port of this machine is in use: another Kubernetes or etcd? Stop it, or use CLUSTER=existing"
+  fi
+done
 # nftables in this kernel, tried and not assumed; the table's name is ours and it goes at once.
 nft -f - <<<'table inet crucible_probe { chain c { type filter hook postrouting priority 0; ct state established accept; }; }; delete table inet crucible_probe' 2>/dev/null ||
   die "the kernel refuses nftables rules with connection tracking: use a kernel with CONFIG_NF_TABLES and CONFIG_NFT_CT"
