@@ -6,14 +6,14 @@ repo_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 docker_dir="$repo_root/deploy/docker"
 cache="${CRUCIBLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/crucible}"
 log_dir=""
-started_at=$SECONDS
+started_at=${CRUCIBLE_STARTED:-$(date +%s)} # `make up` counts from its own start
 
 # The two bases every Dockerfile starts from, under the names an engine would pull.
 node_version=$(tr -d 'v \n' <"$repo_root/.nvmrc")
 debian_image=docker.io/library/debian:13.1-slim
 node_image="docker.io/library/node:$node_version-trixie-slim"
 
-say() { printf '[%4ds] %s\n' "$((SECONDS - started_at))" "$*" >&2; }
+say() { printf '[%4ds] %s\n' "$(($(date +%s) - started_at))" "$*" >&2; }
 
 # fail SENTENCE: the one sentence a person needs, then exit.
 fail() {
