@@ -1,6 +1,7 @@
 -- Who may do what: the whole truth, applied anew after every migration in the same transaction. Everything is taken
 -- away first, so a right that is not listed here does not exist. No role may delete anything.
 REVOKE ALL ON ALL TABLES IN SCHEMA crucible FROM PUBLIC, crucible_operator, crucible_recorder, crucible_api;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA crucible FROM PUBLIC, crucible_operator, crucible_recorder, crucible_api;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA crucible FROM PUBLIC, crucible_operator, crucible_recorder, crucible_api;
 REVOKE ALL ON SCHEMA crucible FROM PUBLIC, crucible_operator, crucible_recorder, crucible_api;
 
@@ -10,7 +11,7 @@ GRANT SELECT ON crucible.schema_migrations TO crucible_operator, crucible_record
 
 -- The operator judges: it alone writes evaluations and attempts. Output it only reads.
 GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, crucible.streams, crucible.output_chunks,
-  crucible.artifacts, crucible.events TO crucible_operator;
+  crucible.artifacts, crucible.events, crucible.event_positions TO crucible_operator;
 GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, phase, created_at, epoch)
   ON crucible.evaluations TO crucible_operator;
 GRANT UPDATE (generation, spec, labels, phase, verdict, passed, finished_at, accepted_attempt, epoch)
@@ -20,7 +21,7 @@ GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, star
   exit_code, signal, verdict) ON crucible.attempts TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.append_event TO crucible_operator;
 
--- The recorder reads what the sandbox wrote, which is hostile: it sees neither code nor verdicts and writes output only.
+-- The recorder reads what the sandbox wrote, which is hostile: it sees no code, makes no verdict and writes output only.
 GRANT SELECT (uid, namespace, namespace_uid, name) ON crucible.evaluations TO crucible_recorder;
 GRANT SELECT (evaluation_uid, number, job_name, job_uid, pod_name, pod_uid, state) ON crucible.attempts TO crucible_recorder;
 GRANT SELECT ON crucible.captures, crucible.streams, crucible.output_chunks, crucible.artifacts TO crucible_recorder;
@@ -32,7 +33,10 @@ GRANT UPDATE (bytes, lines, gaps, truncated, complete, produced_bytes, sha256) O
 GRANT INSERT, UPDATE (byte_offset) ON crucible.output_chunks TO crucible_recorder;
 GRANT INSERT ON crucible.artifacts TO crucible_recorder;
 GRANT EXECUTE ON FUNCTION crucible.append_capture_event TO crucible_recorder;
+-- It also relays events: it reads them (a verdict is in what they tell) and has positions given, which it cannot choose.
+GRANT SELECT ON crucible.events, crucible.event_positions TO crucible_recorder;
+GRANT EXECUTE ON FUNCTION crucible.assign_positions TO crucible_recorder;
 
 -- The API shows everything and changes nothing; whom it shows what is Kubernetes RBAC's decision.
 GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, crucible.streams, crucible.output_chunks,
-  crucible.artifacts, crucible.events TO crucible_api;
+  crucible.artifacts, crucible.events, crucible.event_positions TO crucible_api;

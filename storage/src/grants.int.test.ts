@@ -49,7 +49,11 @@ afterAll(async () => {
   await database?.drop();
 });
 
-const TABLES = ['evaluations', 'attempts', 'captures', 'streams', 'output_chunks', 'artifacts', 'events', 'schema_migrations'];
+const TABLES = [
+  'evaluations', 'attempts', 'captures', 'streams', 'output_chunks', 'artifacts', 'events', 'event_positions', 'schema_migrations',
+];
+/** Of runs: what retention deletes. */
+const RECORDS = TABLES.slice(0, -2);
 const everyTable = (user: User, statement: (table: string) => string, tables = TABLES): [User, string][] =>
   tables.map((table) => [user, statement(table)]);
 const remove = (table: string) => `DELETE FROM crucible.${table}`;
@@ -67,6 +71,7 @@ const DENIED: [User, string][] = [
     [user, 'UPDATE crucible.evaluations SET event_seq = event_seq + 1'],
     [user, `INSERT INTO crucible.events (evaluation_uid, seq, type, at) VALUES ('${uid}', 99, 'a.b', now())`],
     [user, `UPDATE crucible.events SET data = '{}'`],
+    [user, `UPDATE crucible.event_positions SET last_position = 1000`],
     [user, `INSERT INTO crucible.schema_migrations (version, name, checksum) VALUES (9, 'x', 'x')`],
   ] as [User, string][]),
   // The operator judges and does not touch what came out of a sandbox.
@@ -79,11 +84,14 @@ const DENIED: [User, string][] = [
   ['operator', `UPDATE crucible.evaluations SET namespace_uid = gen_random_uuid()`],
   ['operator', `UPDATE crucible.attempts SET number = 7`],
   ['operator', `SELECT crucible.append_capture_event('${uid}', 'capture.x', '{}')`],
+  ['operator', `SELECT crucible.assign_positions(1)`],
   // The recorder reads hostile bytes: no code, no verdicts, no way to make one.
   ['recorder', `SELECT spec FROM crucible.evaluations`],
   ['recorder', `SELECT verdict FROM crucible.evaluations`],
   ['recorder', `SELECT verdict FROM crucible.attempts`],
-  ['recorder', `SELECT * FROM crucible.events`],
+  ['recorder', `UPDATE crucible.events SET position = 1`],
+  ['recorder', `UPDATE crucible.event_positions SET last_position = 9`],
+  ['recorder', `SELECT nextval('crucible.event_arrivals')`],
   ['recorder', `UPDATE crucible.evaluations SET verdict = '{}'`],
   ['recorder', `UPDATE crucible.evaluations SET phase = 'Succeeded'`],
   ['recorder', `UPDATE crucible.attempts SET verdict = '{}'`],
@@ -98,6 +106,7 @@ const DENIED: [User, string][] = [
   ...everyTable('api', (table) => `INSERT INTO crucible.${table} SELECT * FROM crucible.${table}`),
   ['api', `UPDATE crucible.evaluations SET phase = 'x'`],
   ['api', `UPDATE crucible.captures SET recorder = 'x'`],
+  ['api', `SELECT crucible.assign_positions(1)`],
   ['api', `SELECT crucible.append_event('${uid}', 'a.b', '{}')`],
   ['api', `SELECT crucible.append_capture_event('${uid}', 'capture.b', '{}')`],
   ['api', `SELECT * FROM crucible.captures FOR UPDATE`],
@@ -131,14 +140,24 @@ const FINAL: [User, string][] = [
   ['owner', `UPDATE crucible.events SET data = '{"x": 1}' WHERE ${where}`],
   ['owner', `UPDATE crucible.evaluations SET event_seq = 1 WHERE uid = '${uid}'`],
   ['owner', `UPDATE crucible.evaluations SET namespace = 'x' WHERE uid = '${uid}'`],
-  ...everyTable('owner', remove, TABLES.slice(0, -1)),
-  ...everyTable('owner', truncate, TABLES.slice(0, -1)),
+  ['owner', `UPDATE crucible.event_positions SET last_position = last_position - 1`],
+  ['owner', `DELETE FROM crucible.event_positions`],
+  ...everyTable('owner', remove, RECORDS),
+  ...everyTable('owner', truncate, RECORDS),
 ];
 
 describe('final', () => {
   test.each(FINAL)('%s: %s', async (user, statement) => {
     await expect(users[user].query(statement)).rejects.toMatchObject({ name: 'ConflictError', cause: { code: 'CRU01' } });
   });
+});
+
+test('only the recorder has positions given, and what it gets is dense', async () => {
+  const { rows } = await users.recorder.query<{ assigned: number; last: number }>('SELECT * FROM crucible.assign_positions(1000)');
+  const { rows: given } = await users.recorder.query('SELECT position FROM crucible.events ORDER BY position');
+  expect(rows).toEqual([{ assigned: given.length, last: given.length }]);
+  expect(given).toEqual(given.map((_, index) => ({ position: index + 1 })));
+  await expect(users.owner.query('UPDATE crucible.events SET position = position + 100')).rejects.toMatchObject({ cause: { code: 'CRU01' } });
 });
 
 test('the API reads every table', async () => {

@@ -10,12 +10,13 @@ import { createDatabase } from '../../test/integration/database.ts';
 import type { TestDatabase } from '../../test/integration/database.ts';
 import { connect } from './database.ts';
 import { UnavailableError } from './errors.ts';
-import { migrate, migrationsDirectory } from './migrations.ts';
+import { migrate, migrationsDirectory, readMigrations } from './migrations.ts';
 import { ensureRoles } from './roles.ts';
 import { SCHEMA_VERSION, schemaReady, waitForSchema } from './schema.ts';
 import { prepareDatabase } from './testing.ts';
 
 const run = promisify(execFile);
+const NAMES = (await readMigrations(migrationsDirectory())).map(({ name }) => name);
 const COMMAND = fileURLToPath(new URL('./migrate.ts', import.meta.url));
 
 let database: TestDatabase;
@@ -60,14 +61,14 @@ async function withSecond(statements: string): Promise<string> {
 test('from empty, then again: applied once', async () => {
   expect(await state()).toBe('behind');
   const first = await migrate({ connectionString: database.dsn });
-  expect(first).toEqual({ version: SCHEMA_VERSION, applied: ['0001_init.sql'] });
+  expect(first).toEqual({ version: SCHEMA_VERSION, applied: NAMES });
   expect(await migrate({ connectionString: database.dsn })).toEqual({ version: SCHEMA_VERSION, applied: [] });
   expect(await state()).toBe('ok');
 });
 
 test('five migrators at once', async () => {
   const results = await Promise.all(Array.from({ length: 5 }, () => prepareDatabase(database.dsn)));
-  expect(await sql('SELECT version FROM crucible.schema_migrations')).toEqual([{ version: 1 }]);
+  expect(await sql('SELECT version FROM crucible.schema_migrations')).toEqual(NAMES.map((_, index) => ({ version: index + 1 })));
   for (const dsn of [results[0]?.operator, results[1]?.recorder, results[2]?.api]) expect(await state(dsn)).toBe('ok');
 });
 
@@ -93,10 +94,33 @@ test('a newer database: processes see it, an older migrate refuses it, grants re
   const directory = await withSecond('CREATE TABLE crucible.second (a int)');
   const grants = join(directory, 'grants.sql');
   await writeFile(grants, `${await readFile(grants, 'utf8')}\nGRANT SELECT ON crucible.second TO crucible_api;`);
-  expect(await migrate({ connectionString: database.dsn, directory })).toMatchObject({ applied: ['0002_next.sql'] });
+  expect(await migrate({ connectionString: database.dsn, directory })).toMatchObject({ applied: [`000${SCHEMA_VERSION + 1}_next.sql`] });
   expect(await sql('SELECT * FROM crucible.second', api)).toEqual([]);
   expect(await state(api)).toBe('ahead');
-  await expect(migrate({ connectionString: database.dsn })).rejects.toThrow(/newer than this image: it has 0002_next\.sql/);
+  await expect(migrate({ connectionString: database.dsn })).rejects.toThrow(/newer than this image: it has \d+_next\.sql/);
+});
+
+test('from 0001 with data: events keep what they say, and get an order that follows their numbers', async () => {
+  await cp(join(migrationsDirectory(), '0001_init.sql'), join(scratch, '0001_init.sql'));
+  await writeFile(join(scratch, 'grants.sql'), '');
+  await migrate({ connectionString: database.dsn, directory: scratch });
+  // The clock was set back between `a`'s first and second event, and forward again before its third.
+  const [a, b] = ['aaaaaaaa-0000-4000-8000-000000000000', 'bbbbbbbb-0000-4000-8000-000000000000'];
+  await sql(`
+    INSERT INTO crucible.evaluations (uid, namespace, namespace_uid, name, generation, spec, phase, created_at, epoch, event_seq)
+      SELECT u, 'evals', u, 'n', 1, '{}', 'Queued', now(), 1, 3 FROM unnest(ARRAY['${a}', '${b}']::uuid[]) u;
+    INSERT INTO crucible.events (evaluation_uid, seq, type, data, at) VALUES
+      ('${a}', 2, 'a.b', '{"n": 2}', '2026-01-01T00:00:01Z'), ('${a}', 1, 'a.b', '{"n": 1}', '2026-01-01T00:00:05Z'),
+      ('${a}', 3, 'a.b', '{"n": 3}', '2026-01-01T00:00:09Z'), ('${b}', 1, 'a.b', '{"n": 1}', '2026-01-01T00:00:03Z'),
+      ('${b}', 2, 'a.b', '{"n": 2}', '2026-01-01T00:00:07Z'), ('${b}', 3, 'a.b', '{"n": 3}', '2026-01-01T00:00:11Z')`);
+  const before = await sql('SELECT evaluation_uid, seq, type, data, at, position FROM crucible.events ORDER BY 1, 2');
+  expect(await migrate({ connectionString: database.dsn })).toMatchObject({ version: SCHEMA_VERSION, applied: NAMES.slice(1) });
+  expect(await sql('SELECT evaluation_uid, seq, type, data, at, position FROM crucible.events ORDER BY 1, 2')).toEqual(before);
+  await sql(`SELECT crucible.append_event('${a}', 'a.b', '{"n": 4}')`);
+  expect(await sql('SELECT assigned::int, last::int FROM crucible.assign_positions(100)')).toEqual([{ assigned: 7, last: 7 }]);
+  const order = await sql<{ e: string }>(`SELECT left(evaluation_uid::text, 1) || seq AS e FROM crucible.events ORDER BY position`);
+  expect(order.map(({ e }) => e)).toEqual(['b1', 'a1', 'a2', 'b2', 'a3', 'b3', 'a4']);
+  await expect(sql(`UPDATE crucible.events SET data = '{}'`)).rejects.toThrow(/an event never changes/);
 });
 
 test('a right that grants.sql does not list is taken away', async () => {
@@ -173,7 +197,10 @@ test('the command: one sentence and an exit code, never a password', async () =>
   const done = await command({ CRUCIBLE_DATABASE_URL: database.dsn, ...passwords });
   expect(done).toEqual({
     code: 0,
-    output: 'migrate: applying 0001_init.sql\nmigrate: The database is at schema version 1 (applied 0001_init.sql).\n',
+    output: [
+      ...NAMES.map((name) => `migrate: applying ${name}\n`),
+      `migrate: The database is at schema version ${SCHEMA_VERSION} (applied ${NAMES.join(', ')}).\n`,
+    ].join(''),
   });
   const limit = { CRUCIBLE_MIGRATE_TIMEOUT_SECONDS: '1' };
   const away = await command({ CRUCIBLE_DATABASE_URL: 'postgresql://me:s3cret@127.0.0.1:1/x', ...limit });

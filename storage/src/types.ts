@@ -363,5 +363,7 @@ export const EVENT_TYPES = {
 export const CAPTURED_CHANNEL = 'crucible_captured';
 /** Payload: `<evaluation uid>`. */
 export const EVENTS_CHANNEL = 'crucible_events';
+/** Payload: the highest position that was given: every event up to it can be read. */
+export const POSITIONS_CHANNEL = 'crucible_positions';
 
 export type SchemaState = 'ok' | 'behind' | 'ahead';
