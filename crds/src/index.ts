@@ -1,5 +1,4 @@
 export * from './constants.ts';
-export * from './effective.ts';
 export * from './models.ts';
 export * from './quantity.ts';
 export * from './resources.ts';
