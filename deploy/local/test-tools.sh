@@ -20,5 +20,5 @@ case ${1:-} in
     fi
     if ! command -v valkey-server >/dev/null && ! command -v redis-server >/dev/null; then packages+=(redis-server); fi
     install_wanted
-    "$REPO/deploy/local/native/build.sh" kube helm ;;
+    "$REPO/deploy/local/native/build.sh" kube helm versitygw ;;
 esac

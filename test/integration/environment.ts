@@ -4,6 +4,7 @@ const REMEDIES = {
   CRUCIBLE_TEST_KUBECONFIG: 'run the tests with `make test-integration`',
   CRUCIBLE_TEST_POSTGRES: 'run the tests with `make test-integration`',
   CRUCIBLE_TEST_REDIS: 'apt-get install redis-server (or valkey-server)',
+  CRUCIBLE_TEST_S3: 'run the tests with `make test-integration`',
 } as const;
 
 export type TestVariable = keyof typeof REMEDIES;

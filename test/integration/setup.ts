@@ -2,6 +2,7 @@ import { startKubernetes } from './kubernetes.ts';
 import { startPostgres } from './postgres.ts';
 import { Sandbox } from './processes.ts';
 import { startRedis } from './redis.ts';
+import { startS3 } from './s3.ts';
 import type { TestVariable } from './environment.ts';
 
 // vitest's global setup of the integration tier: real servers, started once for all test files, on 127.0.0.1 only.
@@ -25,6 +26,7 @@ export async function setup(): Promise<void> {
       provide('CRUCIBLE_TEST_KUBECONFIG', () => startKubernetes(current)),
       provide('CRUCIBLE_TEST_POSTGRES', () => startPostgres(current)),
       provide('CRUCIBLE_TEST_REDIS', () => startRedis(current)),
+      provide('CRUCIBLE_TEST_S3', () => startS3(current)),
     ]);
   } catch (error) {
     current.kill();

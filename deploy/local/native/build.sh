@@ -47,6 +47,10 @@ build runsc native/gvisor gvisor.dev/gvisor/runsc 0 -ldflags "$small"
 build containerd-shim-runsc-v1 native/gvisor ./shim 0 -ldflags "$small"
 build coredns native/coredns github.com/coredns/coredns 0 -ldflags "$small"
 build helm native/helm helm.sh/helm/v3/cmd/helm 0 -ldflags "$small"
+# No part of the cluster: the S3 server that the integration tests run the file store on.
+if [[ $only = *" versitygw "* ]]; then
+  build versitygw native/versitygw github.com/versity/versitygw/cmd/versitygw 0 -ldflags "$small"
+fi
 for c in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl netpol; do
   ln -sfn kube "$CACHE/bin/$c"
 done
