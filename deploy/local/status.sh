@@ -10,6 +10,7 @@ fi
 if [ -d "$RUN/pids" ]; then
   printf '%-26s %-8s %-8s %s\n' COMPONENT STATE PID MEMORY
   for f in "$RUN"/pids/*; do
+    [ -f "$f" ] || continue
     name=$(basename "$f")
     read -r pid _ <"$f"
     if alive "$name"; then

@@ -4,7 +4,9 @@
 #   up.sh --cluster  the cluster and Crucible, without the evaluation (what tests need)
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 LOCAL=$REPO/deploy/local
-kind=$(cluster_kind)
+# A cluster that is up stays the one; otherwise the first that applies.
+kind=$(cat "$WORK/kind" 2>/dev/null || cluster_kind)
+[ -z "${CLUSTER:-}" ] || [ "$CLUSTER" = "$kind" ] || die "a $kind cluster is up from here: \`make down\` first, then choose CLUSTER=$CLUSTER"
 mkdir -p "$WORK" "$LOGS" "$CACHE"
 say "Cluster: $kind. Logs: .crucible/logs. Build cache: $CACHE"
 
@@ -15,7 +17,9 @@ case $kind in
   existing)
     command -v kubectl >/dev/null || die "kubectl is missing: install it"
     command -v helm >/dev/null || die "helm is missing: install Helm 3"
-    cp "$KUBECONFIG" "$KUBECONFIG_FILE.new" && chmod 600 "$KUBECONFIG_FILE.new" && mv "$KUBECONFIG_FILE.new" "$KUBECONFIG_FILE"
+    if [ -n "${KUBECONFIG:-}" ] && ! [ "$KUBECONFIG" -ef "$KUBECONFIG_FILE" ]; then
+      cp "$KUBECONFIG" "$KUBECONFIG_FILE.new" && chmod 600 "$KUBECONFIG_FILE.new" && mv "$KUBECONFIG_FILE.new" "$KUBECONFIG_FILE"
+    fi
     step "Reach the cluster" kubectl --kubeconfig "$KUBECONFIG_FILE" version ;;
 esac
 echo "$kind" >"$WORK/kind"

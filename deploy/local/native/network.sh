@@ -49,15 +49,20 @@ table inet crucible_guard {
 END
 }
 
+# Only what network_up made: without its note there is nothing of ours, and somebody else's cluster may
+# use the same names and addresses.
 network_down() {
-  local t l
-  nft list tables 2>/dev/null | while read -r _ family t; do
-    case $t in crucible_* | kube-proxy) nft delete table "$family" "$t" ;; esac
+  local name address
+  [ -f "$STATE/sysctls" ] || return 0
+  for name in "inet crucible_guard" "inet crucible_netpol" "ip kube-proxy" "ip6 kube-proxy"; do
+    # shellcheck disable=SC2086 # family and table
+    nft delete table $name 2>/dev/null || true
   done
-  for l in $(ip -o link show 2>/dev/null | awk -F': ' '{print $2}' | cut -d@ -f1 | grep -E "^crucible" || true); do ip link del "$l" 2>/dev/null || true; done
   # Pods' interfaces go with their network namespaces; what a killed run left has addresses of ours.
-  for l in $(ip -o -4 addr show 2>/dev/null | awk '$4 ~ /^10\.244\./ {print $2}'); do ip link del "${l%@*}" 2>/dev/null || true; done
+  ip -o -4 addr show to "$POD_CIDR" 2>/dev/null | while read -r _ name _ address _; do
+    case $name in veth*) ip link del "${name%@*}" 2>/dev/null || true ;; esac
+  done
+  ip link del $INTERFACE 2>/dev/null || true # and its peer and its routes
   ip route del unreachable $POD_CIDR metric 4096 2>/dev/null || true
-  ip route del $SERVICE_CIDR 2>/dev/null || true
-  if [ -f "$STATE/sysctls" ]; then sysctl -q -p "$STATE/sysctls" >/dev/null 2>&1 || true; fi
+  sysctl -q -p "$STATE/sysctls" >/dev/null 2>&1 || true
 }

@@ -13,7 +13,7 @@ our_cgroups() {
 
 our_pids() {
   local dir
-  our_cgroups | while read -r dir; do cat "$dir/cgroup.procs" 2>/dev/null || true; done | sort -un
+  our_cgroups | while read -r dir; do cat "$dir/cgroup.procs" 2>/dev/null || true; done | sort -un | grep -vx 0 || true # 0: a process of a pid namespace that is not ours to see
 }
 
 cgroup_up() {

@@ -22,4 +22,3 @@ awk -v s="$STATE/" -v r="$RUN/" 'index($2, s) == 1 || index($2, r) == 1 {print $
 rm -rf "$STATE" "$RUN" "$WORK/kubeconfig"
 # Mount points of the node's private namespace, if this machine had them for no other reason.
 for d in /var/lib/kubelet /run/containerd/s /run/containerd /run/netns /var/lib/cni /run/runsc /var/log/pods /var/log/containers; do rmdir "$d" 2>/dev/null || true; done
-rm -f /run/lock/crucible-local.lock
