@@ -52,14 +52,14 @@ END
 # Only what network_up made: without its note there is nothing of ours, and somebody else's cluster may
 # use the same names and addresses.
 network_down() {
-  local name address
+  local name
   [ -f "$STATE/sysctls" ] || return 0
   for name in "inet crucible_guard" "inet crucible_netpol" "ip kube-proxy" "ip6 kube-proxy"; do
     # shellcheck disable=SC2086 # family and table
     nft delete table $name 2>/dev/null || true
   done
   # Pods' interfaces go with their network namespaces; what a killed run left has addresses of ours.
-  ip -o -4 addr show to "$POD_CIDR" 2>/dev/null | while read -r _ name _ address _; do
+  ip -o -4 addr show to "$POD_CIDR" 2>/dev/null | while read -r _ name _; do
     case $name in veth*) ip link del "${name%@*}" 2>/dev/null || true ;; esac
   done
   ip link del $INTERFACE 2>/dev/null || true # and its peer and its routes
