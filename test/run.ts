@@ -145,6 +145,8 @@ const tiers: Record<string, () => Promise<void>> = {
       total.failed += 1;
     } else {
       await vitest('e2e', { KUBECONFIG: join(root, '.crucible', 'kubeconfig') });
+      // The chart does not install the API yet; its image is built all the same.
+      await check('the api image builds', ['deploy/docker/build.sh', '--out', join(reports, 'images'), 'api']);
     }
     if (!running && (await run(['deploy/local/down.sh'])) !== 0) total.failed += 1;
   },
