@@ -22,7 +22,7 @@ GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, star
 GRANT EXECUTE ON FUNCTION crucible.append_event TO crucible_operator;
 
 -- The recorder reads what the sandbox wrote, which is hostile: it sees no code, makes no verdict and writes output only.
-GRANT SELECT (uid, namespace, namespace_uid, name) ON crucible.evaluations TO crucible_recorder;
+GRANT SELECT (uid, namespace, namespace_uid, name, artifacts_deleted_at) ON crucible.evaluations TO crucible_recorder;
 GRANT SELECT (evaluation_uid, number, job_name, job_uid, pod_name, pod_uid, state) ON crucible.attempts TO crucible_recorder;
 GRANT SELECT ON crucible.captures, crucible.streams, crucible.output_chunks, crucible.artifacts TO crucible_recorder;
 GRANT INSERT (evaluation_uid, attempt, pod_uid, recorder) ON crucible.captures TO crucible_recorder;
@@ -33,10 +33,13 @@ GRANT UPDATE (bytes, lines, gaps, truncated, complete, produced_bytes, sha256) O
 GRANT INSERT, UPDATE (byte_offset) ON crucible.output_chunks TO crucible_recorder;
 GRANT INSERT ON crucible.artifacts TO crucible_recorder;
 GRANT EXECUTE ON FUNCTION crucible.append_capture_event TO crucible_recorder;
+-- Quota and retention: it deletes nothing itself, and the function nothing that is not a day old.
+GRANT SELECT ON crucible.artifact_usage TO crucible_recorder;
+GRANT EXECUTE ON FUNCTION crucible.lock_artifact_usage, crucible.expire TO crucible_recorder;
 -- It also relays events: it reads them (a verdict is in what they tell) and has positions given, which it cannot choose.
 GRANT SELECT ON crucible.events, crucible.event_positions TO crucible_recorder;
 GRANT EXECUTE ON FUNCTION crucible.assign_positions TO crucible_recorder;
 
 -- The API shows everything and changes nothing; whom it shows what is Kubernetes RBAC's decision.
 GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, crucible.streams, crucible.output_chunks,
-  crucible.artifacts, crucible.events, crucible.event_positions TO crucible_api;
+  crucible.artifacts, crucible.events, crucible.event_positions, crucible.artifact_usage TO crucible_api;

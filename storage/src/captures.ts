@@ -1,5 +1,7 @@
 import { inTransaction } from './database.ts';
 import type { Database, Queryable, Transaction } from './database.ts';
+import { admitArtifacts } from './artifact-rules.ts';
+import type { ArtifactRules } from './artifact-rules.ts';
 import { checkAppend, checkFinish, checkReconcile } from './capture-rules.ts';
 import { ConflictError, IntegrityError, NotFoundError, isForeignPod } from './errors.ts';
 import { appendEvent } from './events.ts';
@@ -93,9 +95,10 @@ export class CaptureRepository {
   /**
    * Writes the ledger, artifacts, summary and receipt, and closes the capture for ever; tells listeners of
    * `crucible_captured`. The ledger is checked against the stored bytes: IntegrityError when it would lie. Content of
-   * artifacts must be in the file store before.
+   * artifacts must be in the file store before: `files` is asked, MissingContentError when it is not. What exceeds
+   * `maxNamespaceBytes` is recorded as refused.
    */
-  async finish(input: FinishCapture): Promise<FinishCaptureOutcome> {
+  async finish(input: FinishCapture, rules: ArtifactRules = {}): Promise<FinishCaptureOutcome> {
     checkFinish(input);
     return await this.#db.transaction(async (tx) => {
       const row = await lockCapture(tx, input);
@@ -103,8 +106,9 @@ export class CaptureRepository {
       if (row.lastSeq !== input.lastSeq) return { outcome: 'stale', position: await position(tx, input) };
       if (input.complete && row.missing.length > 0) throw new IntegrityError('a capture with missing frames is not complete');
       for (const stream of STREAM_NAMES) await closeStream(tx, input, stream);
-      await insertArtifacts(tx, input, input.artifacts);
-      await close(tx, input);
+      const admitted = await admitArtifacts(tx, input, rules);
+      await insertArtifacts(tx, input, admitted.artifacts);
+      await close(tx, admitted);
       return { outcome: 'captured', position: await position(tx, input) };
     });
   }

@@ -31,6 +31,16 @@ export class NotFoundError extends StorageError {}
 /** Stored bytes are not what their ledger or their name says. */
 export class IntegrityError extends StorageError {}
 
+/** Artifacts whose content is not in the file store: put it again, then repeat. */
+export class MissingContentError extends StorageError {
+  readonly sha256s: readonly string[];
+
+  constructor(sha256s: readonly string[]) {
+    super(`the file store does not have the content of ${sha256s.length} artifacts`);
+    this.sha256s = sha256s;
+  }
+}
+
 /** More than a configured limit. */
 export class LimitError extends StorageError {}
 

@@ -1,7 +1,7 @@
 export * from './types.ts';
 export {
-  ConflictError, FencedError, IntegrityError, LimitError, MigrationError, NotFoundError, QueryError, StorageError,
-  UnavailableError, isConflict, isUnavailable,
+  ConflictError, FencedError, IntegrityError, LimitError, MigrationError, MissingContentError, NotFoundError, QueryError,
+  StorageError, UnavailableError, isConflict, isUnavailable,
 } from './errors.ts';
 export { Database, connect } from './database.ts';
 export type { DatabaseOptions, Queryable, Transaction } from './database.ts';
@@ -17,6 +17,10 @@ export { CaptureRepository } from './captures.ts';
 export { MAX_CHUNK_BYTES } from './capture-rules.ts';
 export { MAX_READ_BYTES } from './output.ts';
 export { ArtifactRepository } from './artifacts.ts';
+export { QUOTA_REASON } from './artifact-rules.ts';
+export type { ArtifactRules } from './artifact-rules.ts';
+export { RETENTION_CLASSES, expire, sweepFiles } from './retention.ts';
+export type { RetentionClass, SweepResult } from './retention.ts';
 export { EventRepository } from './events.ts';
 export type { FileInfo, FileStore, StoredFile } from './files.ts';
 export { DirectoryFileStore } from './directory-files.ts';

@@ -1,0 +1,93 @@
+import { ArtifactRepository } from './artifacts.ts';
+import { SWEEP_LOCK } from './artifact-rules.ts';
+import type { Database } from './database.ts';
+import type { FileInfo, FileStore } from './files.ts';
+
+/** `output`: bytes of both streams; `artifacts`: their content; `records`: everything about a run. */
+export const RETENTION_CLASSES = ['output', 'artifacts', 'records'] as const;
+export type RetentionClass = (typeof RETENTION_CLASSES)[number];
+
+const EXPIRE_BATCH = 50;
+/** Under the lock for which every finishing capture waits: few, and not for long. */
+const SWEEP_BATCH = 20;
+const SWEEP_BATCH_MS = 3_000;
+
+/**
+ * Deletes what a class holds of runs that finished more than so many days ago (at least one: the database refuses less).
+ * In short transactions, oldest first, until nothing is left, `maxRuns` are done or the signal aborts. Returns how many runs.
+ */
+export async function expire(
+  db: Database,
+  options: { class: RetentionClass; days: number; maxRuns: number; signal?: AbortSignal },
+): Promise<number> {
+  let total = 0;
+  while (total < options.maxRuns && options.signal?.aborted !== true) {
+    const batch = Math.min(EXPIRE_BATCH, options.maxRuns - total);
+    const { rows } = await db.query<{ runs: number }>('SELECT crucible.expire($1, make_interval(days => $2), $3) AS runs', [
+      options.class, options.days, batch,
+    ]);
+    const runs = rows[0]?.runs ?? 0;
+    total += runs;
+    if (runs < batch) break;
+  }
+  return total;
+}
+
+export interface SweepResult {
+  seen: number;
+  deleted: number;
+  bytes: number;
+}
+
+/**
+ * Deletes files that no row names and that were last put more than `graceSeconds` ago. Safe beside running captures, and
+ * beside other sweeps: see SWEEP_LOCK. The store must belong to this database alone.
+ */
+export async function sweepFiles(
+  db: Database,
+  files: Pick<FileStore, 'list' | 'stat' | 'delete'>,
+  options: { graceSeconds: number; now?: () => number; signal?: AbortSignal },
+): Promise<SweepResult> {
+  const now = options.now ?? Date.now;
+  const isOld = (info: FileInfo): boolean => now() - info.modifiedAt.getTime() > options.graceSeconds * 1000;
+  const result: SweepResult = { seen: 0, deleted: 0, bytes: 0 };
+  let batch: FileInfo[] = [];
+  for await (const info of files.list()) {
+    if (options.signal?.aborted === true) return result;
+    result.seen += 1;
+    if (isOld(info)) batch.push(info);
+    if (batch.length < SWEEP_BATCH) continue;
+    await sweepBatch(db, files, batch, isOld, result);
+    batch = [];
+  }
+  await sweepBatch(db, files, batch, isOld, result);
+  return result;
+}
+
+async function sweepBatch(
+  db: Database,
+  files: Pick<FileStore, 'stat' | 'delete'>,
+  batch: readonly FileInfo[],
+  isOld: (info: FileInfo) => boolean,
+  result: SweepResult,
+): Promise<void> {
+  const artifacts = new ArtifactRepository(db);
+  const names = batch.map(({ sha256 }) => sha256);
+  // Without the lock first: nearly everything in a store is named by a row.
+  const known = await artifacts.referenced(names);
+  const candidates = names.filter((name) => !known.has(name));
+  if (candidates.length === 0) return;
+  await db.transaction(async (tx) => {
+    await tx.query('SELECT pg_advisory_xact_lock($1)', [SWEEP_LOCK]);
+    const named = await artifacts.referenced(candidates, tx);
+    const end = performance.now() + SWEEP_BATCH_MS;
+    for (const name of candidates) {
+      if (named.has(name) || performance.now() > end) continue;
+      // Somebody may have put it again since it was listed; whose row is still to come.
+      const info = await files.stat(name);
+      if (info === undefined || !isOld(info) || !(await files.delete(name))) continue;
+      result.deleted += 1;
+      result.bytes += info.size;
+    }
+  });
+}
