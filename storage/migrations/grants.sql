@@ -14,8 +14,8 @@ GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, cruc
   crucible.artifacts, crucible.events, crucible.event_positions TO crucible_operator;
 GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, phase, created_at, epoch)
   ON crucible.evaluations TO crucible_operator;
-GRANT UPDATE (generation, spec, labels, phase, verdict, passed, finished_at, accepted_attempt, epoch)
-  ON crucible.evaluations TO crucible_operator;
+GRANT UPDATE (generation, spec, labels, phase, verdict, passed, passed_reason, passed_message, finished_at,
+  accepted_attempt, epoch) ON crucible.evaluations TO crucible_operator;
 GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, epoch) ON crucible.attempts TO crucible_operator;
 GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, started_at, finished_at, finalized_at,
   exit_code, signal, verdict) ON crucible.attempts TO crucible_operator;

@@ -2,12 +2,13 @@ import { inTransaction } from './database.ts';
 import type { Database, Queryable, Transaction } from './database.ts';
 import { FencedError, NotFoundError } from './errors.ts';
 import { appendEvent } from './events.ts';
-import { jsonbText } from './json.ts';
+import { jsonbText, safeText } from './json.ts';
 import { EVENT_TYPES } from './types.ts';
 import type { AcceptedEvaluation, EvaluationRecord, FinishEvaluation, FinishOutcome } from './types.ts';
 
 const COLUMNS = `uid, namespace, namespace_uid AS "namespaceUid", name, generation, spec, labels, phase, verdict, passed,
-  created_at AS "createdAt", accepted_at AS "acceptedAt", finished_at AS "finishedAt", accepted_attempt AS "acceptedAttempt",
+  passed_reason AS "passedReason", passed_message AS "passedMessage", created_at AS "createdAt",
+  accepted_at AS "acceptedAt", finished_at AS "finishedAt", accepted_attempt AS "acceptedAttempt",
   event_seq AS "eventSeq", epoch`;
 const MAX_PAGE = 1000;
 const NIL_UID = '00000000-0000-0000-0000-000000000000';
@@ -77,9 +78,14 @@ export class EvaluationRepository {
         );
         return rows[0]?.same === true ? 'already' : 'conflict';
       }
+      const { score } = input;
       await tx.query(
-        'UPDATE crucible.evaluations SET phase = $2, verdict = $3, passed = $4, finished_at = $5 WHERE uid = $1',
-        [input.uid, input.phase, verdict, input.passed, input.finishedAt],
+        `UPDATE crucible.evaluations SET phase = $2, verdict = $3, passed = $4, finished_at = $5, passed_reason = $6,
+           passed_message = $7 WHERE uid = $1`,
+        [
+          input.uid, input.phase, verdict, input.passed, input.finishedAt, score?.reason ?? null,
+          score === undefined ? null : safeText(score.message),
+        ],
       );
       const data = { phase: input.phase, verdict: input.verdict, passed: input.passed };
       await appendEvent(tx, input.uid, { type: EVENT_TYPES.evaluationFinished, data });
@@ -96,6 +102,12 @@ export class EvaluationRepository {
     const text = `SELECT ${COLUMNS} FROM crucible.evaluations WHERE namespace = $1 AND name = $2
                   ORDER BY created_at DESC, accepted_at DESC LIMIT 1`;
     return await one(this.#db, text, [namespace, name]);
+  }
+
+  /** The highest that has written anything: a leader of a lower one is refused. 0 when there is none. */
+  async maxEpoch(): Promise<number> {
+    const { rows } = await this.#db.query<{ epoch: number | null }>('SELECT max(epoch) AS epoch FROM crucible.evaluations');
+    return rows[0]?.epoch ?? 0;
   }
 
   /** By uid, ascending, for janitors; at most 1000, from the one after `after`. */

@@ -85,6 +85,7 @@ test('a run from admission to its end, each step twice, leaves one event a chang
 
   const record = await evaluations.get(uid);
   expect(record).toMatchObject({ phase: 'Succeeded', passed: true, acceptedAttempt: 1, eventSeq: 7, labels: { team: 'a' } });
+  expect(record).toMatchObject({ passedReason: null, passedMessage: null });
   expect(record?.spec).toEqual(input.spec);
   expect(record?.createdAt).toEqual(input.createdAt);
   const log = await events.list(uid);
@@ -108,6 +109,24 @@ test('a newer generation takes over the spec until the end, an older one never',
   await evaluations.upsertAccepted({ ...input, generation: 4, spec: { late: true } });
   expect(await evaluations.get(input.uid)).toMatchObject({ generation: 3, spec: { cancel: true } });
   expect(await evaluations.setPhase({ uid: input.uid, phase: 'Running', epoch: 1 })).toEqual({ changed: false });
+});
+
+test('why it passed or not is kept with the end, and is as final', async () => {
+  const uid = await accepted();
+  const score = { reason: 'StdoutJson', message: 'Expected the value at a to equal \0.' };
+  const finish = { uid, epoch: 1, phase: 'Failed', verdict: { class: 'Succeeded' }, passed: false, score, finishedAt: new Date() };
+  expect(await evaluations.finish(finish)).toBe('finished');
+  const kept = { passed: false, passedReason: 'StdoutJson', passedMessage: 'Expected the value at a to equal \\u0000.' };
+  expect(await evaluations.get(uid)).toMatchObject(kept);
+  const overwrite = `UPDATE crucible.evaluations SET passed_reason = 'AsExpected' WHERE uid = $1`;
+  await expect(operator.query(overwrite, [uid])).rejects.toThrow(/a finished evaluation never changes/);
+});
+
+test('a new leader learns the highest epoch that has written, also of what is finished', async () => {
+  const uid = await accepted(1);
+  await evaluations.finish({ uid, epoch: 77, phase: 'Failed', verdict: { class: 'Evicted' }, passed: null, finishedAt: new Date() });
+  await accepted(3);
+  expect(await evaluations.maxEpoch()).toBe(77);
 });
 
 test('a leader of an older epoch is refused everywhere', async () => {

@@ -49,6 +49,9 @@ export interface EvaluationRecord {
   phase: string;
   verdict: VerdictRecord | null;
   passed: boolean | null;
+  /** Why, both or neither. */
+  passedReason: string | null;
+  passedMessage: string | null;
   createdAt: Date;
   acceptedAt: Date;
   finishedAt: Date | null;
@@ -62,8 +65,10 @@ export interface FinishEvaluation {
   epoch: number;
   phase: string;
   verdict: VerdictRecord;
-  /** null when the Evaluation has no `expect`. */
+  /** null when the Evaluation has no `expect`, or was ended without being scored. */
   passed: boolean | null;
+  /** Why it passed or did not; only with `passed`. */
+  score?: { reason: string; message: string } | undefined;
   finishedAt: Date;
 }
 

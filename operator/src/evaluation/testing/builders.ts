@@ -204,6 +204,8 @@ export function record(changes: Partial<EvaluationRecord> = {}): EvaluationRecor
     phase: 'Starting',
     verdict: null,
     passed: null,
+    passedReason: null,
+    passedMessage: null,
     createdAt: new Date(NOW - 60_000),
     acceptedAt: new Date(NOW - 55_000),
     finishedAt: null,
