@@ -1,6 +1,7 @@
 import { Pool, types } from 'pg';
 import type { CustomTypesConfig, PoolClient } from 'pg';
 import { QueryError, StorageError, UnavailableError, toStorageError } from './errors.ts';
+import { runExclusively } from './exclusive.ts';
 import { safeText } from './json.ts';
 import { Listener } from './listen.ts';
 import type { ListenSignal } from './listen.ts';
@@ -113,6 +114,15 @@ export class Database implements Queryable {
     });
     this.#listeners.add(listener);
     return listener;
+  }
+
+  /**
+   * Runs `work` while this process holds the advisory lock `key`, on a connection of its own, again and again until the
+   * signal aborts. See runExclusively.
+   */
+  async exclusively(key: number, signal: AbortSignal, work: (held: AbortSignal) => Promise<void>): Promise<void> {
+    const applicationName = `${this.#options.applicationName ?? DEFAULTS.applicationName} lock`;
+    await runExclusively({ connectionString: this.#options.connectionString, applicationName, key, signal }, work);
   }
 
   /** How many connections are open, idle, and how many callers wait for one: for metrics. */

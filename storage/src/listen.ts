@@ -86,14 +86,15 @@ export class Listener {
 }
 
 /** end() waits for the server's farewell, which never comes on a dead connection. */
-async function closed(client: Client): Promise<void> {
+export async function closed(client: Client): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const end = client.end().catch(() => undefined);
   await Promise.race([end, new Promise((resolve) => (timer = setTimeout(resolve, 1_000)))]);
   clearTimeout(timer);
 }
 
-function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+/** Resolves early when the signal aborts. */
+export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve();
     const done = () => {

@@ -17,11 +17,15 @@ describe('readConfig', () => {
       logLevel: 'info',
     });
     expect(readConfig({ ...GOOD, CRUCIBLE_NAMESPACES: '' }).namespaces).toEqual([]);
+    expect(readConfig(GOOD).redisUrl).toBeUndefined();
+    expect(readConfig({ ...GOOD, CRUCIBLE_REDIS_URL: '' }).redisUrl).toBeUndefined();
+    expect(readConfig({ ...GOOD, CRUCIBLE_REDIS_URL: 'rediss://:p@r/0' }).redisUrl).toBe('rediss://:p@r/0');
   });
 
   it('names every mistake and no value', () => {
     const wrong = {
       CRUCIBLE_DATABASE_URL: 'mysql://u:secret@db',
+      CRUCIBLE_REDIS_URL: 'http://u:secret@redis',
       CRUCIBLE_NAMESPACES: 'Bad_',
       CRUCIBLE_DATA_DIR: 'here',
       CRUCIBLE_MAX_FOLLOWS: '0',

@@ -1,9 +1,15 @@
 import { z } from 'zod';
+import { storageConfig, storageVariables, type StorageConfig } from './storage-config.ts';
 
 const seconds = (fallback: number) => z.coerce.number().int().min(1).max(3600).default(fallback);
 
 const schema = z.object({
   CRUCIBLE_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'a postgres:// URL'),
+  // Empty or absent: no Redis. It is only speed.
+  CRUCIBLE_REDIS_URL: z
+    .string()
+    .regex(/^(rediss?:\/\/.+)?$/, 'a redis:// URL')
+    .default(''),
   CRUCIBLE_NAMESPACES: z
     .string()
     .transform((list) => [
@@ -15,6 +21,7 @@ const schema = z.object({
       ),
     ])
     .pipe(z.array(z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'a namespace name'))),
+  ...storageVariables,
   CRUCIBLE_DATA_DIR: z.string().startsWith('/', 'an absolute path'),
   CRUCIBLE_MAX_FOLLOWS: z.coerce.number().int().min(1).max(10_000).default(500),
   CRUCIBLE_MAX_FINAL_READS: z.coerce.number().int().min(1).max(100).default(4),
@@ -36,9 +43,11 @@ const schema = z.object({
 
 export interface RecorderConfig {
   readonly databaseUrl: string;
+  readonly redisUrl: string | undefined;
   /** Evaluation namespaces; none is allowed, and idle. */
   readonly namespaces: readonly string[];
   readonly dataDir: string;
+  readonly storage: StorageConfig;
   readonly maxFollows: number;
   readonly maxFinalReads: number;
   readonly maxSpoolBytes: number;
@@ -59,8 +68,10 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   const values = parsed.data;
   return {
     databaseUrl: values.CRUCIBLE_DATABASE_URL,
+    redisUrl: values.CRUCIBLE_REDIS_URL || undefined,
     namespaces: values.CRUCIBLE_NAMESPACES,
     dataDir: values.CRUCIBLE_DATA_DIR,
+    storage: storageConfig(values),
     maxFollows: values.CRUCIBLE_MAX_FOLLOWS,
     maxFinalReads: values.CRUCIBLE_MAX_FINAL_READS,
     maxSpoolBytes: values.CRUCIBLE_MAX_SPOOL_BYTES,

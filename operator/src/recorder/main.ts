@@ -5,22 +5,26 @@ import {
   AttemptRepository,
   CaptureRepository,
   connect,
-  DirectoryFileStore,
+  ArtifactRepository,
+  openFileStore,
   waitForSchema,
   type Database,
 } from '@crucible/storage';
 import { pino, type Logger } from 'pino';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { InformerSet, KubeClient, KubeMetrics, loadAccess, PODS, systemClock } from '../kube/index.ts';
+import { ARTIFACT_LIMITS } from './artifacts.ts';
 import { Claims } from './claims.ts';
 import { readConfig, type RecorderConfig } from './config.ts';
 import { PATIENCE, type LogReader, type RecorderContext } from './context.ts';
 import { DatabaseHealth } from './database.ts';
 import { serveHealth } from './http.ts';
+import { keepHouse, type HousekeepingOptions } from './housekeeping.ts';
 import { RecorderMetrics } from './metrics.ts';
 import { ArtifactBudget } from './pass.ts';
 import { slimPod, type SandboxPod } from './pods.ts';
 import { Recorder } from './recorder.ts';
+import { startRelay, type RunningRelay } from './relay.ts';
 import { Slots } from './slots.ts';
 import { Spool } from './spool.ts';
 
@@ -52,6 +56,7 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
     logger,
   });
   let starting = true;
+  let relay: RunningRelay | undefined;
   const notReady = (): string | undefined => {
     if (starting) return 'starting';
     if (!pods.synced || pods.lastSyncAgeSeconds() > MAX_SYNC_AGE_SECONDS)
@@ -64,18 +69,23 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
     const context = await createContext({ config, logger, metrics, database, health, logs: client });
     const recorder = new Recorder({ context, pods, unfinished: context.captures, namespaces: config.namespaces });
     recorder.start();
+    const { storage } = config;
+    const house = keepHouse({ config: storage, database, files: context.files, metrics, logger, clock: systemClock }, signal);
+    relay = startRelay({ config, registry, logger });
     starting = false;
     logger.info({ namespaces: config.namespaces, maxFollows: config.maxFollows }, 'recording');
     await aborted(signal);
     logger.info('stopping');
-    await recorder.stop();
+    await Promise.all([recorder.stop(), house]);
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
     health.stop();
-    await Promise.allSettled([server.close(), client.close(), database.close()]);
+    await Promise.allSettled([server.close(), client.close(), database.close(), relay?.stop()]);
   }
 }
+
+type Made = RecorderContext & { readonly captures: CaptureRepository; readonly files: HousekeepingOptions['files'] };
 
 interface Parts {
   readonly config: RecorderConfig;
@@ -93,16 +103,23 @@ export async function createContext({
   database,
   health,
   logs,
-}: Parts): Promise<RecorderContext & { readonly captures: CaptureRepository }> {
+}: Parts): Promise<Made> {
   const spool = new Spool(join(config.dataDir, 'spool'), config.maxSpoolBytes);
   await spool.open();
-  const directory = join(config.dataDir, 'files');
-  await mkdir(directory, { recursive: true, mode: 0o750 });
+  const { storage } = config;
+  const location = storage.location ?? { type: 'directory' as const, directory: join(config.dataDir, 'files') };
+  if (location.type === 'directory') await mkdir(location.directory, { recursive: true, mode: 0o750 });
+  const artifacts = new ArtifactRepository(database);
   return {
     logs,
     attempts: new AttemptRepository(database),
     captures: new CaptureRepository(database),
-    files: new DirectoryFileStore({ directory }),
+    files: openFileStore(location, { credentials: storage.credentials() }),
+    quota: {
+      run: { ...ARTIFACT_LIMITS, maxTotalBytes: storage.maxRunBytes, maxFiles: storage.maxRunFiles },
+      maxNamespaceBytes: storage.maxNamespaceBytes,
+      usedBytes: (evaluationUid) => artifacts.usedBytes(evaluationUid),
+    },
     claims: new Claims(config.id, database),
     database: health,
     spool,

@@ -21,6 +21,7 @@ import { createDatabase, type TestDatabase } from '../../../../test/integration/
 import { InformerSet, KubeClient, loadAccess, PODS, systemClock } from '../../kube/index.ts';
 import { PATIENCE, type RecorderContext } from '../context.ts';
 import { DatabaseHealth } from '../database.ts';
+import { DEFAULT_STORAGE } from '../storage-config.ts';
 import { createContext } from '../main.ts';
 import { RecorderMetrics } from '../metrics.ts';
 import { slimPod, type SandboxPod } from '../pods.ts';
@@ -179,8 +180,10 @@ export class World {
     const pods = new InformerSet<SandboxPod>({ client, resource: PODS, namespaces, transform: slimPod, logger });
     const config = {
       databaseUrl: '',
+      redisUrl: undefined,
       namespaces,
       dataDir: this.dataDir,
+      storage: DEFAULT_STORAGE,
       maxFollows: 200,
       maxFinalReads: 4,
       maxSpoolBytes: 2 ** 30,
