@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import type { ChildProcess } from 'node:child_process';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { migrate } from '@crucible/storage';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { EvaluationRepository, connect, migrate } from '@crucible/storage';
+import type { Database } from '@crucible/storage';
 import { ApiServer } from '../../test/integration/api-server.ts';
 import { createDatabase } from '../../test/integration/database.ts';
 import type { TestDatabase } from '../../test/integration/database.ts';
@@ -12,58 +14,149 @@ import { freePort } from '../../test/integration/processes.ts';
 // The process as it is deployed: configuration from the environment, lease, health, metrics, an orderly end.
 
 const namespace = `main-${randomBytes(4).toString('hex')}`;
+const leasePath = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/crucible-operator`;
 const PATIENCE_MS = 20_000;
-let database: TestDatabase;
+const api = new ApiServer(testServer('CRUCIBLE_TEST_KUBECONFIG'));
+let testDatabase: TestDatabase;
+let database: Database;
+let running: OperatorProcess | undefined;
 
 beforeAll(async () => {
-  const api = new ApiServer(testServer('CRUCIBLE_TEST_KUBECONFIG'));
   await api.create('/api/v1/namespaces', { metadata: { name: namespace } });
-  api.close();
-  database = await createDatabase('main');
-  await migrate({ connectionString: database.dsn });
+  testDatabase = await createDatabase('main');
+  await migrate({ connectionString: testDatabase.dsn });
+  database = connect({ connectionString: testDatabase.dsn });
 });
-afterAll(() => database.drop());
+afterEach(async () => {
+  await running?.stop();
+});
+afterAll(async () => {
+  api.close();
+  await database.close();
+  await testDatabase.drop();
+});
 
-it('becomes ready, leads, shows metrics, and on SIGTERM releases the lease and exits with 0', async () => {
-  const port = await freePort();
-  const env = {
-    PATH: process.env['PATH'],
-    CRUCIBLE_KUBECONFIG: testServer('CRUCIBLE_TEST_KUBECONFIG'),
-    CRUCIBLE_DATABASE_URL: database.dsn,
-    CRUCIBLE_NAMESPACES: namespace,
-    CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:test',
-    CRUCIBLE_LEASE_NAMESPACE: namespace,
-    PORT: String(port),
-  };
-  const child = spawn(process.execPath, [resolve(import.meta.dirname, 'main.ts')], {
-    env,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let log = '';
-  child.stdout.on('data', (data: Buffer) => (log += data.toString()));
-  const exit = new Promise<number | null>((done) => child.once('exit', (code) => done(code)));
-  try {
-    const ready = async () =>
-      (await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => undefined))?.status === 200 &&
-      log.includes('"leading"');
-    for (const deadline = Date.now() + PATIENCE_MS; !(await ready());) {
-      if (Date.now() > deadline) throw new Error(`not ready: ${log}`);
+class OperatorProcess {
+  readonly port: number;
+  readonly #child: ChildProcess;
+  readonly #exit: Promise<number | null>;
+  #log = '';
+
+  constructor(port: number) {
+    this.port = port;
+    const env = {
+      PATH: process.env['PATH'],
+      CRUCIBLE_KUBECONFIG: testServer('CRUCIBLE_TEST_KUBECONFIG'),
+      CRUCIBLE_DATABASE_URL: testDatabase.dsn,
+      CRUCIBLE_NAMESPACES: namespace,
+      CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:test',
+      CRUCIBLE_LEASE_NAMESPACE: namespace,
+      PORT: String(port),
+    };
+    this.#child = spawn(process.execPath, [resolve(import.meta.dirname, 'main.ts')], {
+      env,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    this.#child.stdout?.on('data', (data: Buffer) => (this.#log += data.toString()));
+    this.#exit = new Promise((done) => this.#child.once('exit', (code) => done(code)));
+  }
+
+  /** Log lines with this message, in order. */
+  logged(message: string): Record<string, any>[] {
+    return this.#log
+      .split('\n')
+      .filter((line) => line.endsWith('}'))
+      .map((line) => JSON.parse(line) as Record<string, any>)
+      .filter(({ msg }) => msg === message);
+  }
+
+  async waitFor<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+    for (const deadline = Date.now() + PATIENCE_MS; ;) {
+      const found = await look();
+      if (found !== undefined) return found;
+      if (Date.now() > deadline) throw new Error(`waited for ${what}: ${this.#log}`);
       await new Promise((done) => setTimeout(done, 50));
     }
-    const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-    for (const name of [
-      'crucible_verdicts_total{class="Succeeded"} 0',
-      'crucible_admission_waiting 0',
-      'workqueue_depth',
-      'crucible_evaluations{phase="Running"}',
-    ])
-      expect(metrics).toContain(name);
-  } finally {
-    child.kill('SIGTERM');
   }
-  expect(await exit).toBe(0);
-  const api = new ApiServer(testServer('CRUCIBLE_TEST_KUBECONFIG'));
-  const lease = await api.get(`/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/crucible-operator`);
-  api.close();
+
+  async stop(): Promise<number | null> {
+    this.#child.kill('SIGTERM');
+    return await this.#exit;
+  }
+}
+
+async function leading(): Promise<OperatorProcess> {
+  const operator = (running = new OperatorProcess(await freePort()));
+  await operator.waitFor('it to be ready and to lead', async () => {
+    const ready = await fetch(`http://127.0.0.1:${operator.port}/readyz`).catch(() => undefined);
+    return ready?.status === 200 && operator.logged('leading').length > 0 ? true : undefined;
+  });
+  return operator;
+}
+
+it('becomes ready, leads, shows metrics, and on SIGTERM releases the lease and exits with 0', async () => {
+  const operator = await leading();
+  const metrics = await (await fetch(`http://127.0.0.1:${operator.port}/metrics`)).text();
+  for (const name of [
+    'crucible_verdicts_total{class="Succeeded"} 0',
+    'crucible_admission_waiting 0',
+    'workqueue_depth',
+    'crucible_evaluations{phase="Running"}',
+  ])
+    expect(metrics).toContain(name);
+  expect(await operator.stop()).toBe(0);
+  const lease = await api.get(leasePath);
   expect(lease.body['spec'].holderIdentity ?? '').toBe('');
+});
+
+it('leads on with a later epoch than anything that is recorded when somebody deletes the lease', async () => {
+  const operator = await leading();
+  const accepted = { name: 'before', namespace, namespaceUid: randomUUID(), generation: 1, spec: {}, phase: 'Queued' };
+  const evaluations = new EvaluationRepository(database);
+  await evaluations.upsertAccepted({ ...accepted, uid: randomUUID(), createdAt: new Date(), epoch: 41 });
+  await api.delete(leasePath);
+  const epoch = await operator.waitFor('a new lease', async () => {
+    const { status, body } = await api.get(leasePath);
+    return status === 200 ? (body['spec'].leaseTransitions as number) : undefined;
+  });
+  expect(epoch).toBe(42);
+});
+
+it('ends what is under way at once when the lease is lost: somebody else may lead already', async () => {
+  const operator = await leading();
+  let unlock = (): void => undefined;
+  const locked = new Promise<void>((resolveLocked, reject) => {
+    database
+      .transaction(async (tx) => {
+        await tx.query('LOCK TABLE crucible.attempts, crucible.evaluations IN ACCESS EXCLUSIVE MODE');
+        const unlocked = new Promise<void>((done) => (unlock = done));
+        resolveLocked();
+        await unlocked;
+      })
+      .catch(reject);
+  });
+  await locked;
+  try {
+    await api.create(`/apis/crucible.dev/v1alpha1/namespaces/${namespace}/evaluations`, {
+      apiVersion: 'crucible.dev/v1alpha1',
+      kind: 'Evaluation',
+      metadata: { name: 'stuck' },
+      spec: { runtime: 'none', code: '1' },
+    });
+    const waiting = `select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`;
+    await operator.waitFor('a reconcile to wait for Postgres', async () =>
+      (await database.query(waiting)).rowCount > 0 ? true : undefined,
+    );
+    await api.delete(leasePath);
+    const ended = await operator.waitFor('the term to end', () => operator.logged('term ends')[0]);
+    const aborted = await operator.waitFor(
+      'the abort',
+      () => operator.logged('reconciles aborted at shutdown')[0],
+    );
+    expect(ended['reason']).toBe('lost');
+    // Ten seconds would be given at an orderly end.
+    expect(aborted['time'] - ended['time']).toBeLessThan(2000);
+  } finally {
+    unlock();
+  }
 });

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { AttemptRepository, CaptureRepository, EvaluationRepository, connect, waitForSchema } from '@crucible/storage';
 import { pino } from 'pino';
-import type { Logger } from 'pino';
 import { Registry, collectDefaultMetrics } from 'prom-client';
 import { readConfig } from './config.ts';
 import type { OperatorConfig } from './config.ts';
@@ -34,6 +33,7 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
   const { settings } = config;
   const caches = new ClusterCaches({ client, namespaces: settings.evaluationNamespaces, logger, metrics: kubeMetrics });
   const events = new EventRecorder({ client, component: 'crucible-operator', instance: config.instance, logger });
+  const evaluations = new EvaluationRepository(database);
   let operator: EvaluationOperator | undefined;
   const metrics = new DomainMetrics(
     registry,
@@ -48,7 +48,7 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
     metrics,
     settings,
     logger,
-    evaluations: new EvaluationRepository(database),
+    evaluations,
     attempts: new AttemptRepository(database),
     captures: new CaptureRepository(database),
     controllerMetrics: new ControllerMetrics(registry),
@@ -57,7 +57,18 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
   });
   const probe = new DatabaseProbe(database);
   const server = await serveHealth({ port: config.port, registry, notReady: () => notReady(caches, probe) });
-  const elector = createElector(config, client, access.namespace, kubeMetrics, logger, operator);
+  const elector = new LeaderElector({
+    client,
+    logger,
+    metrics: kubeMetrics,
+    namespace: config.leaseNamespace ?? access.namespace ?? DEFAULT_NAMESPACE,
+    name: LEASE_NAME,
+    identity: `${config.instance}_${randomUUID()}`,
+    epochFloor: () => evaluations.maxEpoch(),
+    onStarted: (term) => operator.start(term.epoch, term.signal),
+    // Time to finish is there only while nobody else can lead.
+    onStopped: (reason) => operator.stop(reason === 'lost' ? 0 : config.shutdownSeconds / 2),
+  });
   try {
     caches.start();
     probe.start();
@@ -78,26 +89,6 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
     await Promise.allSettled([caches.stop(), server.close(), database.close()]);
     await client.close();
   }
-}
-
-function createElector(
-  config: OperatorConfig,
-  client: KubeClient,
-  ownNamespace: string | undefined,
-  metrics: KubeMetrics,
-  logger: Logger,
-  operator: EvaluationOperator,
-): LeaderElector {
-  return new LeaderElector({
-    client,
-    logger,
-    metrics,
-    namespace: config.leaseNamespace ?? ownNamespace ?? DEFAULT_NAMESPACE,
-    name: LEASE_NAME,
-    identity: `${config.instance}_${randomUUID()}`,
-    onStarted: (term) => operator.start(term.epoch, term.signal),
-    onStopped: () => operator.stop(config.shutdownSeconds / 2),
-  });
 }
 
 function notReady(caches: ClusterCaches, probe: DatabaseProbe): string | undefined {

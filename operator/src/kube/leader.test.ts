@@ -188,6 +188,13 @@ describe('LeaderElector', () => {
     expect(log).toEqual(['started 1']);
   });
 
+  it('goes on counting from a lease that is there while the database is away', async () => {
+    leases.heldBy('', 7);
+    const { log } = elect('a', { epochFloor: () => Promise.reject(new Error('database away')) });
+    await turns(1);
+    expect(log).toEqual(['started 8']);
+  });
+
   it('stops before the lease runs out when it cannot renew', async () => {
     const { elector, log, terms } = elect('a');
     await idle();

@@ -113,7 +113,7 @@ export class LeaderElector {
     const askedAt = this.#clock.monotonic();
     const lease = await client.get<Lease>(LEASES, namespace, name, this.#call()).catch(ignoreNotFound);
     if (lease !== undefined && !this.#mayTake(lease)) return false;
-    const floor = (await this.#options.epochFloor?.()) ?? 0;
+    const floor = await this.#epochFloor(lease);
     // A term of our own identity counts as another one too: what it still had under way must lose against us.
     const epoch = Math.max(lease?.spec?.leaseTransitions ?? 0, floor) + 1;
     const now = this.#microTime();
@@ -136,6 +136,17 @@ export class LeaderElector {
     this.#renewedAt = sentAt;
     this.#logger.info({ epoch, afterMs: Math.round(sentAt - askedAt) }, 'leading');
     return true;
+  }
+
+  async #epochFloor(lease: Lease | undefined): Promise<number> {
+    try {
+      return (await this.#options.epochFloor?.()) ?? 0;
+    } catch (error) {
+      // A lease that has counted counts on without the database: deadlines are kept while it is away. A new one does not.
+      if (!lease?.spec?.leaseTransitions) throw error;
+      this.#logger.warn({ err: error }, 'epoch taken from the lease alone');
+      return 0;
+    }
   }
 
   /** Whether nobody holds the lease, or whoever does has not been heard of for its whole duration. */
