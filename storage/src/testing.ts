@@ -1,7 +1,9 @@
 // For tests of every part that stores something: import from '@crucible/storage/testing'.
 import { randomUUID } from 'node:crypto';
+import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { migrate } from './migrations.ts';
 import type { RolePasswords } from './roles.ts';
+import type { S3FileStoreOptions } from './s3-files.ts';
 import type { AcceptedEvaluation, FinishCapture, NewAttempt, StreamLedgerInput } from './types.ts';
 
 // Roles belong to the whole server, which test files share: one password for all, or they would lock each other out.
@@ -29,6 +31,14 @@ export async function prepareDatabase(owner: string): Promise<RoleDsns> {
     return dsn.href;
   };
   return { owner, operator: as('crucible_operator'), recorder: as('crucible_recorder'), api: as('crucible_api') };
+}
+
+/** What an administrator does: no process of ours may create buckets. */
+export async function createBucket(options: Required<Pick<S3FileStoreOptions, 'bucket' | 'region' | 'endpoint' | 'credentials'>>): Promise<void> {
+  const { bucket, ...rest } = options;
+  const client = new S3Client({ ...rest, forcePathStyle: true });
+  await client.send(new CreateBucketCommand({ Bucket: bucket }));
+  client.destroy();
 }
 
 export function buildEvaluation(overrides: Partial<AcceptedEvaluation> = {}): AcceptedEvaluation {

@@ -5,6 +5,7 @@ import { backoffMs, isAborted, KubeError, sleep } from '../kube/index.ts';
 import type { PodView, RecorderContext } from './context.ts';
 import { finishCapture } from './final.ts';
 import { LogPass, type PassEnd } from './pass.ts';
+import { passOptions } from './quota.ts';
 import { claimHolds, logState } from './pods.ts';
 import { CaptureFinished, CaptureWriter } from './writer.ts';
 
@@ -56,8 +57,8 @@ export class PodCapture {
       signal,
     });
     try {
-      const { files } = this.#context;
-      this.#followed = await writer.recover(() => new LogPass({ files, metrics, maxReadBytes: Infinity }));
+      const options = passOptions(this.#context, this.#view.claim.evaluationUid);
+      this.#followed = await writer.recover(() => new LogPass({ ...options, maxReadBytes: Infinity }));
       await this.#follow(writer, signal);
       const endedAt = clock.monotonic();
       await finishCapture({
@@ -177,14 +178,14 @@ export class PodCapture {
   }
 
   async #followOnce(writer: CaptureWriter, signal: AbortSignal): Promise<PassEnd> {
-    const { metrics, logs, files, artifactBudget } = this.#context;
+    const { metrics, logs, artifactBudget } = this.#context;
     const { claim } = this.#view;
     const release = await this.#slot(signal);
     if (release === undefined) return 'end';
     metrics.follows.inc();
     const until = this.#untilDrained(signal);
     try {
-      const pass = new LogPass({ files, metrics, budget: artifactBudget });
+      const pass = new LogPass({ ...passOptions(this.#context, claim.evaluationUid), budget: artifactBudget });
       const stream = await logs.podLog(claim.namespace, claim.name, {
         container: SANDBOX_CONTAINER,
         follow: true,

@@ -1,6 +1,7 @@
 import type { AttemptRepository, CaptureRepository, FileStore } from '@crucible/storage';
 import type { Logger } from 'pino';
 import type { Clock, PodLogOptions, PodLogStream } from '../kube/index.ts';
+import type { ArtifactLimits } from './artifacts.ts';
 import type { Claims } from './claims.ts';
 import type { DatabaseHealth } from './database.ts';
 import type { RecorderMetrics } from './metrics.ts';
@@ -18,7 +19,8 @@ export interface RecorderContext {
   readonly logs: LogReader;
   readonly attempts: Pick<AttemptRepository, 'findByJobUid'>;
   readonly captures: Pick<CaptureRepository, 'begin' | 'append' | 'reconcile' | 'finish'>;
-  readonly files: Pick<FileStore, 'put'>;
+  readonly files: Pick<FileStore, 'put' | 'has'>;
+  readonly quota: ArtifactQuota;
   readonly claims: Claims;
   readonly database: DatabaseHealth;
   readonly spool: Spool;
@@ -31,6 +33,14 @@ export interface RecorderContext {
   readonly clock: Clock;
   readonly random: () => number;
   readonly patience: Patience;
+}
+
+/** Of what a run and a namespace may leave in the file store. */
+export interface ArtifactQuota {
+  readonly run: ArtifactLimits;
+  /** undefined: no limit. Exact when a capture is finished; asked before, so that what is refused is not stored first. */
+  readonly maxNamespaceBytes: number | undefined;
+  readonly usedBytes: (evaluationUid: string) => Promise<number>;
 }
 
 export interface Patience {

@@ -1,5 +1,5 @@
 import { SANDBOX_CONTAINER } from '@crucible/crds';
-import type { CapturePosition, FinishCapture } from '@crucible/storage';
+import { MissingContentError, type CapturePosition, type FinishCapture, type FinishCaptureOutcome } from '@crucible/storage';
 import type { Logger } from 'pino';
 import { isAborted, isNotFound, isTransient, KubeError, sleep } from '../kube/index.ts';
 import type { PodView, RecorderContext } from './context.ts';
@@ -13,6 +13,7 @@ import {
 } from './ledger.ts';
 import { LogPass } from './pass.ts';
 import { logState } from './pods.ts';
+import { artifactRules, passOptions, withoutContent } from './quota.ts';
 import { CaptureMoved, FinalRead } from './reconcile.ts';
 import type { CaptureWriter } from './writer.ts';
 
@@ -39,7 +40,8 @@ export interface FinalOptions {
 /** Reads an ended log once more from its start, reconciles, writes the ledger and marks the capture as captured. */
 export async function finishCapture(options: FinalOptions): Promise<{ complete: boolean }> {
   const { context, view, writer, signal, logger } = options;
-  for (;;) {
+  const gone = new Set<string>();
+  for (let missed = 0; ;) {
     await writer.settle();
     let reading: Reading;
     try {
@@ -50,8 +52,21 @@ export async function finishCapture(options: FinalOptions): Promise<{ complete: 
     }
     const facts = await gatherFacts(options, reading);
     const result = completeness(facts);
-    const input = finishInput(options, reading, facts, result);
-    const { outcome, position } = await context.database.persist(() => context.captures.finish(input), signal);
+    const input = withoutContent(finishInput(options, reading, facts, result), gone);
+    let finished: FinishCaptureOutcome;
+    try {
+      const rules = artifactRules(context);
+      finished = await context.database.persist(() => context.captures.finish(input, rules), signal);
+    } catch (error) {
+      if (!(error instanceof MissingContentError)) throw error;
+      // Swept before the record named it. Another reading puts it again, as long as there is a log to read.
+      missed += 1;
+      if (missed >= MAX_READINGS || bestPass(reading.pass, options.followed) !== reading.pass) {
+        for (const name of error.sha256s) gone.add(name);
+      }
+      continue;
+    }
+    const { outcome, position } = finished;
     if (outcome === 'stale') {
       writer.position = position;
       continue;
@@ -197,7 +212,7 @@ function readFailure(error: unknown, view: PodView): ReadFailure | undefined {
 
 async function readAndCompare({ context, view, writer, signal }: FinalOptions): Promise<Reading> {
   const chunks = await context.database.persist(() => context.claims.chunks(view.claim), signal);
-  const pass = new LogPass({ files: context.files, metrics: context.metrics });
+  const pass = new LogPass(passOptions(context, view.claim.evaluationUid));
   const final = new FinalRead({
     key: view.claim,
     recorder: context.claims.recorder,

@@ -1,3 +1,4 @@
+import { RETENTION_CLASSES } from '@crucible/storage';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
 export const RESULTS = ['complete', 'incomplete'] as const;
@@ -18,6 +19,8 @@ export class RecorderMetrics {
   readonly stalls: Counter;
   readonly untrusted: Counter;
   readonly captureSeconds: Histogram;
+  readonly expired: Counter<'class'>;
+  readonly sweptBytes: Counter;
 
   constructor(registry: Registry, databaseUp: () => boolean = () => true) {
     const registers = [registry];
@@ -79,6 +82,18 @@ export class RecorderMetrics {
       buckets: [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300],
       registers,
     });
+    this.expired = new Counter({
+      name: name('expired_runs_total'),
+      help: 'Runs of which retention deleted something.',
+      labelNames: ['class'],
+      registers,
+    });
+    this.sweptBytes = new Counter({
+      name: name('swept_bytes_total'),
+      help: 'Bytes of files that no artifact named, deleted from the file store.',
+      registers,
+    });
+    for (const kind of RETENTION_CLASSES) this.expired.inc({ class: kind }, 0);
     new Gauge({
       name: name('database_up'),
       help: 'Whether Postgres answers.',

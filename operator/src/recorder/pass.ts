@@ -1,4 +1,4 @@
-import { LimitError, type ArtifactInput, type FileStore } from '@crucible/storage';
+import { LimitError, QUOTA_REASON, type ArtifactInput, type FileStore } from '@crucible/storage';
 import { announcedArtifacts, parseAdvisory, type AdvisoryObject } from './advisory.ts';
 import { ArtifactAssembler, ARTIFACT_LIMITS, type ArtifactLimits, type ArtifactResult } from './artifacts.ts';
 import { FrameDecoder, type Frame } from './frames.ts';
@@ -21,6 +21,8 @@ export interface PassOptions {
   readonly metrics: RecorderMetrics;
   readonly limits?: ArtifactLimits;
   readonly maxReadBytes?: number;
+  /** How much the namespace may still store; asked once, at the first file. Without it: anything. */
+  readonly allowance?: () => Promise<number>;
   /** What all passes together may hold of unfinished files. Without one, the caller bounds how many passes run. */
   readonly budget?: ArtifactBudget;
 }
@@ -59,6 +61,7 @@ export class LogPass {
   #budgeted = 0;
   #artifactsLost = false;
   #overBudget = false;
+  #allowance: Promise<number> | undefined;
   #results: ArtifactResult[] = [];
 
   constructor(options: PassOptions) {
@@ -138,6 +141,14 @@ export class LogPass {
     this.#budgeted = 0;
   }
 
+  async #allowed(bytes: number): Promise<boolean> {
+    this.#allowance ??= this.#options.allowance?.() ?? Promise.resolve(Infinity);
+    const left = await this.#allowance;
+    if (bytes > left) return false;
+    this.#allowance = Promise.resolve(left - bytes);
+    return true;
+  }
+
   async #storeArtifacts(): Promise<void> {
     const results = this.#results;
     this.#results = [];
@@ -151,6 +162,10 @@ export class LogPass {
     };
     if (result.kind === 'refused') return refused(result.reason);
     const { path, sha256, mode, data } = result;
+    if (!(await this.#allowed(data.length))) {
+      this.#artifactsLost = true;
+      return refused(QUOTA_REASON, data.length);
+    }
     try {
       await this.#options.files.put(data, { sha256 });
     } catch (error) {
