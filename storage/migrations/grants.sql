@@ -16,9 +16,10 @@ GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, pha
   ON crucible.evaluations TO crucible_operator;
 GRANT UPDATE (generation, spec, labels, phase, verdict, passed, passed_reason, passed_message, finished_at,
   accepted_attempt, epoch) ON crucible.evaluations TO crucible_operator;
-GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, epoch) ON crucible.attempts TO crucible_operator;
+GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, epoch)
+  ON crucible.attempts TO crucible_operator;
 GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, started_at, finished_at, finalized_at,
-  exit_code, signal, verdict) ON crucible.attempts TO crucible_operator;
+  exit_code, signal, verdict, ending) ON crucible.attempts TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.append_event TO crucible_operator;
 
 -- The recorder reads what the sandbox wrote, which is hostile: it sees no code, makes no verdict and writes output only.

@@ -7,12 +7,13 @@ import { jsonbText } from './json.ts';
 import { EVENT_TYPES } from './types.ts';
 import type {
   AcceptOutcome, AttemptIdentity, AttemptPod, AttemptRecord, FinalAttempt, FinalizeOutcome, NewAttempt,
+  VerdictRecord,
 } from './types.ts';
 
 const COLUMNS = `evaluation_uid AS "evaluationUid", number, job_name AS "jobName", job_uid AS "jobUid", pod_name AS "podName",
   pod_uid AS "podUid", node, runtime_class AS "runtimeClass", image, image_digest AS "imageDigest", state, epoch,
   created_at AS "createdAt", started_at AS "startedAt", finished_at AS "finishedAt", finalized_at AS "finalizedAt",
-  exit_code AS "exitCode", signal, verdict`;
+  exit_code AS "exitCode", signal, verdict, timeout_seconds AS "timeoutSeconds", ending`;
 
 interface AttemptKey {
   evaluationUid: string;
@@ -45,9 +46,12 @@ export class AttemptRepository {
         throw new ConflictError(`attempt ${input.number - 1} of evaluation ${input.evaluationUid} is not finalized`);
       }
       const { rows } = await tx.query<AttemptRecord>(
-        `INSERT INTO crucible.attempts (evaluation_uid, number, job_name, image, runtime_class, epoch)
-         VALUES ($1, $2, $3, $4, $5, $6) RETURNING ${COLUMNS}`,
-        [input.evaluationUid, input.number, input.jobName, input.image, input.runtimeClass, input.epoch],
+        `INSERT INTO crucible.attempts (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, epoch)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING ${COLUMNS}`,
+        [
+          input.evaluationUid, input.number, input.jobName, input.image, input.runtimeClass, input.timeoutSeconds ?? null,
+          input.epoch,
+        ],
       );
       const data = { attempt: input.number, jobName: input.jobName };
       await appendEvent(tx, input.evaluationUid, { type: EVENT_TYPES.attemptCreated, data });
@@ -99,6 +103,21 @@ export class AttemptRepository {
       if (attempt.startedAt !== null || next.startedAt === null) return;
       const data = { attempt: input.number, podName: next.podName, node: next.node };
       await appendEvent(tx, input.evaluationUid, { type: EVENT_TYPES.attemptStarted, data });
+    });
+  }
+
+  /**
+   * Notes why the start is given up, before the pod is ended: its status will not say. Not the end of the attempt, and
+   * no event. Throws ConflictError when it is finalized.
+   */
+  async setEnding(input: AttemptKey & { ending: VerdictRecord; epoch: number }, tx?: Transaction): Promise<void> {
+    await inTransaction(this.#db, tx, async (tx) => {
+      const attempt = await lock(tx, input);
+      if (attempt.state === 'finalized')
+        throw new ConflictError(`attempt ${input.number} of evaluation ${input.evaluationUid} is finalized`);
+      await tx.query('UPDATE crucible.attempts SET ending = $3, epoch = $4 WHERE evaluation_uid = $1 AND number = $2', [
+        input.evaluationUid, input.number, jsonbText(input.ending), input.epoch,
+      ]);
     });
   }
 

@@ -258,3 +258,21 @@ test('finds by name the newest, and lists what is unfinished in pages', async ()
   const page = await evaluations.listUnfinished({ after: all[0] as string, limit: 2 });
   expect(page.map(({ uid }) => uid)).toEqual(all.slice(1, 3));
 });
+
+test('an attempt keeps what it was allowed, and notes why its start was given up until it is finalized', async () => {
+  const uid = randomUUID();
+  await evaluations.upsertAccepted(buildEvaluation({ uid }));
+  await attempts.create(buildAttempt(uid, { timeoutSeconds: 90 }));
+  expect(await attempts.get(uid, 1)).toMatchObject({ timeoutSeconds: 90, ending: null });
+  const ending = { class: 'ImagePullFailed', attributableTo: 'User', message: 'no "\u0000" image' };
+  await attempts.setEnding({ evaluationUid: uid, number: 1, ending, epoch: 1 });
+  expect((await attempts.get(uid, 1))?.ending).toMatchObject({ class: 'ImagePullFailed' });
+  await expect(
+    operator.query('UPDATE crucible.attempts SET timeout_seconds = 9 WHERE evaluation_uid = $1', [uid]),
+  ).rejects.toThrow(/permission denied/);
+  await attempts.finalize({
+    evaluationUid: uid, number: 1, epoch: 1, podUid: null, startedAt: null, finishedAt: null, exitCode: null,
+    signal: null, verdict: { class: 'Cancelled' },
+  });
+  await expect(attempts.setEnding({ evaluationUid: uid, number: 1, ending, epoch: 1 })).rejects.toThrow(/finalized/);
+});

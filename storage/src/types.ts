@@ -87,6 +87,8 @@ export interface NewAttempt {
   jobName: string;
   image: string;
   runtimeClass: string | null;
+  /** What the code is allowed, with the defaults and limits of its runtime at that time. */
+  timeoutSeconds?: number;
   epoch: number;
 }
 
@@ -128,6 +130,10 @@ export interface AttemptRecord {
   runtimeClass: string | null;
   image: string;
   imageDigest: string | null;
+  /** null in rows from before it was recorded. */
+  timeoutSeconds: number | null;
+  /** The verdict with which its start was given up, before the pod was ended; it may have started all the same. */
+  ending: VerdictRecord | null;
   state: AttemptState;
   epoch: number;
   createdAt: Date;

@@ -179,6 +179,8 @@ export function attempt(changes: Partial<AttemptRecord> = {}): AttemptRecord {
     runtimeClass: null,
     image: 'crucible/python:test',
     imageDigest: null,
+    timeoutSeconds: 60,
+    ending: null,
     state: 'created',
     epoch: 1,
     createdAt: new Date(NOW - 50_000),
@@ -248,7 +250,7 @@ export function output(stdout = 'hello\n', changes: Partial<CaptureRecord> = {})
     artifacts: { count: 0, bytes: 0, refused: 0, complete: true },
     ...changes,
   };
-  return { capture, stdout: data, tail: data };
+  return { capture, tail: data };
 }
 
 /** By default: accepted, nothing of it in record or cluster yet, with a place among the running. */
@@ -276,6 +278,7 @@ export function snapshot(changes: Partial<Snapshot> & { spec?: Partial<Evaluatio
     capture: undefined,
     output: undefined,
     launchRefusal: undefined,
+    scored: undefined,
     turn: true,
     ...rest,
   };
