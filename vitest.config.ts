@@ -5,7 +5,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'unit', include: ['{crds,storage,operator,api,test}/**/*.test.ts'], exclude: ['**/node_modules/**', '**/*.int.test.ts', 'test/e2e/**'] } },
+      { test: { name: 'unit', include: ['{crds,storage,operator,api,test}/**/*.test.ts'], exclude: ['**/node_modules/**', '**/*.int.test.ts', 'test/e2e/**'], testTimeout: 30_000 } },
       {
         test: {
           name: 'integration',

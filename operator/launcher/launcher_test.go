@@ -125,8 +125,11 @@ func decode(t *testing.T, raw []byte) *result {
 }
 
 func appendText(to []byte, mark byte, text []byte) []byte {
+	if mark == '!' || mark == '?' { // the last byte guards a carriage return
+		text = text[:len(text)-1]
+	}
 	to = append(to, text...)
-	if mark == '|' {
+	if mark == '|' || mark == '!' {
 		to = append(to, '\n')
 	}
 	return to

@@ -185,6 +185,8 @@ describe('parseFrame', () => {
     ['3 a|{}', { seq: 3, kind: 'artifact', newline: true }, '{}'],
     ['1 r|{}', { seq: 1, kind: 'receipt', newline: true }, '{}'],
     ['9 s|{}', { seq: 9, kind: 'summary', newline: true }, '{}'],
+    ['6 o!a\r.', { seq: 6, kind: 'stdout', newline: true }, 'a\r'],
+    ['7 e?\r.', { seq: 7, kind: 'stderr', newline: false }, '\r'],
     ['4 o|5 o|forged', { seq: 4, kind: 'stdout', newline: true }, '5 o|forged'],
     ['5 o|\u001b[31m<script>\0\r\u00ff', { seq: 5, kind: 'stdout', newline: true }, '\u001b[31m<script>\0\r\u00ff'],
   ])('reads %j', (line, head, text) => {
@@ -196,6 +198,12 @@ describe('parseFrame', () => {
   });
 
   it.each([
+    '1 o|a\r',
+    '1 o+\r',
+    '1 o!',
+    '1 o!a\r',
+    '1 o?a',
+    '1 a!{}.',
     '',
     ' ',
     '1',

@@ -9,7 +9,7 @@ export interface Frame {
   readonly kind: FrameKind;
   /** Raw bytes without the line feed. A view into the decoder's input: copy it to keep it longer than the call. */
   readonly text: Buffer;
-  /** Whether the program itself wrote a newline here: `|` yes, `+` no. */
+  /** Whether the program itself wrote a newline here: `|` and `!` yes, `+` and `?` no. */
   readonly newline: boolean;
 }
 
@@ -40,9 +40,15 @@ export interface DecoderStats {
 }
 
 export const LF = 0x0a;
+const CR = 0x0d;
 const SPACE = 0x20;
 const PIPE = 0x7c;
 const PLUS = 0x2b;
+// Like | and +, and the text ends with a guard that is not the program's: it keeps a carriage return away from the end
+// of the line, where containerd's log writer drops it.
+const GUARDED_PIPE = 0x21;
+const GUARDED_PLUS = 0x3f;
+const GUARD = 0x2e;
 const ZERO = 0x30;
 const NINE = 0x39;
 const FOREIGN_SAMPLE = 160;
@@ -164,16 +170,30 @@ export function parseFrame(line: Buffer, maxSeq: number = DECODER_LIMITS.maxSeq)
   if (line[at] !== SPACE) return undefined;
   const kind = KINDS.get(line[at + 1] ?? 0);
   const mark = line[at + 2];
-  if (kind === undefined || (mark !== PIPE && mark !== PLUS)) return undefined;
-  // Only program output can lack its newline.
-  if (mark === PLUS && kind !== 'stdout' && kind !== 'stderr') return undefined;
-  return { seq, kind, text: line.subarray(at + 3), newline: mark === PIPE };
+  if (kind === undefined) return undefined;
+  // Only program output can lack its newline or end with a carriage return.
+  if (mark !== PIPE && kind !== 'stdout' && kind !== 'stderr') return undefined;
+  const text = line.subarray(at + 3);
+  switch (mark) {
+    case PIPE:
+    case PLUS:
+      if (text.at(-1) === CR) return undefined; // the launcher would have guarded it
+      return { seq, kind, text, newline: mark === PIPE };
+    case GUARDED_PIPE:
+    case GUARDED_PLUS:
+      if (text.at(-1) !== GUARD) return undefined;
+      return { seq, kind, text: text.subarray(0, -1), newline: mark === GUARDED_PIPE };
+    default:
+      return undefined;
+  }
 }
 
 /** The exact line of a frame, line feed included: what the launcher wrote, and what the spool keeps. */
 export function encodeFrame(frame: Frame): Buffer {
-  const head = `${frame.seq} ${LETTERS[frame.kind]}${frame.newline ? '|' : '+'}`;
-  return Buffer.concat([Buffer.from(head, 'latin1'), frame.text, Buffer.of(LF)]);
+  const guarded = frame.text.at(-1) === CR;
+  const mark = guarded ? (frame.newline ? '!' : '?') : frame.newline ? '|' : '+';
+  const head = Buffer.from(`${frame.seq} ${LETTERS[frame.kind]}${mark}`, 'latin1');
+  return Buffer.concat([head, frame.text, Buffer.from(guarded ? [GUARD, LF] : [LF])]);
 }
 
 /** Bytes the frame adds to its stream. */

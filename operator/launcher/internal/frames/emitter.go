@@ -13,10 +13,14 @@ const (
 	Summary  = 's'
 )
 
-// Marks: whether the newline that ends the frame is the program's own.
+// Marks: whether the newline that ends the frame is the program's own. The guarded ones say that the last byte of the
+// text is Guard and not the program's: container runtimes drop a carriage return at the end of a line.
 const (
-	Newline   = '|'
-	NoNewline = '+'
+	Newline          = '|'
+	NoNewline        = '+'
+	GuardedNewline   = '!'
+	GuardedNoNewline = '?'
+	Guard            = '.'
 )
 
 const (

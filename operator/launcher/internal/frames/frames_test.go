@@ -33,7 +33,15 @@ func decode(t *testing.T, data []byte) decoded {
 		if !bytes.HasPrefix(line, []byte(head)) || len(line) < len(head)+2 {
 			t.Fatalf("frame %d is %.80q", d.frames, line)
 		}
+		// As containerd's log writer does with every line.
+		line = bytes.TrimSuffix(line, []byte{'\r'})
 		kind, mark, text := line[len(head)], line[len(head)+1], line[len(head)+2:]
+		if mark == GuardedNewline || mark == GuardedNoNewline {
+			if !bytes.HasSuffix(text, []byte{Guard}) {
+				t.Fatalf("frame %d lacks its guard: %.80q", d.frames, line)
+			}
+			text, mark = text[:len(text)-1], map[byte]byte{GuardedNewline: Newline, GuardedNoNewline: NoNewline}[mark]
+		}
 		d.streams[kind] = append(d.streams[kind], text...)
 		if mark == Newline {
 			d.streams[kind] = append(d.streams[kind], '\n')
@@ -104,6 +112,9 @@ func TestEveryStreamIsABeginningOfWhatWasWritten(t *testing.T) {
 				for i := range bytes {
 					if random.Intn(1+every*every*every*50) == 0 {
 						bytes[i] = '\n'
+						if i > 0 && random.Intn(2) == 0 {
+							bytes[i-1] = '\r'
+						}
 					} else if every == 3 && bytes[i] == '\n' {
 						bytes[i] = 0
 					}
@@ -129,6 +140,18 @@ func TestLongLinesAreCut(t *testing.T) {
 		}
 		if marks != frames {
 			t.Errorf("%d bytes: %q, want %q", length, marks, frames)
+		}
+	}
+}
+
+func TestCarriageReturnsSurviveTheRuntime(t *testing.T) {
+	for _, written := range []string{"a\r\nb\r\n", "\r\n", "\r", "a\r\r\r\n\r", "a\rb\n", strings.Repeat("x", MaxText-1) + "\r" + "y\n", strings.Repeat("\r", 3*MaxText)} {
+		emitter := NewEmitter(1 << 20)
+		stream := NewStream(emitter, Stdout, 1<<20, 1<<20, 0)
+		stream.Write([]byte(written))
+		stream.Flush()
+		if got := decode(t, emitter.Pending).streams[Stdout]; string(got) != written {
+			t.Errorf("%.40q came back as %.40q", written, got)
 		}
 	}
 }

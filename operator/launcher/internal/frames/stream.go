@@ -24,7 +24,7 @@ type Stream struct {
 // NewStream makes a stream of at most maxBytes of content whose frames cost at most maxCost and leave keep bytes of the
 // emitter's budget free.
 func NewStream(emitter *Emitter, kind byte, maxBytes, maxCost, keep int64) *Stream {
-	return &Stream{emitter: emitter, kind: kind, maxBytes: maxBytes, maxCost: maxCost, keep: keep, line: make([]byte, 0, MaxText)}
+	return &Stream{emitter: emitter, kind: kind, maxBytes: maxBytes, maxCost: maxCost, keep: keep, line: make([]byte, 0, MaxText+1)}
 }
 
 // Write takes the next bytes of the program.
@@ -82,6 +82,7 @@ func (s *Stream) emit(mark byte) {
 			return
 		}
 	}
+	mark, text = guard(mark, text)
 	cost := s.emitter.Cost(len(text))
 	if s.cost+cost > s.maxCost || !s.emitter.Emit(s.kind, mark, text, s.keep) {
 		s.Stats.Truncated = true
@@ -89,4 +90,16 @@ func (s *Stream) emit(mark byte) {
 	}
 	s.cost += cost
 	s.Stats.Emitted += content
+}
+
+// guard keeps a carriage return away from the end of the line: containerd's log writer takes it for a part of the line's
+// end and drops it.
+func guard(mark byte, text []byte) (byte, []byte) {
+	if !bytes.HasSuffix(text, []byte{'\r'}) {
+		return mark, text
+	}
+	if mark == Newline {
+		return GuardedNewline, append(text, Guard)
+	}
+	return GuardedNoNewline, append(text, Guard)
 }

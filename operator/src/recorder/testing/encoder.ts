@@ -23,8 +23,11 @@ export interface EncodeOptions {
 /** The lines of one attempt's log, each with its line feed. */
 export function encodeLines(writes: readonly Produced[], options: EncodeOptions = {}): Buffer[] {
   const lines: Buffer[] = [];
-  const emit = (mark: string, text: Uint8Array) =>
-    lines.push(Buffer.concat([Buffer.from(`${lines.length + 1} ${mark}`), text, Buffer.from('\n')]));
+  const emit = (mark: string, text: Uint8Array) => {
+    const guarded = text.at(-1) === 0x0d;
+    const head = `${lines.length + 1} ${guarded ? mark.replace('|', '!').replace('+', '?') : mark}`;
+    lines.push(Buffer.concat([Buffer.from(head), text, Buffer.from(guarded ? '.\n' : '\n')]));
+  };
   const emitJson = (letter: string, value: object) => emit(`${letter}|`, Buffer.from(JSON.stringify(value)));
 
   if (options.receipt ?? true) emitJson('r', { uid: 10000, noNewPrivs: true });
