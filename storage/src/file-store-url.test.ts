@@ -3,19 +3,19 @@ import { DirectoryFileStore } from './directory-files.ts';
 import { openFileStore, parseFileStoreUrl } from './file-store-url.ts';
 import { S3FileStore } from './s3-files.ts';
 
-test('a directory', () => {
+test('a directory', async () => {
   expect(parseFileStoreUrl('file:///data/files')).toEqual({ type: 'directory', directory: '/data/files' });
-  expect(openFileStore(parseFileStoreUrl('file:///data/files'))).toBeInstanceOf(DirectoryFileStore);
+  expect(await openFileStore(parseFileStoreUrl('file:///data/files'))).toBeInstanceOf(DirectoryFileStore);
 });
 
-test('a bucket, with or without prefix and endpoint', () => {
+test('a bucket, with or without prefix and endpoint', async () => {
   expect(parseFileStoreUrl('s3://my-bucket?region=eu-central-1')).toEqual({
     type: 's3', bucket: 'my-bucket', prefix: '', region: 'eu-central-1', endpoint: undefined,
   });
   const location = parseFileStoreUrl('s3://b.u-cket/a/b_1/?region=x&endpoint=http%3A%2F%2Fminio.storage%3A9000');
   expect(location).toEqual({ type: 's3', bucket: 'b.u-cket', prefix: 'a/b_1', region: 'x', endpoint: 'http://minio.storage:9000' });
-  expect(() => openFileStore(location)).toThrow(/access key/);
-  expect(openFileStore(location, { credentials: { accessKeyId: 'a', secretAccessKey: 'b' } })).toBeInstanceOf(S3FileStore);
+  await expect(openFileStore(location)).rejects.toThrow(/access key/);
+  expect(await openFileStore(location, { credentials: { accessKeyId: 'a', secretAccessKey: 'b' } })).toBeInstanceOf(S3FileStore);
 });
 
 test.each([

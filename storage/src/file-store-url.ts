@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { DirectoryFileStore } from './directory-files.ts';
-import { S3FileStore } from './s3-files.ts';
+import type { S3FileStore } from './s3-files.ts';
 
 export type FileStoreLocation =
   | { type: 'directory'; directory: string }
@@ -54,16 +54,20 @@ export interface FileStoreCredentials {
   secretAccessKey: string;
 }
 
-/** Opens what a URL names. A directory must exist. Credentials are for S3, which needs them. */
-export function openFileStore(
+/**
+ * Opens what a URL names. A directory must exist. Credentials are for S3, which needs them. The SDK is loaded only for S3:
+ * it would cost every other process 30 MB.
+ */
+export async function openFileStore(
   location: FileStoreLocation,
   options: { credentials?: FileStoreCredentials | undefined; maxFileBytes?: number } = {},
-): DirectoryFileStore | S3FileStore {
+): Promise<DirectoryFileStore | S3FileStore> {
   const limit = options.maxFileBytes === undefined ? {} : { maxFileBytes: options.maxFileBytes };
   if (location.type === 'directory') return new DirectoryFileStore({ directory: location.directory, ...limit });
   if (options.credentials === undefined) throw new Error('a file store in S3 needs an access key and a secret key');
   const { bucket, prefix, region, endpoint } = location;
-  return new S3FileStore({
+  const s3 = await import('./s3-files.ts');
+  return new s3.S3FileStore({
     bucket,
     prefix,
     region,

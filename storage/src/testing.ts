@@ -33,6 +33,8 @@ export async function prepareDatabase(owner: string): Promise<RoleDsns> {
   return { owner, operator: as('crucible_operator'), recorder: as('crucible_recorder'), api: as('crucible_api') };
 }
 
+export { S3FileStore } from './s3-files.ts';
+
 /** What an administrator does: no process of ours may create buckets. */
 export async function createBucket(options: Required<Pick<S3FileStoreOptions, 'bucket' | 'region' | 'endpoint' | 'credentials'>>): Promise<void> {
   const { bucket, ...rest } = options;

@@ -114,7 +114,7 @@ export async function createContext({
     logs,
     attempts: new AttemptRepository(database),
     captures: new CaptureRepository(database),
-    files: openFileStore(location, { credentials: storage.credentials() }),
+    files: await openFileStore(location, { credentials: storage.credentials() }),
     quota: {
       run: { ...ARTIFACT_LIMITS, maxTotalBytes: storage.maxRunBytes, maxFiles: storage.maxRunFiles },
       maxNamespaceBytes: storage.maxNamespaceBytes,

@@ -1,7 +1,7 @@
 // The recorder with a file store in S3, quotas, and a sweep that is in its way.
 import { randomBytes, randomUUID } from 'node:crypto';
-import { ArtifactRepository, connect, S3FileStore, sweepFiles, type FileStore } from '@crucible/storage';
-import { createBucket } from '@crucible/storage/testing';
+import { ArtifactRepository, connect, sweepFiles, type FileStore } from '@crucible/storage';
+import { createBucket, S3FileStore } from '@crucible/storage/testing';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
