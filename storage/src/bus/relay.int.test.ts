@@ -74,7 +74,7 @@ describe('the relay is killed', () => {
   test('again and again while events are written', async () => {
     const client = await world.ready(redis.url);
     await whileWriting(async () => {
-      for (let kill = 0; kill < 8; kill += 1) {
+      for (let kill = 0; kill < 5; kill += 1) {
         const before = await client.xlen(EVENT_STREAM);
         const child = world.process(redis.url);
         await eventually(async () => expect(await client.xlen(EVENT_STREAM)).toBeGreaterThan(before));
