@@ -22,7 +22,7 @@ kubeconfig: ## print the path of the cluster's kubeconfig
 token: ## print a researcher's bearer token for the namespace evals, valid for an hour
 	@$(WITH) kubectl --kubeconfig .crucible/kubeconfig create token researcher -n evals --duration=1h
 
-.PHONY: generate verify test test-unit test-integration test-e2e
+.PHONY: generate verify test test-unit test-integration test-e2e soak
 generate: ## write the generated files anew (CRDs)
 	@$(WITH) node crds/src/generate.ts
 verify: ## types, generated files, formatting, chart and scripts are as they should be
@@ -35,3 +35,8 @@ test-integration: ## tests on a real API server, Postgres and Redis, started for
 	@$(WITH) node test/run.ts integration
 test-e2e: ## tests on the real cluster; one is started, and taken down after, if none runs
 	@$(WITH) node test/run.ts e2e
+
+MINUTES ?= 60
+soak: ## every crash point and many rounds of every fault, for at most MINUTES (60); see docs/faults.md
+	@$(LOCAL)/test-tools.sh integration
+	@$(WITH) node test/faults/soak.ts --minutes=$(MINUTES)

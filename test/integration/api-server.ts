@@ -58,12 +58,15 @@ export class ApiServer {
     accept = JSON_TYPE,
   ): Promise<ApiResponse> {
     return new Promise((resolvePromise, reject) => {
+      const text = body === undefined ? '' : JSON.stringify(body);
+      // Node.js says how long a body is only for methods that usually have one, and DELETE may have one too.
+      const length = text === '' ? {} : { 'content-length': Buffer.byteLength(text) };
       const call = request(
         new URL(path, this.server),
         {
           method,
           agent: this.agent,
-          headers: { authorization: `Bearer ${this.token}`, 'content-type': contentType, accept },
+          headers: { authorization: `Bearer ${this.token}`, 'content-type': contentType, accept, ...length },
         },
         (response) => {
           const chunks: Buffer[] = [];
@@ -75,7 +78,7 @@ export class ApiServer {
         },
       );
       call.once('error', reject);
-      call.end(body === undefined ? undefined : JSON.stringify(body));
+      call.end(text);
     });
   }
 

@@ -4,13 +4,37 @@ import { chownSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { SetupError, freePort, isExecutable } from './processes.ts';
-import type { RunAs, Sandbox } from './processes.ts';
+import type { RunAs, Sandbox, Server } from './processes.ts';
 
 const POSTGRES_SECONDS = 30;
 const DEBIAN_FOLDER = '/usr/lib/postgresql';
 
 /** A Postgres of its own on 127.0.0.1, with passwords as in production; returns the superuser's DSN. */
 export async function startPostgres(sandbox: Sandbox): Promise<string> {
+  // Nothing here outlives the run, so nothing needs to reach the disk.
+  const postgres = createPostgres(sandbox, { synchronous_commit: 'off' });
+  return await (await postgres).start();
+}
+
+/** A server on one data directory and one port, to be started, killed and started again. */
+export interface RestartablePostgres {
+  /** Of a superuser. */
+  readonly dsn: string;
+  /** Resolves with the DSN when it answers. */
+  start(): Promise<string>;
+  /** `SIGKILL` as the kernel would, `SIGINT` for an orderly, fast end; resolves when the process has ended. */
+  stop(signal: 'SIGKILL' | 'SIGINT'): Promise<void>;
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void;
+}
+
+/**
+ * Commits are kept when the process is killed unless `settings` says otherwise; without fsync, because the kernel
+ * outlives it.
+ */
+export async function createPostgres(
+  sandbox: Sandbox,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<RestartablePostgres> {
   const binaries = binaryFolder();
   const runAs = unprivilegedUser();
   const folder = sandbox.folder('postgres', runAs);
@@ -18,21 +42,31 @@ export async function startPostgres(sandbox: Sandbox): Promise<string> {
   const password = randomBytes(16).toString('hex');
   initialise(join(binaries, 'initdb'), data, passwordFile(folder, password, runAs), runAs);
   const port = await freePort();
-  const settings = {
+  const all = {
     listen_addresses: '127.0.0.1',
     port: String(port),
     unix_socket_directories: '',
     max_connections: '200',
-    // Nothing here outlives the run, so nothing needs to reach the disk.
     fsync: 'off',
-    synchronous_commit: 'off',
     full_page_writes: 'off',
+    ...settings,
   };
-  const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-  const server = sandbox.start('postgres', join(binaries, 'postgres'), ['-D', data, ...flags], runAs);
+  const flags = Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   const dsn = `postgresql://postgres:${password}@127.0.0.1:${port}/postgres`;
-  await server.ready(() => answers(dsn), POSTGRES_SECONDS);
-  return dsn;
+  let server: Server | undefined;
+  return {
+    dsn,
+    start: async () => {
+      server = sandbox.start('postgres', join(binaries, 'postgres'), ['-D', data, ...flags], runAs);
+      await server.ready(() => answers(dsn), POSTGRES_SECONDS);
+      return dsn;
+    },
+    stop: async (signal) => {
+      server?.signal(signal);
+      await server?.ended();
+    },
+    signal: (signal) => server?.signal(signal),
+  };
 }
 
 /** Of Debian's versions the newest; otherwise whatever is on PATH. */

@@ -5,6 +5,7 @@ import {
   appendFileSync,
   chmodSync,
   chownSync,
+  closeSync,
   constants,
   mkdirSync,
   mkdtempSync,
@@ -52,15 +53,22 @@ export class Sandbox {
   }
 
   /** Starts a server that dies with this process, even when this process is killed. */
-  start(name: string, command: string, args: readonly string[], runAs?: RunAs): Server {
+  start(
+    name: string,
+    command: string,
+    args: readonly string[],
+    runAs?: RunAs,
+    environment: Readonly<Record<string, string>> = {},
+  ): Server {
     const logFile = join(this.directory, `${name}.log`);
     const log = openSync(logFile, 'a');
     const identity = runAs === undefined ? [] : [`--reuid=${runAs.uid}`, `--regid=${runAs.gid}`, '--clear-groups'];
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...identity, '--', command, ...args], {
       stdio: ['ignore', log, log],
       cwd: '/',
-      env: { PATH: process.env['PATH'], LC_ALL: 'C.UTF-8', TZ: 'UTC' },
+      env: { PATH: process.env['PATH'], LC_ALL: 'C.UTF-8', TZ: 'UTC', ...environment },
     });
+    closeSync(log);
     this.children.push(child);
     if (child.pid !== undefined) appendFileSync(join(this.directory, 'pids'), `${child.pid} ${name}\n`);
     return new Server(name, child, logFile);
@@ -84,15 +92,32 @@ export class Sandbox {
 }
 
 export class Server {
+  readonly logFile: string;
   private failure: string | undefined;
   private readonly name: string;
-  private readonly logFile: string;
+  private readonly child: ChildProcess;
 
   constructor(name: string, child: ChildProcess, logFile: string) {
     this.name = name;
+    this.child = child;
     this.logFile = logFile;
     child.once('error', (error) => (this.failure = error.message));
     child.once('exit', (code, signal) => (this.failure = `ended with ${signal ?? code}`));
+  }
+
+  get running(): boolean {
+    return this.child.exitCode === null && this.child.signalCode === null && this.failure === undefined;
+  }
+
+  /** By its own pid; `SIGSTOP` and `SIGCONT` pause and resume. */
+  signal(signal: NodeJS.Signals): void {
+    if (this.running) this.child.kill(signal);
+  }
+
+  /** Resolves when the process has ended, with how. */
+  async ended(): Promise<string> {
+    if (this.running) await new Promise((resolve) => this.child.once('exit', resolve));
+    return this.failure ?? `ended with ${this.child.signalCode ?? this.child.exitCode}`;
   }
 
   /** Asks until it answers; fails at once when the process has ended. */

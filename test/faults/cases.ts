@@ -1,0 +1,254 @@
+import { random } from './seed.ts';
+import { pause } from './world.ts';
+import type { World } from './world.ts';
+
+// The faults, numbered as in docs/faults.md. A case arms its world before anything is submitted; what it returns runs
+// once the Evaluations are there.
+
+export interface FaultCase {
+  readonly id: string;
+  readonly arm: (world: World, seed: number) => (() => Promise<void>) | void;
+  /** Whether the fault took place: one that never did proves nothing. */
+  readonly struck: (world: World) => boolean;
+  /** A part whose end is not that of the undisturbed run, and why that is right. */
+  readonly otherwise?: { readonly part: string; readonly verdict: string };
+}
+
+type Program = 'operator' | 'recorder';
+export type Moment = 'before' | 'after';
+
+export interface Point {
+  readonly moment: Moment;
+  readonly number: number;
+}
+
+const named = (points: readonly Point[]): string => points.map(({ moment, number }) => `${moment}-${number}`).join(',');
+
+/** 1. The operator dies before mutating call N gets out, or after it was done and before the answer comes. */
+export function killedAtCalls(...points: readonly Point[]): FaultCase {
+  return {
+    id: `1/operator-killed-at-call-${named(points)}`,
+    arm: (world) => {
+      world.operatorApi.onCall = (call) => {
+        const point = points.find(({ number }) => number === call.number);
+        if (point === undefined) return undefined;
+        return { kind: 'cut', reached: point.moment === 'after', act: () => world.operator.kill() };
+      };
+    },
+    struck: (world) => world.operator.starts > points.length,
+  };
+}
+
+/** 2. A process dies, or loses its connection, before commit N is sent, or after it was done without knowing. */
+export function brokenAtCommits(program: Program, how: 'killed' | 'cut', ...points: readonly Point[]): FaultCase {
+  const proxy = (world: World) => (program === 'operator' ? world.operatorCommits : world.recorderCommits);
+  return {
+    id: `2/${program}-${how}-at-commit-${named(points)}`,
+    arm: (world) => {
+      const act = how === 'killed' ? () => world[program].kill() : undefined;
+      proxy(world).rule = (commit) => {
+        const point = points.find(({ number }) => number === commit.number);
+        return point === undefined ? undefined : { when: point.moment, ...(act && { act }) };
+      };
+    },
+    struck: (world) =>
+      proxy(world).points.length >= Math.max(...points.map(({ number }) => number)) &&
+      (how === 'cut' || world[program].starts > points.length),
+  };
+}
+
+/** In a row over all keys, each of which backs off. */
+const CONFLICTS = 12;
+
+/** 3. Writes succeed and the client sees 500, a broken connection, or is told to come back later. */
+export function lyingAnswers(): FaultCase {
+  let told = 0;
+  return {
+    id: '3/error-after-write',
+    arm: (world, seed) => {
+      const next = random(seed);
+      world.operatorApi.onCall = (call) => {
+        if (!call.mutating || call.resource === 'leases' || next() > 0.3) return undefined;
+        told += 1;
+        const kind = Math.floor(next() * 4);
+        if (kind === 0) return { kind: 'cut', reached: true };
+        if (kind === 1) return { kind: 'answer', code: 429, retryAfterSeconds: 1, reached: false };
+        if (kind === 2) return { kind: 'twice' };
+        return { kind: 'answer', code: 500, reached: true };
+      };
+    },
+    struck: () => told > 0,
+  };
+}
+
+export function conflictStorm(): FaultCase {
+  let told = 0;
+  return {
+    id: '3/conflict-storm',
+    arm: (world) => {
+      world.operatorApi.onCall = (call) => {
+        if (call.resource !== 'evaluations/status' && call.resource !== 'evaluations') return undefined;
+        if (!call.mutating || told >= CONFLICTS) return undefined;
+        told += 1;
+        return { kind: 'answer', code: 409, reached: false };
+      };
+    },
+    struck: () => told >= CONFLICTS,
+  };
+}
+
+/** 4. Nobody sees the pod's terminal update, and the pod is gone before the next one. */
+export function terminalUpdateLost(): FaultCase {
+  const part = 'succeeds';
+  let dropped = 0;
+  return {
+    id: '4/terminal-update-lost',
+    otherwise: { part, verdict: 'InternalError' },
+    arm: (world) => {
+      const drop = ({ resource, type, object }: { resource: string; type: string; object: Record<string, any> }) => {
+        if (resource !== 'pods' || type === 'DELETED') return undefined;
+        if (object['metadata'].labels['crucible.dev/evaluation'] !== part || !isOver(object)) return undefined;
+        dropped += 1;
+        return 'drop' as const;
+      };
+      world.operatorApi.onLine = drop;
+      world.recorderApi.onLine = drop;
+      return async () => {
+        const pod = await world.until('the end of the pod', async () => {
+          const found = await world.pod(part);
+          return found !== undefined && isOver(found) ? found : undefined;
+        });
+        await world.vanish(pod);
+      };
+    },
+    struck: () => dropped > 0,
+  };
+}
+
+/** 5. Watches deliver lines twice, late and again, end at any line, or break in the middle of one. */
+export function brokenWatches(): FaultCase {
+  let harmed = 0;
+  return {
+    id: '5/broken-watches',
+    arm: (world, seed) => {
+      const next = random(seed);
+      const harm = () => {
+        if (next() > 0.25) return undefined;
+        harmed += 1;
+        const kinds = ['duplicate', 'replay', 'cut', 'malformed', { delayMs: 300 }] as const;
+        return kinds[Math.floor(next() * kinds.length)];
+      };
+      world.operatorApi.onLine = harm;
+      world.recorderApi.onLine = harm;
+    },
+    struck: () => harmed > 0,
+  };
+}
+
+/** Final reads begin at the first byte, back off up to 10 s, and are given up after three minutes. */
+const FINAL_CUTS = 3;
+
+/** 11. The log stream breaks at random bytes, so many times. */
+export function cutLogs(times: number): FaultCase {
+  let cuts = 0;
+  const finals = new Map<string, number>();
+  return {
+    id: `11/logs-cut-${times}-times`,
+    arm: (world, seed) => {
+      const next = random(seed);
+      world.recorderApi.onLog = ({ path, query }) => {
+        if (cuts >= times) return undefined;
+        if (query.get('follow') !== 'true') {
+          const final = (finals.get(path) ?? 0) + 1;
+          if (final > FINAL_CUTS) return undefined;
+          finals.set(path, final);
+        }
+        cuts += 1;
+        return Math.floor(next() * 8000);
+      };
+    },
+    struck: () => cuts >= Math.min(times, 5),
+  };
+}
+
+/** 12. Postgres dies and comes back, while runs start, run and end. */
+export function postgresKilled(times: number, awayMs: number): FaultCase {
+  return {
+    id: `12/postgres-killed-${times}-times-away-${awayMs}-ms`,
+    arm: (world, seed) => {
+      const next = random(seed);
+      return async () => {
+        for (let time = 0; time < times; time += 1) {
+          await pause(200 + next() * 1200);
+          await world.servers.postgres.stop('SIGKILL');
+          await pause(awayMs);
+          await world.servers.postgres.start();
+        }
+      };
+    },
+    struck: () => true,
+  };
+}
+
+/** 12. Postgres cannot be reached for some time; its own state is not touched. */
+export function postgresAway(awayMs: number): FaultCase {
+  return {
+    id: `12/postgres-away-${awayMs}-ms`,
+    arm: (world, seed) => {
+      const next = random(seed);
+      return async () => {
+        await pause(next() * 2500);
+        await Promise.all([world.operatorCommits.down(), world.recorderCommits.down()]);
+        await pause(awayMs);
+        await Promise.all([world.operatorCommits.up(), world.recorderCommits.up()]);
+      };
+    },
+    struck: () => true,
+  };
+}
+
+/** The must-show run: recorder, Postgres and Redis are each killed as the bytes of one run flow. */
+export function everythingKilled(): FaultCase {
+  return {
+    id: '11+12/recorder-postgres-redis-killed-as-bytes-flow',
+    arm: (world, seed) => {
+      const next = random(seed);
+      return async () => {
+        await world.until('output', async () => ((await world.state()).runs.some(({ streams }) => streams.some(({ found }) => found.bytes > 0)) ? true : undefined));
+        const deaths = [
+          () => world.recorder.kill(),
+          async () => {
+            await world.servers.postgres.stop('SIGKILL');
+            await pause(next() * 1500);
+            await world.servers.postgres.start();
+          },
+          async () => {
+            await world.servers.redis?.kill();
+            await world.servers.redis?.start();
+          },
+        ];
+        while (deaths.length > 0) {
+          await pause(next() * 1000);
+          await deaths.splice(Math.floor(next() * deaths.length), 1)[0]!();
+        }
+      };
+    },
+    struck: (world) => world.recorder.starts > 1,
+  };
+}
+
+/** Several that do not use the same hook of the same proxy, in one run. */
+export function together(...faults: readonly FaultCase[]): FaultCase {
+  return {
+    id: faults.map(({ id }) => id).join('+'),
+    arm: (world, seed) => {
+      const harms = faults.map((fault) => fault.arm(world, seed));
+      return async () => void (await Promise.all(harms.map((harm) => harm?.())));
+    },
+    struck: (world) => faults.every((fault) => fault.struck(world)),
+  };
+}
+
+function isOver(pod: Record<string, any>): boolean {
+  return ['Succeeded', 'Failed'].includes(pod['status']?.phase);
+}

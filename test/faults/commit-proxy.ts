@@ -1,0 +1,175 @@
+import type { Socket } from 'node:net';
+import { TcpProxy } from './tcp-proxy.ts';
+
+// Postgres' protocol, version 3: after the start-up message every message is one letter, a length and a body.
+
+/** A transaction that wrote something is about to commit. */
+export interface CommitPoint {
+  /** From 1, over all connections. */
+  readonly number: number;
+  /** The statements of the transaction, for a report. */
+  readonly statements: readonly string[];
+}
+
+/**
+ * `before`: the commit is never sent. `after`: it is done and the answer is never seen. Then the connection is cut
+ * (`act` runs first: kill whoever waits for the answer).
+ */
+export interface CommitFault {
+  readonly when: 'before' | 'after';
+  readonly act?: () => Promise<void> | void;
+}
+
+export type CommitRule = (point: CommitPoint) => CommitFault | undefined;
+
+const WRITES = /\b(insert\s+into|update\s+crucible|delete\s+from|pg_notify|append_\w*event)\b/i;
+const START_UP = 0;
+const SSL_REQUEST = 80_877_103;
+const CANCEL_REQUEST = 80_877_102;
+
+/** Postgres behind a proxy that knows when something is committed. */
+export class CommitProxy {
+  rule: CommitRule = () => undefined;
+  readonly #tcp: TcpProxy;
+  readonly #points: CommitPoint[] = [];
+
+  constructor(target: { readonly host: string; readonly port: number }) {
+    this.#tcp = new TcpProxy(target, (near, far) => this.#join(near, far));
+  }
+
+  /** Everything that was committed or about to be, in order. */
+  get points(): readonly CommitPoint[] {
+    return this.#points;
+  }
+
+  through = (url: string): string => this.#tcp.through(url);
+  up = (): Promise<void> => this.#tcp.up();
+  down = (): Promise<void> => this.#tcp.down();
+  cut = (): void => this.#tcp.cut();
+
+  #join(near: Socket, far: Socket): void {
+    const transaction = new TransactionTracker();
+    const answers = new Messages(false);
+    const requests = new Messages(true);
+    /** Set while the answer to a commit is held back. */
+    let withheld: (() => void) | undefined;
+    let queue = Promise.resolve();
+    far.on('data', (data: Buffer) => {
+      if (withheld === undefined) {
+        answers.skip(data);
+        near.write(data);
+      } else if (answers.split(data).some((message) => message.type === 'Z')) withheld();
+    });
+    const forward = async (message: Message): Promise<void> => {
+      const statements = transaction.see(message);
+      if (statements === undefined) {
+        far.write(message.bytes);
+        return;
+      }
+      const point = { number: this.#points.length + 1, statements };
+      this.#points.push(point);
+      const fault = this.rule(point);
+      if (fault === undefined) {
+        far.write(message.bytes);
+        return;
+      }
+      if (fault.when === 'after') {
+        const done = new Promise<void>((resolve) => {
+          withheld = resolve;
+          far.once('close', () => resolve());
+        });
+        far.write(message.bytes);
+        await done;
+      }
+      await fault.act?.();
+      near.destroy();
+      far.destroy();
+    };
+    near.on('data', (data: Buffer) => {
+      for (const message of requests.split(data)) {
+        if (message.type === 'ssl') near.write('N');
+        else queue = queue.then(() => (near.destroyed ? undefined : forward(message)));
+      }
+    });
+  }
+}
+
+interface Message {
+  readonly type: string;
+  readonly bytes: Buffer;
+}
+
+/** Cuts a byte stream into messages. */
+class Messages {
+  #rest: Buffer = Buffer.alloc(0);
+  #starting: boolean;
+
+  constructor(fromClient: boolean) {
+    this.#starting = fromClient;
+  }
+
+  /** Keeps the place between messages without handing them out. */
+  skip(data: Buffer): void {
+    this.split(data);
+  }
+
+  split(data: Buffer): Message[] {
+    this.#rest = this.#rest.length === 0 ? data : Buffer.concat([this.#rest, data]);
+    const messages: Message[] = [];
+    for (;;) {
+      const head = this.#starting ? 0 : 1;
+      if (this.#rest.length < head + 4) return messages;
+      const length = head + this.#rest.readInt32BE(head);
+      if (this.#rest.length < length) return messages;
+      const bytes = this.#rest.subarray(0, length);
+      this.#rest = this.#rest.subarray(length);
+      messages.push({ type: this.#starting ? this.#startUp(bytes) : String.fromCharCode(bytes[0]!), bytes });
+    }
+  }
+
+  #startUp(bytes: Buffer): string {
+    const code = bytes.length >= 8 ? bytes.readInt32BE(4) : START_UP;
+    if (code === SSL_REQUEST) return 'ssl';
+    if (code !== CANCEL_REQUEST) this.#starting = false;
+    return 'start';
+  }
+}
+
+/** Follows one connection's statements; says when a message makes something permanent. */
+class TransactionTracker {
+  #open = false;
+  #statements: string[] = [];
+
+  /** The statements of the transaction that this message commits, if it wrote anything. */
+  see({ type, bytes }: Message): readonly string[] | undefined {
+    if (type === 'Q') {
+      const text = bytes.toString('utf8', 5, bytes.length - 1);
+      if (/^\s*begin\b/i.test(text)) this.#begin(true);
+      else if (/^\s*rollback\b/i.test(text)) this.#begin(false);
+      else if (/^\s*commit\b/i.test(text)) return this.#end();
+      else {
+        this.#statements.push(text);
+        if (!this.#open) return this.#end();
+      }
+    }
+    // Parse: the name of the statement, then its text, both ended by NUL.
+    if (type === 'P') {
+      const text = bytes.indexOf(0, 5) + 1;
+      this.#statements.push(bytes.toString('utf8', text, bytes.indexOf(0, text)));
+    }
+    // Sync ends what is not in a transaction block.
+    if (type === 'S' && !this.#open) return this.#end();
+    return undefined;
+  }
+
+  #begin(open: boolean): void {
+    this.#open = open;
+    this.#statements = [];
+  }
+
+  #end(): readonly string[] | undefined {
+    const statements = this.#statements.filter((text) => WRITES.test(text)).map((text) => text.replace(/\s+/g, ' ').trim());
+    this.#begin(false);
+    return statements.length > 0 ? statements : undefined;
+  }
+}

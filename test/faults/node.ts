@@ -1,0 +1,276 @@
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:https';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { LABELS, SANDBOX_CONTAINER } from '@crucible/crds';
+import { ApiServer } from '../integration/api-server.ts';
+import { containerStatus, kubeTime } from './pod-status.ts';
+
+// A node without containers: it binds pods, reports their states as a kubelet does, and serves their logs to the API
+// server over the kubelet's own protocol. What the containers print is scripted.
+
+type Json = Record<string, any>;
+
+/** What a container does. */
+export interface Script {
+  /** Lines of the log, each with its line feed. */
+  readonly lines: readonly Buffer[];
+  readonly exitCode: number;
+  /** Over how long the lines are written. */
+  readonly durationMs: number;
+  /** Does not end by itself: only its deadline or its deletion ends it, and then the last line is written. */
+  readonly untilEnded?: boolean;
+}
+
+/** Which script a pod plays; undefined: none of this node's business. */
+export type Casting = (pod: { namespace: string; evaluation: string; attempt: number }) => Script | undefined;
+
+const POLL_MS = 100;
+const STEPS = 10;
+const SIGTERM_EXIT = 143;
+
+class Container {
+  log: Buffer = Buffer.alloc(0);
+  readonly startedAt = new Date();
+  readonly script: Script;
+  ended: { exitCode: number; at: Date; podReason: string } | undefined;
+  reported = false;
+  readonly #waiters = new Set<() => void>();
+
+  constructor(script: Script) {
+    this.script = script;
+    void this.#play();
+  }
+
+  end(exitCode: number, podReason: string): void {
+    if (this.ended !== undefined) return;
+    if (this.script.untilEnded === true) this.#write(this.script.lines.slice(-1));
+    this.ended = { exitCode, at: new Date(), podReason };
+    this.#wake();
+  }
+
+  async changed(signal: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const finish = (): void => {
+        this.#waiters.delete(finish);
+        signal.removeEventListener('abort', finish);
+        resolve();
+      };
+      this.#waiters.add(finish);
+      signal.addEventListener('abort', finish, { once: true });
+    });
+  }
+
+  async #play(): Promise<void> {
+    const { lines, durationMs, untilEnded, exitCode } = this.script;
+    const all = untilEnded === true ? lines.slice(0, -1) : lines;
+    const each = Math.ceil(all.length / STEPS);
+    for (let step = 0; step < STEPS && this.ended === undefined; step += 1) {
+      this.#write(all.slice(step * each, (step + 1) * each));
+      await pause(durationMs / STEPS);
+    }
+    if (untilEnded !== true) this.end(exitCode, '');
+  }
+
+  #write(lines: readonly Buffer[]): void {
+    this.log = Buffer.concat([this.log, ...lines]);
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const waiter of [...this.#waiters]) waiter();
+  }
+}
+
+export class PlayedNode {
+  readonly name = 'node-1';
+  readonly #api: ApiServer;
+  readonly #server: Server;
+  readonly #casts = new Set<Casting>();
+  readonly #containers = new Map<string, Container>();
+  readonly #failures: string[] = [];
+  #stopped = false;
+  #loop: Promise<void> = Promise.resolve();
+
+  /** `tls`: paths of a certificate and its key; the API server does not check a kubelet's by default. */
+  constructor(kubeconfig: string, tls: { readonly certificate: string; readonly key: string }) {
+    this.#api = new ApiServer(kubeconfig);
+    this.#server = createServer({ cert: readFileSync(tls.certificate), key: readFileSync(tls.key) }, (incoming, response) =>
+      this.#serve(incoming, response).catch(() => response.destroy()),
+    );
+  }
+
+  /** What went wrong in playing; a test that ends with some proves nothing. */
+  get failures(): readonly string[] {
+    return this.#failures;
+  }
+
+  async start(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+    const { port } = this.#server.address() as AddressInfo;
+    await this.#must('POST', '/api/v1/nodes', { apiVersion: 'v1', kind: 'Node', metadata: { name: this.name } });
+    const status = {
+      addresses: [{ type: 'InternalIP', address: '127.0.0.1' }],
+      daemonEndpoints: { kubeletEndpoint: { Port: port } },
+    };
+    await this.#must('PATCH', `/api/v1/nodes/${this.name}/status`, { status }, 'application/merge-patch+json');
+    this.#loop = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#loop;
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+    this.#api.close();
+  }
+
+  cast(casting: Casting): () => void {
+    this.#casts.add(casting);
+    return () => this.#casts.delete(casting);
+  }
+
+  async #run(): Promise<void> {
+    const selector = encodeURIComponent(`${LABELS.sandbox}=true`);
+    while (!this.#stopped) {
+      try {
+        const { items } = await this.#must('GET', `/api/v1/pods?labelSelector=${selector}`);
+        await Promise.all((items as Json[]).map((pod) => this.#step(pod)));
+      } catch (error) {
+        this.#failures.push(String(error));
+      }
+      await pause(POLL_MS);
+    }
+  }
+
+  /** One thing that is to be done about a pod. */
+  async #step(pod: Json): Promise<void> {
+    const { uid, deletionTimestamp } = pod['metadata'] as Json;
+    const path = `/api/v1/namespaces/${pod['metadata'].namespace}/pods/${pod['metadata'].name}`;
+    if (pod['spec'].nodeName === undefined) {
+      if (deletionTimestamp === undefined && this.#scriptOf(pod) !== undefined) await this.#bind(path, pod);
+      return;
+    }
+    const container = this.#containers.get(uid);
+    if (container === undefined) return await this.#startContainer(path, pod);
+    if (container.ended === undefined) this.#endIfDue(pod, container);
+    if (container.ended !== undefined && !container.reported) {
+      await this.#report(path, pod, container);
+      container.reported = true;
+    } else if (container.reported && deletionTimestamp !== undefined && pod['metadata'].deletionGracePeriodSeconds !== 0) {
+      // As a kubelet, once the containers have ended.
+      await this.#try('DELETE', path, { gracePeriodSeconds: 0, preconditions: { uid } });
+    }
+  }
+
+  #scriptOf(pod: Json): Script | undefined {
+    const { namespace, labels = {} } = pod['metadata'];
+    const who = { namespace, evaluation: labels[LABELS.evaluation] ?? '', attempt: Number(labels[LABELS.attempt]) };
+    for (const casting of this.#casts) {
+      const script = casting(who);
+      if (script !== undefined) return script;
+    }
+    return undefined;
+  }
+
+  async #bind(path: string, pod: Json): Promise<void> {
+    const binding = { apiVersion: 'v1', kind: 'Binding', metadata: { name: pod['metadata'].name } };
+    await this.#try('POST', `${path}/binding`, { ...binding, target: { kind: 'Node', name: this.name } });
+  }
+
+  async #startContainer(path: string, pod: Json): Promise<void> {
+    const script = this.#scriptOf(pod);
+    if (script === undefined || pod['status']?.phase === 'Succeeded' || pod['status']?.phase === 'Failed') return;
+    if (pod['metadata'].deletionTimestamp !== undefined) {
+      await this.#try('DELETE', path, { gracePeriodSeconds: 0, preconditions: { uid: pod['metadata'].uid } });
+      return;
+    }
+    const container = new Container(script);
+    this.#containers.set(pod['metadata'].uid, container);
+    const startedAt = kubeTime(container.startedAt);
+    await this.#status(path, {
+      phase: 'Running',
+      startTime: startedAt,
+      containerStatuses: [containerStatus({ running: { startedAt } })],
+    });
+  }
+
+  #endIfDue(pod: Json, container: Container): void {
+    const limit = pod['spec'].activeDeadlineSeconds as number | undefined;
+    const since = Date.parse(pod['status']?.startTime ?? '');
+    if (limit !== undefined && Date.now() >= since + limit * 1000) container.end(SIGTERM_EXIT, 'DeadlineExceeded');
+    else if (pod['metadata'].deletionTimestamp !== undefined) container.end(SIGTERM_EXIT, '');
+  }
+
+  async #report(path: string, pod: Json, { startedAt, ended }: Container): Promise<void> {
+    const { exitCode, at, podReason } = ended!;
+    const terminated = {
+      exitCode,
+      reason: exitCode === 0 ? 'Completed' : 'Error',
+      startedAt: kubeTime(startedAt),
+      finishedAt: kubeTime(at),
+      containerID: `containerd://${pod['metadata'].uid}`,
+    };
+    await this.#status(path, {
+      phase: exitCode === 0 && podReason === '' ? 'Succeeded' : 'Failed',
+      ...(podReason !== '' && { reason: podReason }),
+      containerStatuses: [containerStatus({ terminated })],
+    });
+  }
+
+  /** `GET /containerLogs/<namespace>/<pod>/<container>?follow=true` */
+  async #serve(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(incoming.url ?? '/', 'https://x');
+    const [, kind, namespace, name, container] = url.pathname.split('/');
+    const played = kind === 'containerLogs' && container === SANDBOX_CONTAINER && (await this.#find(namespace!, name!));
+    if (!played) {
+      response.writeHead(404).end('no such container');
+      return;
+    }
+    const follow = url.searchParams.get('follow') === 'true';
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    response.writeHead(200, { 'content-type': 'text/plain' });
+    response.flushHeaders();
+    for (let sent = 0; !gone.signal.aborted; ) {
+      const { log } = played;
+      if (log.length > sent) {
+        if (!response.write(log.subarray(sent))) await Promise.race([once(response, 'drain'), once(response, 'close')]);
+        sent = log.length;
+      } else if (!follow || played.ended !== undefined) {
+        response.end();
+        return;
+      } else await played.changed(gone.signal);
+    }
+  }
+
+  async #find(namespace: string, name: string): Promise<Container | undefined> {
+    const { body } = await this.#api.get(`/api/v1/namespaces/${namespace}/pods/${name}`);
+    return this.#containers.get(body['metadata']?.uid ?? '');
+  }
+
+  async #status(path: string, status: Json): Promise<void> {
+    await this.#try('PATCH', `${path}/status`, { status }, 'application/merge-patch+json');
+  }
+
+  /** Somebody may have been faster; the next round looks again. */
+  async #try(method: string, path: string, body: unknown, contentType?: string): Promise<void> {
+    const response = await this.#api.send(method, path, body, contentType);
+    if (response.status >= 300 && response.status !== 404 && response.status !== 409)
+      this.#failures.push(`${method} ${path}: ${response.status} ${response.body['message']}`);
+  }
+
+  async #must(method: string, path: string, body?: unknown, contentType?: string): Promise<Json> {
+    const response = await this.#api.send(method, path, body, contentType);
+    if (response.status >= 300) throw new Error(`${method} ${path}: ${response.status} ${response.body['message']}`);
+    return response.body;
+  }
+}
+
+function once(response: ServerResponse, event: string): Promise<void> {
+  return new Promise((resolve) => response.once(event, () => resolve()));
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

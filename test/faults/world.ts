@@ -1,0 +1,318 @@
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { connect } from '@crucible/storage';
+import type { Database } from '@crucible/storage';
+import { prepareDatabase } from '@crucible/storage/testing';
+import { Client } from 'pg';
+import { ApiServer } from '../integration/api-server.ts';
+import { ApiProxy } from './api-proxy.ts';
+import { CommitProxy } from './commit-proxy.ts';
+import { endState, quiet, sameEnd, standing } from './oracles.ts';
+import type { Breach, Writes } from './oracles.ts';
+import { scriptOf } from './scenario.ts';
+import type { Part } from './scenario.ts';
+import type { Servers } from './servers.ts';
+import { readState } from './state.ts';
+import type { Json, WorldState } from './state.ts';
+import { SupervisedProgram } from './supervised.ts';
+
+// One installation for one case: a namespace and a database of its own, the real operator and recorder as processes,
+// and between them and their servers the proxies that do the harm.
+
+const POLL_MS = 150;
+/** "A minute later", and the lease and back-off of whoever was killed before that. */
+const CONVERGE_MS = Number(process.env['CRUCIBLE_CONVERGE_SECONDS'] ?? 90) * 1000;
+/** How long the last writes may trail behind the end. */
+const TAIL_MS = 20_000;
+const TAIL_PAUSE_MS = 1000;
+/** The owner cancels or deletes when the pod has run for about this long. */
+const OWNER_ACTS_MS = 300;
+const MAIN = resolve(import.meta.dirname, '../../operator/src/main.ts');
+const RECORDER = resolve(import.meta.dirname, '../../operator/src/recorder/main.ts');
+
+export interface WorldOptions {
+  readonly servers: Servers;
+  readonly parts: readonly Part[];
+}
+
+export class World {
+  readonly id = randomBytes(4).toString('hex');
+  readonly namespace = `faults-${this.id}`;
+  readonly parts: readonly Part[];
+  readonly servers: Servers;
+  readonly api: ApiServer;
+  readonly operatorApi: ApiProxy;
+  readonly recorderApi: ApiProxy;
+  readonly operatorCommits: CommitProxy;
+  readonly recorderCommits: CommitProxy;
+  readonly #files: string;
+  readonly #uncast: () => void;
+  #record: Database | undefined;
+  #operator: SupervisedProgram | undefined;
+  #recorder: SupervisedProgram | undefined;
+  readonly #done = new Set<string>();
+  readonly #failuresBefore: number;
+
+  static async create(options: WorldOptions): Promise<World> {
+    const world = new World(options);
+    await world.#prepare();
+    return world;
+  }
+
+  private constructor({ servers, parts }: WorldOptions) {
+    this.servers = servers;
+    this.parts = parts;
+    this.#failuresBefore = servers.node.failures.length;
+    this.api = new ApiServer(servers.kubeconfig);
+    const tls = {
+      certificate: readFileSync(servers.certificate.certificate),
+      key: readFileSync(servers.certificate.key),
+    };
+    const target = { url: servers.apiUrl, tls };
+    this.operatorApi = new ApiProxy(target);
+    this.recorderApi = new ApiProxy(target);
+    const { hostname, port } = new URL(servers.postgres.dsn);
+    this.operatorCommits = new CommitProxy({ host: hostname, port: Number(port) });
+    this.recorderCommits = new CommitProxy({ host: hostname, port: Number(port) });
+    this.#files = join(servers.sandbox.directory, `data-${this.id}`);
+    this.#uncast = servers.node.cast(({ namespace, evaluation, attempt }) =>
+      namespace === this.namespace ? scriptOf(parts, evaluation, attempt) : undefined,
+    );
+  }
+
+  get operator(): SupervisedProgram {
+    return this.#operator!;
+  }
+
+  get recorder(): SupervisedProgram {
+    return this.#recorder!;
+  }
+
+  /** As the database's owner, not through a proxy. */
+  get record(): Database {
+    return this.#record!;
+  }
+
+  start(): void {
+    this.operator.start();
+    this.recorder.start();
+  }
+
+  /** All parts at once, so that their calls mix. */
+  async submit(): Promise<void> {
+    for (const { name, spec } of this.parts) {
+      await this.must('POST', this.path('evaluations'), {
+        apiVersion: 'crucible.dev/v1alpha1',
+        kind: 'Evaluation',
+        metadata: { name, namespace: this.namespace },
+        spec: { runtime: this.#runtime, code: 'print("played")', ...spec },
+      });
+    }
+  }
+
+  async state(): Promise<WorldState> {
+    return await readState({
+      api: this.api,
+      namespace: this.namespace,
+      record: this.record,
+      files: join(this.#files, 'files'),
+    });
+  }
+
+  /** What holds everything up, in the end nothing; as long as it may take, or until `limitMs`. */
+  async settle(limitMs = CONVERGE_MS): Promise<Breach[]> {
+    const deadline = Date.now() + limitMs;
+    for (;;) {
+      await this.#ownerActs();
+      const breaches = await this.state().then(
+        (state) => standing(state, this.parts),
+        (error: unknown) => [`the state cannot be read: ${String(error)}`],
+      );
+      if (breaches.length === 0 || Date.now() > deadline) return breaches;
+      await pause(POLL_MS);
+    }
+  }
+
+  /** Every oracle, after everything came to rest; `reference` gives the end that this one must equal. */
+  async judge(
+    reference: ((end: Record<string, unknown>) => Record<string, unknown>) | undefined,
+    quietMs: number,
+  ): Promise<Breach[]> {
+    const breaches = await this.settle();
+    if (breaches.length > 0) return breaches;
+    const writes = await this.watchWrites(quietMs);
+    const state = await this.state();
+    return [
+      ...standing(state, this.parts),
+      ...quiet(writes).map((breach) => `(d) ${breach}`),
+      ...(reference === undefined ? [] : sameEnd(state, reference(endState(state))).map((breach) => `(f) ${breach}`)),
+      ...[...this.operator.crashes, ...this.recorder.crashes].map((crash) => `a process ended by itself: ${crash}`),
+      ...this.servers.node.failures.slice(this.#failuresBefore).map((failure) => `the played node failed: ${failure}`),
+    ];
+  }
+
+  /** What is written in the first stretch of `forMs` in which nothing is; else in the last of those there was time for. */
+  async watchWrites(forMs: number): Promise<Writes> {
+    // What was decided before may still be on its way: Kubernetes events above all, which are tried again after errors.
+    for (const deadline = Date.now() + TAIL_MS; ; ) {
+      await pause(TAIL_PAUSE_MS);
+      const apis = [this.operatorApi, this.recorderApi].map((proxy) => ({ proxy, from: proxy.mutations.length }));
+      const sqls = [this.operatorCommits, this.recorderCommits].map((proxy) => ({ proxy, from: proxy.points.length }));
+      const written = (): Writes => ({
+        calls: apis.flatMap(({ proxy, from }) => proxy.mutations.slice(from).map(({ method, path }) => `${method} ${path}`)),
+        commits: sqls.flatMap(({ proxy, from }) => proxy.points.slice(from).map(({ statements }) => statements.join('; '))),
+      });
+      for (const end = Date.now() + forMs; Date.now() < end && quiet(written()).length === 0; ) await pause(POLL_MS);
+      if (quiet(written()).length === 0 || Date.now() > deadline) return written();
+    }
+  }
+
+  /** The pod of a part, as it is in the cluster. */
+  async pod(part: string): Promise<Json | undefined> {
+    const selector = encodeURIComponent(`crucible.dev/sandbox=true,crucible.dev/evaluation=${part}`);
+    const { body } = await this.api.get(`/api/v1/namespaces/${this.namespace}/pods?labelSelector=${selector}`);
+    return (body['items'] as Json[] | undefined)?.[0];
+  }
+
+  /** At once, finalizers and all, as an administrator would with force. */
+  async vanish(pod: Json): Promise<void> {
+    const path = `/api/v1/namespaces/${this.namespace}/pods/${pod['metadata'].name}`;
+    await this.api.mergePatch(path, { metadata: { finalizers: null } });
+    await this.api.send('DELETE', path, { gracePeriodSeconds: 0 });
+  }
+
+  async until<T>(what: string, look: () => Promise<T | undefined> | T | undefined, limitMs = 30_000): Promise<T> {
+    const deadline = Date.now() + limitMs;
+    for (;;) {
+      const found = await look();
+      if (found !== undefined) return found;
+      if (Date.now() > deadline) throw new Error(`waited for ${what}`);
+      await pause(20);
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#operator?.stop(), this.#recorder?.stop()]);
+    this.#uncast();
+    for (const proxy of [this.operatorApi, this.recorderApi]) await proxy.close();
+    for (const proxy of [this.operatorCommits, this.recorderCommits]) await proxy.down();
+    await this.#record?.close();
+    await this.#onServer(`drop database if exists "${this.#databaseName}" with (force)`).catch(() => undefined);
+    await this.#removeObjects();
+    this.api.close();
+    rmSync(this.#files, { recursive: true, force: true });
+  }
+
+  path(plural: string, name?: string): string {
+    const path = `/apis/crucible.dev/v1alpha1/namespaces/${this.namespace}/${plural}`;
+    return name === undefined ? path : `${path}/${name}`;
+  }
+
+  async must(method: string, path: string, body?: unknown, contentType?: string): Promise<Json> {
+    const response = await this.api.send(method, path, body, contentType);
+    if (response.status >= 300) throw new Error(`${method} ${path}: ${response.status} ${response.body['message']}`);
+    return response.body;
+  }
+
+  get #runtime(): string {
+    return `python-${this.id}`;
+  }
+
+  get #databaseName(): string {
+    return `faults_${this.id}`;
+  }
+
+  async #prepare(): Promise<void> {
+    await this.#onServer(`create database "${this.#databaseName}"`);
+    const dsn = new URL(this.servers.postgres.dsn);
+    dsn.pathname = `/${this.#databaseName}`;
+    const dsns = await prepareDatabase(dsn.href);
+    this.#record = connect({ connectionString: dsns.owner, poolSize: 4 });
+    await Promise.all([this.operatorApi.open(), this.recorderApi.open(), this.operatorCommits.up(), this.recorderCommits.up()]);
+    await this.must('POST', '/api/v1/namespaces', {
+      metadata: { name: this.namespace, labels: { 'crucible.dev/evaluations': 'enabled' } },
+    });
+    await this.must('POST', '/apis/crucible.dev/v1alpha1/evaluationruntimes', {
+      apiVersion: 'crucible.dev/v1alpha1',
+      kind: 'EvaluationRuntime',
+      metadata: { name: this.#runtime },
+      spec: { image: 'crucible/python:test', command: ['python3'], entryFile: 'main.py', launcher: 'Included' },
+    });
+    mkdirSync(this.#files, { mode: 0o700 });
+    const { sandbox } = this.servers;
+    this.#operator = new SupervisedProgram(sandbox, {
+      name: `operator-${this.id}`,
+      program: [MAIN],
+      environment: this.#environment(this.operatorApi, this.operatorCommits.through(dsns.operator), 'operator-0'),
+      onEnd: () => this.#endLease(),
+    });
+    this.#recorder = new SupervisedProgram(sandbox, {
+      name: `recorder-${this.id}`,
+      program: [RECORDER],
+      environment: this.#environment(this.recorderApi, this.recorderCommits.through(dsns.recorder), 'recorder-0'),
+    });
+  }
+
+  #environment(proxy: ApiProxy, dsn: string, hostname: string): Record<string, string> {
+    return {
+      HOSTNAME: hostname,
+      CRUCIBLE_KUBECONFIG: this.servers.kubeconfigAt(proxy.url, join(this.#files, `${hostname}.kubeconfig`)),
+      CRUCIBLE_DATABASE_URL: dsn,
+      CRUCIBLE_NAMESPACES: this.namespace,
+      CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:test',
+      CRUCIBLE_LEASE_NAMESPACE: this.namespace,
+      CRUCIBLE_LOST_CAPTURE_SECONDS: '10',
+      CRUCIBLE_DATA_DIR: this.#files,
+      LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'info',
+      PORT: '0',
+      NODE_COMPILE_CACHE: join(this.servers.sandbox.directory, 'compile-cache'),
+    };
+  }
+
+  /** Its holder is dead, and that is known here: the wait for its end, 15 s, teaches nothing in every single case. */
+  async #endLease(): Promise<void> {
+    const path = `/apis/coordination.k8s.io/v1/namespaces/${this.namespace}/leases/crucible-operator`;
+    await this.api.mergePatch(path, { spec: { holderIdentity: '' } });
+  }
+
+  /** The owner of the runs cancels and deletes, whatever state the operator is in. */
+  async #ownerActs(): Promise<void> {
+    for (const { name, then } of this.parts) {
+      if (then === undefined || this.#done.has(name)) continue;
+      const pod = await this.pod(name);
+      const since = Date.parse(pod?.['status']?.startTime ?? '');
+      if (!(Date.now() - since > OWNER_ACTS_MS)) continue;
+      const path = this.path('evaluations', name);
+      const { status } =
+        then === 'cancel' ? await this.api.mergePatch(path, { spec: { cancel: true } }) : await this.api.delete(path);
+      if (status < 300) this.#done.add(name);
+    }
+  }
+
+  async #removeObjects(): Promise<void> {
+    for (const path of [this.path('evaluations'), `/apis/batch/v1/namespaces/${this.namespace}/jobs`, `/api/v1/namespaces/${this.namespace}/pods`]) {
+      const { body } = await this.api.get(path);
+      for (const { metadata } of (body['items'] ?? []) as Json[]) {
+        await this.api.mergePatch(`${path}/${metadata.name}`, { metadata: { finalizers: null } });
+        await this.api.send('DELETE', `${path}/${metadata.name}`, { gracePeriodSeconds: 0, propagationPolicy: 'Background' });
+      }
+    }
+    await this.api.delete(`/api/v1/namespaces/${this.namespace}`);
+    await this.api.delete(`/apis/crucible.dev/v1alpha1/evaluationruntimes/${this.#runtime}`);
+  }
+
+  async #onServer(statement: string): Promise<void> {
+    const client = new Client({ connectionString: this.servers.postgres.dsn });
+    await client.connect();
+    try {
+      await client.query(statement);
+    } finally {
+      await client.end();
+    }
+  }
+}
+
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolvePromise) => setTimeout(resolvePromise, ms));
+}
