@@ -1,12 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { buildJob } from '../../operator/src/evaluation/job.ts';
 import type { ApiResponse, ApiServer } from './api-server.ts';
 import { ChartCluster, RELEASE, RELEASE_NAMESPACE, eventually, lintChart, renderChart } from './chart.ts';
 import type { Manifest } from './chart.ts';
+import { REFUSED, RUNTIME_CLASS, inputs, priorityClass, sandboxJob, sandboxPod } from './chart-pods.ts';
+import { RIGHTS } from './chart-rights.ts';
 
-const MI = 1024 * 1024;
 const DRY_RUN = '?dryRun=All&fieldValidation=Strict';
 const PODS = '/api/v1/namespaces/evals/pods';
+const BARE_PODS = '/api/v1/namespaces/bare/pods';
+const CONFIG_MAPS = '/api/v1/namespaces/evals/configmaps';
+const NETWORK_POLICIES = '/apis/networking.k8s.io/v1/namespaces/evals/networkpolicies';
 const JOBS = '/apis/batch/v1/namespaces/evals/jobs';
 const STRATEGIC = 'application/strategic-merge-patch+json';
 const RESTRICTED = { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } };
@@ -21,6 +24,8 @@ let researcher: ApiServer;
 let jobController: ApiServer;
 /** May do everything that RBAC can give, so that what stops it is admission. */
 let almighty: ApiServer;
+/** Has the role edit in the evaluation namespace. */
+let editor: ApiServer;
 let manifests: Manifest[];
 
 beforeAll(async () => {
@@ -39,46 +44,35 @@ beforeAll(async () => {
     roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
     subjects: [{ kind: 'ServiceAccount', name: 'almighty', namespace: 'default' }],
   });
+  editor = await cluster.as('evals', 'editor');
+  await admin.create('/apis/rbac.authorization.k8s.io/v1/namespaces/evals/rolebindings', {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'RoleBinding',
+    metadata: { name: 'editor' },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'edit' },
+    subjects: [{ kind: 'ServiceAccount', name: 'editor', namespace: 'evals' }],
+  });
+  // Nothing but the label: no Pod Security, no limits. Whatever is refused here is refused by our rules.
+  await admin.create('/api/v1/namespaces', { metadata: { name: 'bare', labels: { 'crucible.dev/evaluations': 'enabled' } } });
+  await admin.create('/apis/node.k8s.io/v1/runtimeclasses', RUNTIME_CLASS);
+  await admin.create('/apis/scheduling.k8s.io/v1/priorityclasses', priorityClass('important'));
   await eventually('the policies are in force', async () => {
     const answers = [
+      await jobController.create(`${BARE_PODS}${DRY_RUN}`, sandboxPod({}, (pod) => (pod.spec.priorityClassName = 'important'))),
+      await jobController.create(`${BARE_PODS}${DRY_RUN}`, sandboxPod({ runtimeClassName: 'strong' }, (pod) => (pod.spec.nodeSelector = { other: 'a' }))),
+      await editor.create(`${CONFIG_MAPS}${DRY_RUN}`, inputs()),
+      await editor.delete(`${NETWORK_POLICIES}/crucible-default-deny?dryRun=All`),
       await almighty.create(`${evaluationsIn('default')}${DRY_RUN}`, HELLO),
       await almighty.create(`${JOBS}${DRY_RUN}`, sandboxJob('probe')),
       await almighty.create(`${PODS}${DRY_RUN}`, sandboxPod()),
     ];
-    return answers.every(({ status }) => status === 403);
+    return answers.every(({ status, body }) => status === 403 && body['message'].includes('ValidatingAdmissionPolicy'));
   });
 }, 180_000);
 
 afterAll(async () => {
   await cluster?.stop();
 });
-
-/** As the operator makes it, so that the policies and the operator cannot drift apart. */
-function sandboxJob(name: string, launcherIncluded = true): Record<string, any> {
-  return buildJob({
-    run: {
-      image: 'docker.io/crucible/runtime-python:1', command: ['python3', '/crucible/code/main.py'], launcherIncluded, env: {},
-      files: [{ path: 'main.py', content: 'print(1)' }], stdin: '', cpuMilli: 1000, memoryBytes: 256 * MI, diskBytes: 64 * MI,
-      timeoutSeconds: 60, streamBytes: MI, artifacts: undefined, runtimeClassName: undefined, queue: undefined,
-    },
-    identity: { namespace: 'evals', name, uid: '8c0bd4d2-6b3c-4f0e-9f8e-0c8de3e0a001', attempt: 1 },
-    sandboxUid: 20_001,
-    settings: {
-      runtimeClassName: undefined, launcherImage: 'docker.io/crucible/launcher:1', serviceAccountName: 'crucible-sandbox',
-      imagePullPolicy: 'IfNotPresent', imagePullSecrets: [], uids: { first: 20_000, last: 29_999 }, cpuRequestPercent: 25,
-      memoryOverheadBytes: 32 * MI, tmpBytes: 16 * MI, shmBytes: 16 * MI, ephemeralStorageBytes: 32 * MI, processes: 128,
-      openFiles: 1024, graceSeconds: 5, strictSupplementalGroups: true,
-    },
-    patience: { startUp: 120, imagePull: 60, unschedulable: 60, quota: 60, refused: 60, lostCapture: 60 },
-  });
-}
-
-function sandboxPod(change: (pod: any) => void = () => undefined, launcherIncluded = true): Record<string, any> {
-  const template = structuredClone((sandboxJob('pod', launcherIncluded)['spec'] as any).template);
-  const pod = { apiVersion: 'v1', kind: 'Pod', ...template, metadata: { name: 'pod', ...template.metadata } };
-  change(pod);
-  return pod;
-}
 
 function expectStatus(response: ApiResponse, status: number, message = ''): void {
   expect(response.status, response.body['message']).toBe(status);
@@ -145,7 +139,7 @@ describe('the installed release', () => {
     const warnings = (await checked()).flatMap(({ metadata, status }) =>
       (status.typeChecking?.expressionWarnings ?? []).map(({ fieldRef, warning }: any) => `${metadata.name} ${fieldRef}: ${warning}`));
     expect(warnings).toEqual([]);
-    expect(await checked()).toHaveLength(5);
+    expect(await checked()).toHaveLength(9);
   });
 
   test('enables the evaluation namespace and denies all traffic in it', async () => {
@@ -166,37 +160,7 @@ describe('the installed release', () => {
 });
 
 describe('rights', () => {
-  const OPERATOR = 'crucible-system/crucible-operator';
-  const RECORDER = 'crucible-system/crucible-recorder';
-  const RESEARCHER = 'evals/researcher';
-  test.each([
-    [OPERATOR, 'create', 'batch', 'jobs', 'evals', true],
-    [OPERATOR, 'create', 'batch', 'jobs', 'default', false],
-    [OPERATOR, 'patch', '', 'pods', 'evals', true],
-    [OPERATOR, 'delete', '', 'pods', 'evals', false],
-    [OPERATOR, 'create', '', 'pods', 'evals', false],
-    [OPERATOR, 'get', '', 'pods/log', 'evals', false],
-    [OPERATOR, 'create', '', 'pods/exec', 'evals', false],
-    [OPERATOR, 'get', '', 'secrets', 'evals', false],
-    [OPERATOR, 'get', '', 'secrets', 'crucible-system', false],
-    [OPERATOR, 'create', '', 'configmaps', 'evals', true],
-    [OPERATOR, 'create', '', 'configmaps', 'crucible-system', false],
-    [OPERATOR, 'patch', 'crucible.dev', 'evaluations/status', 'default', true],
-    [OPERATOR, 'watch', 'node.k8s.io', 'runtimeclasses', '', true],
-    [OPERATOR, 'create', 'coordination.k8s.io', 'leases', 'crucible-system', true],
-    [OPERATOR, 'update', 'coordination.k8s.io', 'leases', 'crucible-system', false],
-    [OPERATOR, 'update', 'coordination.k8s.io', 'leases', 'kube-system', false],
-    [RECORDER, 'get', '', 'pods/log', 'evals', true],
-    [RECORDER, 'get', '', 'pods/log', 'default', false],
-    [RECORDER, 'watch', '', 'pods', 'evals', true],
-    [RECORDER, 'patch', '', 'pods', 'evals', false],
-    [RECORDER, 'get', 'crucible.dev', 'evaluations', 'evals', false],
-    [RESEARCHER, 'create', 'crucible.dev', 'evaluations', 'evals', true],
-    [RESEARCHER, 'create', 'crucible.dev', 'evaluations', 'default', false],
-    [RESEARCHER, 'patch', 'crucible.dev', 'evaluations/status', 'evals', false],
-    [RESEARCHER, 'list', 'crucible.dev', 'evaluationruntimes', '', true],
-    [RESEARCHER, 'get', '', 'pods/log', 'evals', false],
-  ])('%s: %s %s/%s in "%s": %s', async (account, verb, group, resource, namespace, allowed) => {
+  test.each(RIGHTS)('%s: %s %s/%s in "%s": %s', async (account, verb, group, resource, namespace, allowed) => {
     const [plural, subresource] = resource.split('/');
     const [accountNamespace, name] = account.split('/');
     const { body } = await admin.create('/apis/authorization.k8s.io/v1/subjectaccessreviews', {
@@ -237,6 +201,21 @@ describe('jobs in an evaluation namespace', () => {
     const image = { spec: { containers: [{ name: 'sandbox', image: 'another' }] } };
     expectStatus(await almighty.send('PATCH', `${PODS}/${pod.metadata.name}`, image, STRATEGIC), 403, 'cancel the Evaluation');
     expectStatus(await almighty.mergePatch(`${JOBS}/${job['metadata'].name}`, { spec: { suspend: true } }), 403, 'cancel the Evaluation');
+    for (const path of [`${JOBS}/${job['metadata'].name}`, `${PODS}/${pod.metadata.name}`]) {
+      const annotate = (client: ApiServer, name: string, value: string | null): Promise<ApiResponse> =>
+        client.mergePatch(path, { metadata: { annotations: { [name]: value } } });
+      for (const client of [editor, almighty, admin]) {
+        expectStatus(await annotate(client, 'crucible.dev/timeout-seconds', '86400'), 403, 'annotations under crucible.dev/');
+        expectStatus(await annotate(client, 'crucible.dev/timeout-seconds', null), 403, 'annotations under crucible.dev/');
+        expectStatus(await annotate(client, 'crucible.dev/more', '1'), 403, 'annotations under crucible.dev/');
+        expectStatus(await annotate(client, 'dev.gvisor.flag.network', 'host'), 403, 'container runtimes read');
+      }
+      // Network plugins and people note what they want.
+      expectStatus(await annotate(editor, 'cni.example.com/address', '10.0.0.1'), 200);
+      expectStatus(await annotate(operator, 'crucible.dev/more', '1'), 200);
+    }
+    const relabel = { metadata: { labels: { 'crucible.dev/evaluation-uid': '0' } } };
+    expectStatus(await editor.mergePatch(`${JOBS}/${job['metadata'].name}`, relabel), 403, 'labels of a Job');
     expectStatus(await operator.mergePatch(`${JOBS}/${job['metadata'].name}`, { spec: { ttlSecondsAfterFinished: 5 } }), 200);
     expectStatus(await operator.mergePatch(`${PODS}/${pod.metadata.name}`, without), 200);
   });
@@ -248,54 +227,53 @@ describe('jobs in an evaluation namespace', () => {
 });
 
 describe('pods in an evaluation namespace', () => {
-  const create = (pod: object): Promise<ApiResponse> => jobController.create(`${PODS}${DRY_RUN}`, pod);
-  const container = (pod: any): any => pod.spec.containers[0];
+  const create = (pod: object, pods = PODS): Promise<ApiResponse> => jobController.create(`${pods}${DRY_RUN}`, pod);
+  const VARIANTS = [true, false].flatMap((launcherIncluded) => [{ launcherIncluded }, { launcherIncluded, runtimeClassName: 'strong' }]);
 
-  test.each([true, false])("the operator's are admitted, with launcher included: %s", async (included) => {
-    expectStatus(await create(sandboxPod(undefined, included)), 201);
+  test.each(VARIANTS)("the operator's are admitted with what Kubernetes adds: %o", async (variant) => {
+    for (const pods of [PODS, BARE_PODS]) {
+      const response = await create(sandboxPod(variant), pods);
+      expectStatus(response, 201);
+      const { spec } = response.body;
+      expect(spec.tolerations.map(({ key }: any) => key)).toEqual(expect.arrayContaining(['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable']));
+      expect(spec.nodeSelector).toEqual(variant.runtimeClassName && RUNTIME_CLASS.scheduling.nodeSelector);
+      expect(spec.overhead).toEqual(variant.runtimeClassName && RUNTIME_CLASS.overhead.podFixed);
+      expect(spec.tolerations.some(({ key }: any) => key === 'strong')).toBe('runtimeClassName' in variant);
+    }
+  });
+  test('what other admission plugins and versions of Kubernetes add is admitted', async () => {
+    const added = (pod: any): void => {
+      pod.spec.tolerations = [{ key: 'node.kubernetes.io/memory-pressure', operator: 'Exists', effect: 'NoSchedule' }];
+      pod.spec.containers[0].resizePolicy = [{ resourceName: 'cpu', restartPolicy: 'NotRequired' }];
+    };
+    for (const variant of VARIANTS) expectStatus(await create(sandboxPod(variant, added)), 201);
+  });
+  test('with a RuntimeClass only what that class says is added', async () => {
+    const pod = (change: (spec: any) => void): object => sandboxPod({ runtimeClassName: 'strong' }, ({ spec }) => change(spec));
+    expectStatus(await create(pod((spec) => (spec.tolerations = [{ operator: 'Exists' }]))), 403, 'sandbox rule tolerations: ');
+    expectStatus(await create(pod((spec) => (spec.tolerations = [{ key: 'strong', operator: 'Exists', effect: 'NoExecute' }]))), 403, 'sandbox rule tolerations: ');
+    expectStatus(await create(pod((spec) => (spec.nodeSelector = { other: 'a' }))), 403, 'sandbox rule nodeSelector: ');
+  });
+  test("the cluster's default priority is admitted", async () => {
+    await admin.create('/apis/scheduling.k8s.io/v1/priorityclasses', priorityClass('usual', true));
+    await eventually('a default priority', async () => (await create(sandboxPod())).body['spec']?.priorityClassName === 'usual');
+    expectStatus(await admin.delete('/apis/scheduling.k8s.io/v1/priorityclasses/usual'), 200);
+    await eventually('no default priority', async () => (await create(sandboxPod())).body['spec']?.priorityClassName === undefined);
   });
   test('only from the job controller', async () => {
     expectStatus(await almighty.create(`${PODS}${DRY_RUN}`, sandboxPod()), 403, 'is not the job controller');
   });
 
-  const REFUSED: [string, (pod: any) => void, string][] = [
-    ['no sandbox label', (pod) => delete pod.metadata.labels['crucible.dev/sandbox'], 'carries the labels'],
-    ['no finalizer', (pod) => delete pod.metadata.finalizers, 'has the finalizer'],
-    ['host network', (pod) => (pod.spec.hostNetwork = true), ''],
-    ['host processes', (pod) => (pod.spec.hostPID = true), ''],
-    ['shared processes', (pod) => (pod.spec.shareProcessNamespace = true), 'shares no namespace'],
-    ['a token', (pod) => (pod.spec.automountServiceAccountToken = true), 'no service account token'],
-    ['a token by default', (pod) => delete pod.spec.automountServiceAccountToken, 'no service account token'],
-    ['another service account', (pod) => (pod.spec.serviceAccountName = 'researcher'), 'crucible-sandbox'],
-    ['service links', (pod) => (pod.spec.enableServiceLinks = true), 'enableServiceLinks'],
-    ['a node', (pod) => (pod.spec.nodeName = 'n'), 'placed by the scheduler'],
-    ['host aliases', (pod) => (pod.spec.hostAliases = [{ ip: '1.2.3.4', hostnames: ['a'] }]), 'host aliases'],
-    ['a restart', (pod) => (pod.spec.restartPolicy = 'OnFailure'), 'runs once'],
-    ['no deadline', (pod) => delete pod.spec.activeDeadlineSeconds, 'has a deadline'],
-    ['a second container', (pod) => pod.spec.containers.push({ ...container(pod), name: 'sidecar' }), 'one container named sandbox'],
-    ['a sidecar', (pod) => (pod.spec.initContainers = [{ ...container(pod), name: 'launcher', restartPolicy: 'Always' }]), 'one container named sandbox'],
-    ['a hostPath', (pod) => pod.spec.volumes.push({ name: 'h', hostPath: { path: '/' } }), ''],
-    ['a projected token', (pod) => pod.spec.volumes.push({ name: 'p', projected: { sources: [{ serviceAccountToken: { path: 't' } }] } }), 'nothing projected'],
-    ['a Secret', (pod) => pod.spec.volumes.push({ name: 's', secret: { secretName: 's' } }), 'no Secret'],
-    ['a volume on disk', (pod) => pod.spec.volumes.push({ name: 'd', emptyDir: {} }), 'emptyDirs in memory'],
-    ['a volume without limit', (pod) => pod.spec.volumes.push({ name: 'd', emptyDir: { medium: 'Memory' } }), 'size-limited'],
-    ['a low uid', (pod) => (pod.spec.securityContext.runAsUser = 1000), 'uid and gid of at least 10000'],
-    ['a low gid', (pod) => (pod.spec.securityContext.runAsGroup = 0), 'uid and gid of at least 10000'],
-    ['a group', (pod) => (pod.spec.securityContext.supplementalGroups = [0]), 'no other group'],
-    ['a sysctl', (pod) => (pod.spec.securityContext.sysctls = [{ name: 'net.ipv4.ip_unprivileged_port_start', value: '0' }]), 'no sysctl'],
-    ["a container's own uid", (pod) => (container(pod).securityContext.runAsUser = 20_002), "change nothing of the pod's identity"],
-    ['privilege', (pod) => (container(pod).securityContext = { privileged: true }), ''],
-    ['escalation', (pod) => delete container(pod).securityContext.allowPrivilegeEscalation, ''],
-    ['a writable root', (pod) => delete container(pod).securityContext.readOnlyRootFilesystem, 'read-only root filesystem'],
-    ['a capability', (pod) => (container(pod).securityContext.capabilities.add = ['NET_BIND_SERVICE']), 'drop every capability'],
-    ['an environment', (pod) => (container(pod).env = [{ name: 'A', value: 'b' }]), 'no environment'],
-    ['a Secret in the environment', (pod) => (container(pod).envFrom = [{ secretRef: { name: 's' } }]), 'no environment'],
-    ['a hook', (pod) => (container(pod).lifecycle = { preStop: { exec: { command: ['a'] } } }), 'hooks'],
-    ['a probe', (pod) => (container(pod).livenessProbe = { exec: { command: ['a'] } }), 'probes'],
-    ['a device', (pod) => { container(pod).resources.limits['a.com/gpu'] = 1; container(pod).resources.requests['a.com/gpu'] = 1; }, 'no device'],
-  ];
-  test.each(REFUSED)('refused with %s', async (_, change, message) => {
-    expectStatus(await create(sandboxPod(change)), 403, message);
+  test.each(REFUSED)('refused with %s', async (_, change, rule) => {
+    for (const launcherIncluded of [true, false]) {
+      expectStatus(await create(sandboxPod({ launcherIncluded }, change), BARE_PODS), 403, `sandbox rule ${rule}: `);
+    }
+  });
+  test('the init container is held to the same', async () => {
+    for (const [, change, rule] of REFUSED.filter(([, , name]) => /^containers[.](env|securityContext|capabilities|privilege)/.test(name))) {
+      const pod = sandboxPod({ launcherIncluded: false }, ({ spec }) => change({ spec: { containers: spec.initContainers } }));
+      expectStatus(await create(pod, BARE_PODS), 403, `sandbox rule ${rule}: `);
+    }
   });
 
   test('nobody gets into one, and nothing is added to one', async () => {
@@ -307,6 +285,94 @@ describe('pods in an evaluation namespace', () => {
     expectStatus(await admin.mergePatch(`${PODS}/${pod}/ephemeralcontainers`, debug), 403, 'nothing gets into a sandbox');
     const resize = { spec: { containers: [{ name: 'sandbox', resources: { limits: { cpu: '2' } } }] } };
     expectStatus(await admin.send('PATCH', `${PODS}/${pod}/resize`, resize, STRATEGIC), 403, 'nothing gets into a sandbox');
+  });
+});
+
+describe('what a sandbox runs', () => {
+  const RESERVED = 'hello-0123abcd-1';
+  const plain = (name: string): object => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data: { a: 'b' } });
+
+  test('is written by the operator alone', async () => {
+    expectStatus(await operator.create(CONFIG_MAPS, inputs(RESERVED)), 201);
+    for (const client of [editor, almighty]) {
+      expectStatus(await client.create(`${CONFIG_MAPS}${DRY_RUN}`, inputs()), 403, 'hold what a sandbox runs');
+      expectStatus(await client.delete(`${CONFIG_MAPS}/${RESERVED}`), 403, 'hold what a sandbox runs');
+      expectStatus(await client.delete(CONFIG_MAPS), 403, 'hold what a sandbox runs');
+      expectStatus(await client.mergePatch(`${CONFIG_MAPS}/${RESERVED}`, { data: { f0: 'exit()' } }), 403, 'hold what a sandbox runs');
+      expectStatus(await client.mergePatch(`${CONFIG_MAPS}/${RESERVED}`, { metadata: { labels: { 'crucible.dev/evaluation-uid': null } } }), 403, 'hold what a sandbox runs');
+    }
+    expectStatus(await operator.delete(`${CONFIG_MAPS}/${RESERVED}`), 200);
+    expectStatus(await editor.create(CONFIG_MAPS, plain(RESERVED)), 403, 'are reserved');
+    expectStatus(await admin.create(CONFIG_MAPS, inputs()), 201);
+    expectStatus(await admin.delete(`${CONFIG_MAPS}/inputs`), 200);
+  });
+  test('leaves other ConfigMaps alone, unless they pretend', async () => {
+    expectStatus(await editor.create(CONFIG_MAPS, plain('mine')), 201);
+    expectStatus(await editor.mergePatch(`${CONFIG_MAPS}/mine`, { metadata: { labels: { 'crucible.dev/evaluation-uid': '0' } } }), 403, 'hold what a sandbox runs');
+    expectStatus(await editor.mergePatch(`${CONFIG_MAPS}/mine`, { data: { a: 'c' } }), 200);
+    expectStatus(await editor.delete(`${CONFIG_MAPS}/mine`), 200);
+  });
+  test('goes with its Evaluation, by the garbage collector', async () => {
+    const { uid } = (await researcher.create(evaluationsIn('evals'), HELLO)).body['metadata'];
+    const owner = { apiVersion: HELLO.apiVersion, kind: HELLO.kind, name: 'hello', uid };
+    expectStatus(await operator.create(CONFIG_MAPS, inputs(RESERVED, [owner])), 201);
+    expectStatus(await researcher.delete(`${evaluationsIn('evals')}/hello`), 200);
+    await eventually('collected', async () => (await admin.get(`${CONFIG_MAPS}/${RESERVED}`)).status === 404);
+  });
+});
+
+describe('the NetworkPolicy that contains the sandboxes', () => {
+  const POLICY = `${NETWORK_POLICIES}/crucible-default-deny`;
+  const open = { spec: { egress: [{}] } };
+
+  test('is changed and deleted by administrators alone', async () => {
+    for (const client of [editor, almighty]) {
+      expectStatus(await client.delete(POLICY), 403, 'only a cluster administrator deletes it');
+      expectStatus(await client.delete(NETWORK_POLICIES), 403, 'only a cluster administrator deletes it');
+      expectStatus(await client.mergePatch(POLICY, open), 403, 'denies everything to every pod');
+      expectStatus(await client.mergePatch(POLICY, { spec: { policyTypes: ['Ingress'] } }), 403, 'denies everything to every pod');
+      expectStatus(await client.mergePatch(POLICY, { spec: { podSelector: { matchLabels: { a: 'b' } } } }), 403, 'denies everything to every pod');
+      const owner = { apiVersion: 'v1', kind: 'ConfigMap', name: 'gone', uid: '8c0bd4d2-6b3c-4f0e-9f8e-0c8de3e0a002' };
+      expectStatus(await client.mergePatch(POLICY, { metadata: { ownerReferences: [owner] } }), 403, 'owners and annotations');
+      expectStatus(await client.mergePatch(POLICY, { metadata: { annotations: { 'helm.sh/resource-policy': null } } }), 403, 'owners and annotations');
+      // As an upgrade of the release does.
+      expectStatus(await client.mergePatch(POLICY, { metadata: { labels: { 'helm.sh/chart': 'crucible-next' } } }), 200);
+    }
+    const { metadata: { name, labels, annotations }, spec } = (await admin.get(POLICY)).body as Manifest & { metadata: any };
+    expectStatus(await admin.delete(POLICY), 200);
+    expectStatus(await editor.create(NETWORK_POLICIES, { metadata: { name }, spec: { podSelector: {}, ...open.spec } }), 403, 'denies everything to every pod');
+    expectStatus(await admin.create(NETWORK_POLICIES, { metadata: { name, labels, annotations }, spec }), 201);
+  });
+  test('users whom the chart names are administrators of it', async () => {
+    const named = renderChart('--set', 'admission.administrators={system:serviceaccount:default:almighty}');
+    const policy = named.find(({ kind, metadata }) => kind === 'ValidatingAdmissionPolicy' && metadata.name === 'crucible-default-deny');
+    const path = '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/crucible-default-deny';
+    const before = (await admin.get(path)).body['spec'];
+    expectStatus(await admin.mergePatch(path, { spec: policy!['spec'] }), 200);
+    await eventually('the named user may', async () => (await almighty.delete(`${POLICY}?dryRun=All`)).status === 200);
+    expectStatus(await editor.delete(`${POLICY}?dryRun=All`), 403, 'only a cluster administrator deletes it');
+    expectStatus(await admin.mergePatch(path, { spec: before }), 200);
+    await eventually('and no longer', async () => (await almighty.delete(`${POLICY}?dryRun=All`)).status === 403);
+  });
+  test('goes with its namespace, as the ConfigMaps do', async () => {
+    const { spec } = (await admin.get(POLICY)).body;
+    const bare = (path: string): string => path.replace('/evals/', '/bare/');
+    expectStatus(await admin.create(bare(NETWORK_POLICIES), { metadata: { name: 'crucible-default-deny' }, spec }), 201);
+    expectStatus(await admin.create(bare(CONFIG_MAPS), inputs()), 201);
+    expectStatus(await almighty.delete('/api/v1/namespaces/bare'), 200);
+    await eventually('gone', async () => (await admin.get('/api/v1/namespaces/bare')).status === 404);
+  });
+});
+
+describe('containers that say nothing', () => {
+  test('get little by default, not all that is allowed', async () => {
+    const [limits] = (await admin.get('/api/v1/namespaces/evals/limitranges/crucible')).body['spec'].limits;
+    expect(limits.default).toEqual({ cpu: '100m', memory: '64Mi', 'ephemeral-storage': '16Mi' });
+    expect(limits.defaultRequest).toEqual({ cpu: '10m', memory: '64Mi', 'ephemeral-storage': '16Mi' });
+    const silent = sandboxPod({}, (pod) => delete pod.spec.containers[0].resources);
+    const response = await jobController.create(`${PODS}${DRY_RUN}`, silent);
+    expectStatus(response, 201);
+    expect(response.body['spec'].containers[0].resources.limits).toEqual(limits.default);
   });
 });
 

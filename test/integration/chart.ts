@@ -11,7 +11,10 @@ import { Sandbox, SetupError, isExecutable } from './processes.ts';
 // what other test files do. With the controllers that matter here, and no kubelet: pods are made and never run.
 
 const CHART = resolve(import.meta.dirname, '../../charts/crucible');
-const CONTROLLERS = 'job-controller,validatingadmissionpolicy-status-controller,serviceaccount-controller';
+const CONTROLLERS = [
+  'job-controller', 'garbage-collector-controller', 'namespace-controller', 'serviceaccount-controller',
+  'clusterrole-aggregation-controller', 'validatingadmissionpolicy-status-controller',
+].join();
 const CONTROLLERS_SECONDS = 60;
 /** Policies and their bindings reach the admission plugin through a watch. */
 const WATCH_SECONDS = 20;
