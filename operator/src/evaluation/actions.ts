@@ -1,6 +1,7 @@
 import type { Attempt, Condition, EvaluationStatus, Phase, Verdict } from '@crucible/crds';
 import type { AttemptPod, FinalAttempt } from '@crucible/storage';
 import type { Run } from './admission.ts';
+import type { Score, StdoutExpectation } from './expect.ts';
 
 /** The only things that reconciling an Evaluation does to the world, carried out in the order of the plan. */
 export type Action =
@@ -34,6 +35,8 @@ export interface EvaluationEnd {
   readonly phase: Phase;
   readonly verdict: Verdict;
   readonly passed: boolean | null;
+  /** Why, with `passed`. */
+  readonly score: Score | undefined;
   readonly finishedAt: Date;
   readonly acceptedAttempt: number | undefined;
 }
@@ -60,6 +63,8 @@ export interface Plan {
   /** Undefined: the status stays as it is. */
   readonly view: View | undefined;
   readonly requeueAfterSeconds?: number;
+  /** The end waits for this to be scored. It takes its time, elsewhere; then this is decided again. */
+  readonly scoring?: { readonly attempt: number; readonly expected: StdoutExpectation };
   /**
    * Its place among the running: `hold` it has one by having a Job; `request` it needs one to go on; `release` it needs
    * none (any more).

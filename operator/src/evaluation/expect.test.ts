@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { Expectation } from '@crucible/crds';
-import { score } from './expect.ts';
+import { scoreEnd, scoreOutput } from './expect.ts';
 
-const judge = (expected: Expectation, stdout: string | undefined, exitCode: number | undefined = 0) =>
-  score(expected, { exitCode, stdout: stdout === undefined ? undefined : Buffer.from(stdout) });
+const judge = (expected: Expectation, stdout: string | undefined, exitCode: number | undefined) =>
+  scoreEnd(expected, exitCode, stdout !== undefined) ?? scoreOutput(expected.stdout!, Buffer.from(stdout!));
 
 describe('score', () => {
   it.each<[string, Expectation, string | undefined, number | undefined, string]>([
@@ -42,17 +42,24 @@ describe('score', () => {
     ['json missing', { stdout: { json: { path: 'score', min: 0 } } }, '{}', 0, 'StdoutJson'],
     ['json of a prototype', { stdout: { json: { path: '__proto__', equals: '{}' } } }, '{}', 0, 'StdoutJson'],
     ['no json', { stdout: { json: { path: 'a', min: 0 } } }, 'nothing', 0, 'StdoutJson'],
+    ['json on the first line', { stdout: { json: { path: '$', min: 1 } } }, '\n1\n\nno\n', 0, 'AsExpected'],
+    [
+      'json that is too large, after one that is not',
+      { stdout: { json: { path: '[0]', equals: '1' } } },
+      `[1]\n[${'2,'.repeat(600_000)}2]\n`,
+      0,
+      'AsExpected',
+    ],
     ['a bare number', { stdout: { json: { path: '$', min: 0.9 } } }, 'text\n0.93\n', 0, 'AsExpected'],
   ])('%s', (_, expected, stdout, exitCode, reason) => {
-    const result = judge(expected, stdout, exitCode === undefined ? undefined : exitCode);
-    const actual = exitCode === undefined ? score(expected, { exitCode: undefined, stdout: undefined }) : result;
+    const actual = judge(expected, stdout, exitCode);
     expect(actual.reason).toBe(reason);
     expect(actual.passed).toBe(reason === 'AsExpected');
   });
 
   it('takes linear time on a pattern that makes backtracking engines explode', () => {
     const started = performance.now();
-    expect(judge({ stdout: { matches: '^(a+)+$' } }, `${'a'.repeat(50_000)}!`).passed).toBe(false);
+    expect(judge({ stdout: { matches: '^(a+)+$' } }, `${'a'.repeat(50_000)}!`, 0).passed).toBe(false);
     // Exponential would be longer than the age of the universe; generous for a busy machine.
     expect(performance.now() - started).toBeLessThan(5000);
   });

@@ -9,35 +9,33 @@ export interface Score {
   readonly message: string;
 }
 
-export interface Observed {
-  readonly exitCode: number | undefined;
-  /** Stored stdout; undefined when it could not be stored whole. */
-  readonly stdout: Uint8Array | undefined;
+export type StdoutExpectation = NonNullable<Expectation['stdout']>;
+
+/** What the end alone tells, without reading any output; undefined when the output decides. */
+export function scoreEnd(expected: Expectation, exitCode: number | undefined, storedWhole: boolean): Score | undefined {
+  const wantedExit = expected.exitCode ?? 0;
+  if (exitCode === undefined) return miss('NoExitCode', 'The code did not run to an end of its own.');
+  if (exitCode !== wantedExit) return miss('ExitCode', `Expected exit code ${wantedExit}, got ${exitCode}.`);
+  if (expected.stdout === undefined) return AS_EXPECTED;
+  return storedWhole ? undefined : miss('OutputIncomplete', 'stdout was not stored whole, so it cannot be compared.');
 }
 
 /**
- * Judges stored output, outside of the sandbox. The output is hostile: the pattern runs in RE2's linear time, JSON is
- * only parsed line by line from the end, and nothing of it gets into a message.
+ * Judges stored output, outside of the sandbox. The output is hostile: JSON is only parsed line by line from the end, and
+ * nothing of it gets into a message. Only for a thread that may be ended: RE2 needs no exponential time, but the size of
+ * the pattern times that of the output is minutes all the same.
  */
-export function score(expected: Expectation, observed: Observed): Score {
-  const wantedExit = expected.exitCode ?? 0;
-  if (observed.exitCode === undefined) return miss('NoExitCode', 'The code did not run to an end of its own.');
-  if (observed.exitCode !== wantedExit)
-    return miss('ExitCode', `Expected exit code ${wantedExit}, got ${observed.exitCode}.`);
-  if (expected.stdout !== undefined) {
-    if (observed.stdout === undefined)
-      return miss('OutputIncomplete', 'stdout was not stored whole, so it cannot be compared.');
-    const missed = compare(expected.stdout, new TextDecoder('utf-8').decode(observed.stdout));
-    if (missed !== undefined) return missed;
-  }
-  return { passed: true, reason: 'AsExpected', message: 'Everything in spec.expect holds.' };
+export function scoreOutput(expected: StdoutExpectation, stdout: Uint8Array): Score {
+  return compare(expected, new TextDecoder('utf-8').decode(stdout)) ?? AS_EXPECTED;
 }
+
+const AS_EXPECTED: Score = { passed: true, reason: 'AsExpected', message: 'Everything in spec.expect holds.' };
 
 function miss(reason: string, message: string): Score {
   return { passed: false, reason, message };
 }
 
-function compare(expected: NonNullable<Expectation['stdout']>, stdout: string): Score | undefined {
+function compare(expected: StdoutExpectation, stdout: string): Score | undefined {
   const quote = (text: string): string => JSON.stringify(clip(text, 80));
   if (expected.equals !== undefined && stdout.trimEnd() !== expected.equals.trimEnd()) {
     return miss('StdoutEquals', `Expected stdout to be ${quote(expected.equals)}.`);
@@ -64,11 +62,14 @@ function matches(pattern: string, text: string): boolean | string {
   }
 }
 
-type JsonExpectation = NonNullable<NonNullable<Expectation['stdout']>['json']>;
+/** Far more than a result needs. */
+const MAX_DOCUMENT_CHARACTERS = 1024 * 1024;
+
+type JsonExpectation = NonNullable<StdoutExpectation['json']>;
 
 function compareJson(expected: JsonExpectation, stdout: string): Score | undefined {
   const document = lastJsonLine(stdout);
-  if (document === undefined) return miss('StdoutJson', 'Expected a line of stdout to be a JSON document; none is.');
+  if (document === undefined) return miss('StdoutJson', 'Expected a line of stdout to be a JSON document of at most 1 MiB; none is.');
   const value = lookUp(document.value, expected.path);
   const at = `the value at ${expected.path}`;
   if (value === undefined) return miss('StdoutJson', `Expected ${at}; the document does not have it.`);
@@ -84,16 +85,21 @@ function compareJson(expected: JsonExpectation, stdout: string): Score | undefin
   return undefined;
 }
 
-/** The last line that is a JSON document. A bare word or number counts too: `print(0.93)` is a score. */
+/**
+ * The last line that is a JSON document. A bare word or number counts too: `print(0.93)` is a score. Line by line from
+ * the end without splitting: a parsed or split text takes many times its size, and memory that runs out in the parser
+ * ends the process, not only the thread.
+ */
 function lastJsonLine(stdout: string): { value: unknown } | undefined {
-  const lines = stdout.split('\n');
-  for (let index = lines.length - 1; index >= 0; index -= 1) {
-    const line = lines[index]!.trim();
+  for (let end = stdout.length; end >= 0;) {
+    const start = end === 0 ? 0 : stdout.lastIndexOf('\n', end - 1) + 1;
+    const line = end - start > MAX_DOCUMENT_CHARACTERS ? '' : stdout.slice(start, end).trim();
     const document = line === '' ? undefined : parseJson(line);
     if (document !== undefined) return document;
+    end = start - 1;
   }
   // Also a document that was printed over several lines, when it is all there is.
-  return parseJson(stdout);
+  return stdout.length > MAX_DOCUMENT_CHARACTERS ? undefined : parseJson(stdout);
 }
 
 function parseJson(text: string): { value: unknown } | undefined {

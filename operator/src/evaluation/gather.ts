@@ -51,7 +51,7 @@ export class Gatherer {
   async gather(
     key: string,
     raw: RawEvaluation,
-    own: Pick<Snapshot, 'turn' | 'launchRefusal'>,
+    own: Pick<Snapshot, 'turn' | 'launchRefusal' | 'scored'>,
     signal: AbortSignal,
   ): Promise<Snapshot> {
     const { caches } = this.#deps;
@@ -102,7 +102,7 @@ export class Gatherer {
     const pod = await this.#pod(namespace, uid, attempt, capture, job, signal);
     const [warnings, output] = await Promise.all([
       attempt.state === 'finalized' ? [] : this.#warnings(namespace, job, pod, signal),
-      this.#output(evaluation, attempt, capture),
+      this.#output(attempt, capture),
     ]);
     return { ...base, record, job, pod, warnings, capture, output };
   }
@@ -162,24 +162,18 @@ export class Gatherer {
     return items.sort((a, b) => eventTime(b).localeCompare(eventTime(a))).slice(0, MAX_WARNINGS);
   }
 
-  async #output(
-    evaluation: Evaluation | undefined,
-    attempt: AttemptRecord,
-    capture: CaptureRecord | undefined,
-  ): Promise<StoredOutput | undefined> {
+  async #output(attempt: AttemptRecord, capture: CaptureRecord | undefined): Promise<StoredOutput | undefined> {
     if (capture?.state !== 'captured') return undefined;
     const { evaluationUid, number } = attempt;
-    const { captures } = this.#deps;
     const { stdout, stderr } = capture.streams;
     // People look at the tail to see why it failed: stderr when that is all there is.
     const tailOf = stdout.bytes > 0 || stderr.bytes === 0 ? 'stdout' : 'stderr';
-    const tail = (await captures.readTail(evaluationUid, number, tailOf, TAIL_BYTES)).data;
-    const wanted = evaluation?.spec.expect?.stdout !== undefined && stdout.complete;
-    return { capture, tail, stdout: wanted ? await this.#whole(evaluationUid, number) : undefined };
+    const tail = (await this.#deps.captures.readTail(evaluationUid, number, tailOf, TAIL_BYTES)).data;
+    return { capture, tail };
   }
 
-  /** At most what the emission cap allows: a few slices. */
-  async #whole(evaluationUid: string, attempt: number): Promise<Uint8Array> {
+  /** All of it, which is at most what the emission cap allows: a few slices. */
+  async stdout(evaluationUid: string, attempt: number): Promise<Uint8Array> {
     const slices: Uint8Array[] = [];
     for (let offset = 0; ;) {
       const { data, totalBytes } = await this.#deps.captures.readOutput(evaluationUid, attempt, 'stdout', { offset });

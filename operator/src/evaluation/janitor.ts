@@ -130,7 +130,7 @@ export class Janitor {
     const snapshot = await gatherer.gather(
       `${namespace}/${name}`,
       raw,
-      { turn: false, launchRefusal: undefined },
+      { turn: false, launchRefusal: undefined, scored: undefined },
       signal,
     );
     const { actions } = plan(snapshot, now(), settings);

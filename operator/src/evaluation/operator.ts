@@ -15,6 +15,8 @@ import { trueCondition } from './objects.ts';
 import type { Job } from './objects.ts';
 import { AdmissionQueue } from './queue.ts';
 import { Reconciler } from './reconciler.ts';
+import { ScoreThread } from './score-thread.ts';
+import { Scores } from './scores.ts';
 import type { Settings } from './settings.ts';
 import { conditionOf, isFinished } from './snapshot.ts';
 import type { RawEvaluation } from './snapshot.ts';
@@ -48,6 +50,7 @@ interface Term {
   readonly queue: WorkQueue;
   readonly controller: Controller;
   readonly turns: AdmissionQueue;
+  readonly scores: Scores;
   readonly janitor: Janitor;
   readonly listener: { close(): Promise<void> };
 }
@@ -76,7 +79,14 @@ export class EvaluationOperator {
     const turns = new AdmissionQueue(this.#deps.settings.maxConcurrent, (key) => queue.add(key));
     const applier = this.#applier(epoch);
     const gatherer = new Gatherer(this.#deps);
-    const reconciler = new Reconciler({ ...this.#deps, evaluations: caches.evaluations, gatherer, applier, turns });
+    const scores = new Scores({
+      thread: new ScoreThread({ logger }),
+      read: gatherer.stdout.bind(gatherer),
+      wake: (key) => queue.add(key),
+      logger,
+    });
+    const { evaluations } = caches;
+    const reconciler = new Reconciler({ ...this.#deps, evaluations, gatherer, applier, turns, scores });
     const reconcile = reconciler.reconcile.bind(reconciler);
     const controller = new Controller({
       name: 'evaluation',
@@ -99,7 +109,7 @@ export class EvaluationOperator {
       else for (const raw of caches.evaluations.list()) if (raw.status?.phase === 'Capturing') queue.add(keyOf(raw));
     });
     this.#takeOver(turns);
-    this.#term = { queue, controller, turns, janitor, listener };
+    this.#term = { queue, controller, turns, scores, janitor, listener };
     controller.start();
     janitor.start();
     for (const raw of caches.evaluations.list()) queue.add(keyOf(raw));
@@ -110,7 +120,8 @@ export class EvaluationOperator {
     const term = this.#term;
     this.#term = undefined;
     if (term === undefined) return;
-    await Promise.all([term.controller.stop(limitSeconds), term.janitor.stop(), term.listener.close()]);
+    const { controller, janitor, listener, scores } = term;
+    await Promise.all([controller.stop(limitSeconds), janitor.stop(), listener.close(), scores.close()]);
   }
 
   #applier(epoch: number): Applier {

@@ -2,6 +2,8 @@ import { CAPTURE_FINALIZER, DEFAULTS } from '@crucible/crds';
 import type { Phase, Verdict } from '@crucible/crds';
 import type { AttemptPod, AttemptRecord } from '@crucible/storage';
 import type { Action, AttemptEnd, Claim, Plan, View } from './actions.ts';
+import { scoreEnd } from './expect.ts';
+import type { Score } from './expect.ts';
 import { TIMEOUT_ANNOTATION, runningDeadlineSeconds } from './job.ts';
 import { hasFinalizer, isDeleting, uidOf } from './objects.ts';
 import type { Pod } from './objects.ts';
@@ -19,6 +21,8 @@ import * as views from './view.ts';
 const STARTING_RECHECK_SECONDS = 5;
 const RUNNING_RECHECK_SECONDS = 30;
 const CAPTURE_RECHECK_SECONDS = 2;
+/** Its end wakes the Evaluation; this is for a score that could not be begun. */
+const SCORING_RECHECK_SECONDS = 5;
 /** The kubelet says what became of a pod some time after it was deleted; a node that is lost never does. */
 const LOST_NODE_SECONDS = 60;
 
@@ -179,11 +183,19 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
     };
     return { actions, view, requeueAfterSeconds: 0, turn: 'hold' };
   }
-  const passed = views.passedClaim(snapshot, exitCode);
+  const expected = snapshot.evaluation?.spec.expect;
+  const scored = scoreOf(snapshot, attempt.number, exitCode);
+  if (scored === 'pending') {
+    const view = { phase: 'Capturing', started: parts.started, captured } as const;
+    const scoring = { attempt: attempt.number, expected: expected!.stdout! };
+    return { ...going(context, [], view, SCORING_RECHECK_SECONDS), scoring };
+  }
+  const passed = scored === undefined ? expected && views.NOT_SCORED : views.passedClaim(scored);
   const evaluation = {
     phase: phaseOf(judged),
     verdict: judged,
-    passed: passed === undefined ? null : passed.status === 'True',
+    passed: scored?.passed ?? null,
+    score: scored,
     finishedAt: end.finishedAt ?? new Date(now),
     acceptedAttempt: attempt.number,
   };
@@ -195,6 +207,15 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
     view: { ...parts, phase: evaluation.phase, end: { verdict: judged, ...(passed && { passed }) } },
     turn: 'release',
   };
+}
+
+/** Undefined when there is nothing to score, or nobody who would wait for it. */
+function scoreOf(snapshot: Snapshot, attempt: number, exitCode: number | undefined): Score | 'pending' | undefined {
+  const expected = snapshot.evaluation?.spec.expect;
+  if (expected === undefined || wantsEnd(snapshot)) return undefined;
+  const known = scoreEnd(expected, exitCode, snapshot.output?.capture.streams.stdout.complete ?? false);
+  if (known !== undefined) return known;
+  return snapshot.scored?.attempt === attempt ? snapshot.scored.score : 'pending';
 }
 
 function shouldRetry(snapshot: Snapshot, judged: Verdict, attempt: number): boolean {

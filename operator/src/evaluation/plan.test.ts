@@ -216,15 +216,64 @@ describe('plan: an attempt', () => {
     });
   });
 
-  it('expect is scored on the stored output', () => {
+  describe('with spec.expect', () => {
     const spec = { expect: { stdout: { contains: 'bye' } } };
-    expect(decide(launched({ spec, pod: pod().ended(0).build(), output: output() })).view?.end?.passed).toMatchObject({
-      status: 'False',
-      reason: 'StdoutContains',
+    const ended = { spec, pod: pod().ended(0).build(), output: output() };
+    const score = { passed: false, reason: 'StdoutContains', message: 'm' };
+
+    it('waits for the score before anything is final', () => {
+      const waiting = decide(launched(ended));
+      expect(waiting).toMatchObject({
+        scoring: { attempt: 1, expected: { contains: 'bye' } },
+        view: { phase: 'Capturing', captured: { status: 'True' } },
+      });
+      expect(waiting.actions.map(({ type }) => type)).toEqual(['recordPhase']);
+      // Of an attempt before: this one is not scored by it.
+      expect(decide(launched({ ...ended, scored: { attempt: 0, score } })).scoring).toBeDefined();
     });
-    expect(
-      find(launched({ spec, pod: pod().ended(0).build(), output: output('bye\n') }), 'recordEnd')?.evaluation?.passed,
-    ).toBe(true);
+
+    it('records the score with the end', () => {
+      const subject = launched({ ...ended, scored: { attempt: 1, score } });
+      expect(decide(subject).scoring).toBeUndefined();
+      expect(find(subject, 'recordEnd')?.evaluation).toMatchObject({ passed: false, score });
+      expect(decide(subject).view?.end?.passed).toMatchObject({ status: 'False', reason: 'StdoutContains' });
+    });
+
+    it('needs no output when the exit code, or a hole in the output, decides', () => {
+      expect(decide(launched({ ...ended, pod: pod().ended(1).build() })).view?.end?.passed?.reason).toBe('ExitCode');
+      const stored = output();
+      const { stdout, stderr } = stored.capture.streams;
+      const streams = { stdout: { ...stdout, complete: false }, stderr };
+      expect(
+        decide(launched({ ...ended, output: { ...stored, capture: { ...stored.capture, streams } } })).view?.end?.passed
+          ?.reason,
+      ).toBe('OutputIncomplete');
+    });
+
+    it('scores nothing that is cancelled or deleted', () => {
+      const cancelled = decide(launched({ ...ended, spec: { ...spec, cancel: true } }));
+      expect(cancelled.scoring).toBeUndefined();
+      expect(cancelled.view?.end?.passed).toMatchObject({ status: 'Unknown', reason: 'NotScored' });
+      const raw = rawEvaluation(spec, { metadata: { deletionTimestamp: at(-5), finalizers } });
+      expect(decide(launched({ ...ended, raw })).scoring).toBeUndefined();
+      expect(find(launched({ ...ended, raw }), 'recordEnd')?.evaluation).toMatchObject({ passed: null });
+    });
+
+    it('says what is recorded, and never scores again', () => {
+      const verdict = { class: 'Succeeded', confidence: 'Confirmed', message: 'm', evidence: [] };
+      const row = attempt({ state: 'finalized', podUid: POD_UID, exitCode: 0, verdict });
+      const end = { verdict, finishedAt: new Date(NOW), phase: 'Succeeded' };
+      const subject = (changes: object) =>
+        launched({ ...ended, record: { evaluation: record({ ...end, ...changes }), attempts: [row] } });
+      const recorded = { passed: false, passedReason: 'MatchTooSlow', passedMessage: 'm' };
+      expect(decide(subject(recorded)).scoring).toBeUndefined();
+      expect(decide(subject(recorded)).view?.end?.passed).toEqual({
+        status: 'False',
+        reason: 'MatchTooSlow',
+        message: 'm',
+      });
+      expect(decide(subject({ passed: null })).view?.end?.passed?.reason).toBe('NotScored');
+    });
   });
 
   it('pod gone: waits a while for what was captured of it, then ends', () => {

@@ -18,7 +18,7 @@ import {
   NEVER_STARTED,
   NO_OUTPUT,
   outputParts,
-  passedClaim,
+  recordedClaim,
   STARTED,
 } from './view.ts';
 import { verdict } from './verdict.ts';
@@ -117,7 +117,7 @@ function planFinished(snapshot: Snapshot, record: RecordState): Plan {
 }
 
 function finishedView(snapshot: Snapshot, judged: Verdict, last: AttemptRecord | undefined): View {
-  const passed = passedClaim(snapshot, last?.exitCode ?? undefined);
+  const passed = recordedClaim(snapshot);
   const started = last?.startedAt != null;
   return {
     phase: phaseOf(judged),
@@ -158,6 +158,7 @@ function planEndWithoutAttempt(snapshot: Snapshot, record: RecordState, now: num
     phase: 'Cancelled',
     verdict: judged,
     passed: null,
+    score: undefined,
     finishedAt: new Date(now),
     acceptedAttempt: undefined,
   };

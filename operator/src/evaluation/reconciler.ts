@@ -12,6 +12,7 @@ import type { Gatherer } from './gather.ts';
 import type { DomainMetrics } from './metrics.ts';
 import { plan } from './plan.ts';
 import type { AdmissionQueue } from './queue.ts';
+import type { Scores } from './scores.ts';
 import type { Settings } from './settings.ts';
 import type { RawEvaluation, Snapshot } from './snapshot.ts';
 import { announcements, buildStatus, sameStatus } from './status.ts';
@@ -25,6 +26,7 @@ export interface ReconcilerDependencies {
   readonly gatherer: Gatherer;
   readonly applier: Applier;
   readonly turns: AdmissionQueue;
+  readonly scores: Scores;
   readonly events: EventRecorder;
   readonly metrics: DomainMetrics;
   readonly settings: Settings;
@@ -51,6 +53,8 @@ export class Reconciler {
     try {
       const { snapshot, decision } = await this.#decide(key, raw, signal);
       await this.#deps.applier.apply(snapshot, decision.actions, signal);
+      if (decision.scoring === undefined) this.#deps.scores.forget(key);
+      else this.#deps.scores.want(key, { uid: raw.metadata.uid ?? '', ...decision.scoring });
       if (decision.turn === 'release') this.#deps.turns.release(key, raw.metadata.namespace ?? '');
       if (decision.actions.length > 0)
         context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');
@@ -63,9 +67,9 @@ export class Reconciler {
   }
 
   async #decide(key: string, raw: RawEvaluation, signal: AbortSignal): Promise<{ snapshot: Snapshot; decision: Plan }> {
-    const { gatherer, turns, settings, now } = this.#deps;
-    const { namespace = '' } = raw.metadata;
-    const own = { turn: turns.has(key), launchRefusal: this.#refusals.get(key) };
+    const { gatherer, turns, scores, settings, now } = this.#deps;
+    const { namespace = '', uid = '' } = raw.metadata;
+    const own = { turn: turns.has(key), launchRefusal: this.#refusals.get(key), scored: scores.of(key, uid) };
     let snapshot = await gatherer.gather(key, raw, own, signal);
     let decision = plan(snapshot, now(), settings);
     if (decision.turn === 'request') {
@@ -115,6 +119,7 @@ export class Reconciler {
   #forget(key: string): void {
     this.#written.delete(key);
     this.#refusals.delete(key);
+    this.#deps.scores.forget(key);
     this.#deps.turns.release(key, key.slice(0, key.indexOf('/')));
   }
 

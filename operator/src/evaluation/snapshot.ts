@@ -2,6 +2,7 @@ import type { Evaluation, EvaluationStatus } from '@crucible/crds';
 import type { AttemptRecord, CaptureRecord, EvaluationRecord } from '@crucible/storage';
 import type { KubeObject } from '../kube/index.ts';
 import type { ClusterFacts } from './admission.ts';
+import type { Score } from './expect.ts';
 import type { Job, KubeEvent, Pod } from './objects.ts';
 
 export interface RawEvaluation extends KubeObject {
@@ -19,8 +20,6 @@ export interface RecordState {
 /** Stored output of the current attempt, read once it is captured. */
 export interface StoredOutput {
   readonly capture: CaptureRecord;
-  /** Whole stdout, only read when spec.expect asks for it and it is complete. */
-  readonly stdout: Uint8Array | undefined;
   readonly tail: Uint8Array;
 }
 
@@ -41,6 +40,8 @@ export interface Snapshot {
   readonly capture: CaptureRecord | undefined;
   /** Only once the capture is finished. */
   readonly output: StoredOutput | undefined;
+  /** What scoring the output of one attempt gave, once that is done and until it is in the record. */
+  readonly scored: { readonly attempt: number; readonly score: Score } | undefined;
   /** What the API server said to the last try to create the attempt's Job, when it refused. */
   readonly launchRefusal: string | undefined;
   /** It has a place among the running ones. */

@@ -3,7 +3,7 @@ import { LIMITS, clip, verdictSchema } from '@crucible/crds';
 import type { Attempt, Verdict } from '@crucible/crds';
 import type { AttemptRecord } from '@crucible/storage';
 import type { AttemptEnd, Claim, View } from './actions.ts';
-import { score } from './expect.ts';
+import type { Score } from './expect.ts';
 import type { Pod } from './objects.ts';
 import { startedAt } from './pod.ts';
 import { currentAttempt } from './snapshot.ts';
@@ -38,6 +38,13 @@ export const POD_LOST: Claim = {
   status: 'False',
   reason: 'PodGone',
   message: 'The pod was gone before its output was stored.',
+};
+
+/** Nobody waits for the answer any more, so what may take long is not begun. */
+export const NOT_SCORED: Claim = {
+  status: 'Unknown',
+  reason: 'NotScored',
+  message: 'It was cancelled, so it was not compared with spec.expect.',
 };
 
 /** RFC 3339 in whole seconds, as Kubernetes writes times. */
@@ -100,12 +107,18 @@ export function capturedClaim(output: StoredOutput): Claim {
   };
 }
 
-/** The Passed condition, for an Evaluation that expects something. */
-export function passedClaim(snapshot: Snapshot, exitCode: number | undefined): Claim | undefined {
-  const expected = snapshot.evaluation?.spec.expect;
-  if (expected === undefined) return undefined;
-  const result = score(expected, { exitCode, stdout: snapshot.output?.stdout });
-  return { status: result.passed ? 'True' : 'False', reason: result.reason, message: result.message };
+export function passedClaim({ passed, reason, message }: Score): Claim {
+  return { status: passed ? 'True' : 'False', reason, message };
+}
+
+/** What the record says of an Evaluation that expects something. */
+export function recordedClaim(snapshot: Snapshot): Claim | undefined {
+  if (snapshot.evaluation?.spec.expect === undefined) return undefined;
+  const row = snapshot.record === 'unavailable' ? undefined : snapshot.record.evaluation;
+  if (row == null || row.passed === null) return NOT_SCORED;
+  const { passed, passedReason, passedMessage } = row;
+  const reason = passedReason ?? (passed ? 'AsExpected' : 'NotAsExpected');
+  return passedClaim({ passed, reason, message: passedMessage ?? '' });
 }
 
 /** What the stored output adds to a status; nothing before it is captured. */

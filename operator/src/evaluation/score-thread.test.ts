@@ -1,0 +1,78 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { pathToFileURL } from 'node:url';
+import { pino } from 'pino';
+import { afterEach, describe, expect, it } from 'vitest';
+import { ScoreThread } from './score-thread.ts';
+
+const logger = pino({ level: 'silent' });
+const never = new AbortController().signal;
+/** The API server takes this pattern; on 256 KiB it would run for some fifteen seconds. */
+const SLOW = { expected: { matches: 'x{1000}$|x{999}y' }, stdout: Buffer.alloc(256 * 1024, 'x') };
+const FAST = { expected: { matches: 'h.llo' }, stdout: Buffer.from('hello\n') };
+/** Far below what the match would take, far above the pauses of a busy machine. */
+const RESPONSIVE_MS = 1000;
+
+let thread = new ScoreThread({ logger });
+afterEach(() => thread.end());
+
+describe('ScoreThread', () => {
+  it('gives up a match that takes too long; meanwhile the event loop is free, and the next one is scored', async () => {
+    thread = new ScoreThread({ logger, limitSeconds: 2 });
+    expect(await thread.score(FAST, never)).toMatchObject({ passed: true, reason: 'AsExpected' });
+    const delay = monitorEventLoopDelay({ resolution: 10 });
+    delay.enable();
+    const started = performance.now();
+    const score = await thread.score(SLOW, never);
+    delay.disable();
+    expect(score).toMatchObject({ passed: false, reason: 'MatchTooSlow' });
+    expect(score.message).toContain('Simplify the pattern');
+    expect(performance.now() - started).toBeLessThan(5000);
+    expect(delay.max / 1e6).toBeLessThan(RESPONSIVE_MS);
+    expect(await thread.score({ ...FAST, expected: { contains: 'nope' } }, never)).toMatchObject({
+      passed: false,
+      reason: 'StdoutContains',
+    });
+  });
+
+  it('stops at once when nobody waits any more', async () => {
+    const wish = new AbortController();
+    const score = thread.score(SLOW, wish.signal);
+    setTimeout(() => wish.abort(), 300);
+    await expect(score).rejects.toThrow(/abort/i);
+    expect(await thread.score(FAST, never)).toMatchObject({ passed: true });
+  });
+
+  it('survives output that would need many times its size', async () => {
+    // Parsed as a whole it needs more memory than the thread has, which would end the process and not only the thread.
+    const stdout = Buffer.from(`[${'{},'.repeat(5_000_000)}{}]`);
+    const expected = { json: { path: '[0]', equals: '1' } };
+    expect(await thread.score({ expected, stdout }, never)).toMatchObject({ passed: false, reason: 'StdoutJson' });
+  });
+
+  it('works in the bundles that the image is made of', async () => {
+    const root = resolve(import.meta.dirname, '../../..');
+    const dockerfile = await readFile(join(root, 'deploy/docker/operator.Dockerfile'), 'utf8');
+    const build = /^RUN (\.\/node_modules\/\.bin\/esbuild (?:.*\\\n)*.*)$/m.exec(dockerfile)?.[1] ?? '';
+    const directory = await mkdtemp(join(tmpdir(), 'crucible-bundle-'));
+    try {
+      // As there, but of the entry points only the thread's; what starts it stands for the operator.
+      const probe = 'probe=operator/src/evaluation/score-thread.ts';
+      const command = build
+        .replace('--outdir=/app', `--outdir=${directory}`)
+        .replaceAll(/ (?!score-worker=)\w+=\S+\.ts/g, '');
+      execFileSync('sh', ['-c', `${command} ${probe}`], { cwd: root });
+      const bundle = (await import(/* @vite-ignore */ pathToFileURL(join(directory, 'probe.mjs')).href)) as {
+        ScoreThread: typeof ScoreThread;
+      };
+      thread = new bundle.ScoreThread({ logger });
+      expect(await thread.score(FAST, never)).toMatchObject({ passed: true, reason: 'AsExpected' });
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+    // A second on a machine that does nothing else.
+  }, 60_000);
+});
