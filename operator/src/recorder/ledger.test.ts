@@ -33,6 +33,8 @@ describe('completeness', () => {
     ['the same, followed before the pod went', facts({ failure: 'PodGone' }), null],
     ['a container that never ran', facts({ lastSeq: 0, summarySeq: 0, neverStarted: true }), null],
     ['a container that ran and left nothing', facts({ lastSeq: 0, summarySeq: 0 }), 'NoFrames'],
+    ['as many bytes as the launcher sent', facts({ summary: { stdout: { emitted: 10 }, stderr: { emitted: 0 } } }), null],
+    ['fewer bytes than the launcher sent', facts({ summary: { stdout: { emitted: 11 } } }), 'BytesDiffer'],
     ['no summary', facts({ summarySeq: 0 }), 'NoSummary'],
     ['frames after the summary', facts({ summarySeq: 8 }), 'NoSummary'],
     ['a hole', facts({ missing: [{ from: 4, to: 5 }] }), 'FramesMissing'],

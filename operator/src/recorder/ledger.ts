@@ -54,16 +54,29 @@ export function completeness(facts: CaptureFacts): Completeness {
   return { output, artifacts, complete: reason === null, reason };
 }
 
-function outputReason({ position, summarySeq, contradicted, failure, neverStarted }: CaptureFacts): string | null {
+function outputReason(facts: CaptureFacts): string | null {
+  const { position, summarySeq, contradicted, failure, neverStarted } = facts;
   if (contradicted.length > 0) return 'OutputContradicted';
   const whole = position.missing.length === 0;
-  if (whole && position.lastSeq > 0 && summarySeq === position.lastSeq) return null;
+  if (whole && position.lastSeq > 0 && summarySeq === position.lastSeq) return bytesAgree(facts) ? null : 'BytesDiffer';
   if (whole && position.lastSeq === 0 && neverStarted) return null;
   if (failure !== undefined) return failure;
   if (position.missing[0]?.from === 1) return 'LogRotated';
   if (!whole) return 'FramesMissing';
   // The launcher was killed (out of memory, deadline) before its last frame; what it had written is all here.
   return position.lastSeq === 0 ? 'NoFrames' : 'NoSummary';
+}
+
+/**
+ * Numbers count lines, not what is in them: a runtime that changes a line on its way (containerd cuts carriage returns)
+ * shows only here. The launcher's count is advisory: what it says of another number can only cost its own run the word
+ * "complete".
+ */
+function bytesAgree({ position, summary }: CaptureFacts): boolean {
+  return (['stdout', 'stderr'] as const).every((stream) => {
+    const emitted = countOf(summary, stream, 'emitted');
+    return emitted === null || emitted === position.streams[stream].bytes;
+  });
 }
 
 /** Which frames of a stream are gone is not known, only that they were between these bytes. */
@@ -89,7 +102,7 @@ export function streamLedger(stream: StreamName, facts: CaptureFacts, complete: 
     gaps: streamGaps(stream, facts.position.missing, facts.chunks),
     truncated: truncatedStreams(facts.summary)[stream],
     complete,
-    producedBytes: producedBytes(facts.summary, stream),
+    producedBytes: countOf(facts.summary, stream, 'bytes'),
   };
 }
 
@@ -97,8 +110,8 @@ export function streamLedgers(facts: CaptureFacts, complete: boolean): FinishCap
   return { stdout: streamLedger('stdout', facts, complete), stderr: streamLedger('stderr', facts, complete) };
 }
 
-function producedBytes(summary: AdvisoryObject | undefined, stream: StreamName): number | null {
+function countOf(summary: AdvisoryObject | undefined, stream: StreamName, field: 'bytes' | 'emitted'): number | null {
   const entry = summary?.[stream];
-  const bytes = typeof entry === 'object' && entry !== null && !Array.isArray(entry) ? entry.bytes : undefined;
-  return typeof bytes === 'number' && Number.isSafeInteger(bytes) && bytes >= 0 ? bytes : null;
+  const count = typeof entry === 'object' && entry !== null && !Array.isArray(entry) ? entry[field] : undefined;
+  return typeof count === 'number' && Number.isSafeInteger(count) && count >= 0 ? count : null;
 }
