@@ -332,7 +332,7 @@ describe('plan: an attempt', () => {
       });
     expect(decide(subject(5))).toMatchObject({
       actions: [{ type: 'launch' }],
-      view: { started: { reason: 'SandboxRefused' } },
+      view: { started: { reason: 'PodPending' } },
     });
     expect(find(subject(20), 'recordEnd')).toMatchObject({
       evaluation: { verdict: { class: 'SandboxRefused', attributableTo: 'Policy' } },

@@ -208,8 +208,8 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   if (!hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'addFinalizer' });
   if (last === undefined || retrying) actions.push({ type: 'recordAttempt', number, run });
   actions.push({ type: 'launch', number, run });
-  const { reason, message } = refused ?? { reason: 'PodPending', message: 'Waits for its pod.' };
-  const started = { status: 'False', reason, message } as const;
+  // Once it is launched, that is; refused.ts has what the status says when it is not.
+  const started = { status: 'False', reason: 'PodPending', message: 'Waits for its pod.' } as const;
   const view: View = { phase: 'Starting', accepted: ADMITTED, started, attempts: attemptViews(snapshot) };
   return { actions, view, requeueAfterSeconds: 5, turn: 'hold' };
 }

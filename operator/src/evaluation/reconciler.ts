@@ -12,6 +12,7 @@ import type { Gatherer } from './gather.ts';
 import type { DomainMetrics } from './metrics.ts';
 import { plan } from './plan.ts';
 import type { AdmissionQueue } from './queue.ts';
+import { refusedView } from './refused.ts';
 import type { Scores } from './scores.ts';
 import type { Settings } from './settings.ts';
 import type { RawEvaluation, Snapshot } from './snapshot.ts';
@@ -52,7 +53,7 @@ export class Reconciler {
     }
     try {
       const { snapshot, decision } = await this.#decide(key, raw, signal);
-      await this.#deps.applier.apply(snapshot, decision.actions, signal);
+      await this.#apply(snapshot, decision, signal);
       if (decision.scoring === undefined) this.#deps.scores.forget(key);
       else this.#deps.scores.want(key, { uid: raw.metadata.uid ?? '', ...decision.scoring });
       if (decision.turn === 'release') this.#deps.turns.release(key, raw.metadata.namespace ?? '');
@@ -63,6 +64,22 @@ export class Reconciler {
       return { requeueAfterSeconds: decision.requeueAfterSeconds };
     } catch (error) {
       throw this.#explain(key, error);
+    }
+  }
+
+  /** A refusal is what the status says from then on: nothing after it in the plan has been done. */
+  async #apply(snapshot: Snapshot, { actions }: Plan, signal: AbortSignal): Promise<void> {
+    const { applier, settings, now } = this.#deps;
+    try {
+      await applier.apply(snapshot, actions, signal);
+    } catch (error) {
+      const refused = error instanceof LaunchRefusedError;
+      const view = refused ? refusedView(snapshot, error.message, now(), settings) : undefined;
+      if (view !== undefined) {
+        await applier.apply(snapshot, [{ type: 'recordPhase', phase: view.phase }], signal);
+        await this.#writeStatus(snapshot, view, signal);
+      }
+      throw error;
     }
   }
 

@@ -1,0 +1,40 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { TestCluster } from './testing/cluster.ts';
+
+const cluster = new TestCluster();
+
+beforeAll(() => cluster.start());
+afterAll(() => cluster.stop());
+
+/** Nobody counts here: what the quota controller would write is written by hand. */
+async function allowJobs(count: string): Promise<void> {
+  const path = cluster.core('resourcequotas', 'jobs');
+  const hard = { 'count/jobs.batch': count };
+  await cluster.must('PATCH', path, { spec: { hard } }, 'application/merge-patch+json');
+  const status = { hard, used: { 'count/jobs.batch': '0' } };
+  await cluster.must('PATCH', `${path}/status`, { status }, 'application/merge-patch+json');
+}
+
+it('while the API server refuses the Job the status says why, once, and it starts when it may', async () => {
+  await cluster.must('POST', cluster.core('resourcequotas'), { metadata: { name: 'jobs' }, spec: { hard: {} } });
+  await allowJobs('0');
+  // The API server reads quotas from a cache.
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  const uid = await cluster.submit('refused');
+  const started = await cluster.condition('refused', 'Started', 'QuotaExceeded');
+  expect(started['message']).toContain('ResourceQuota');
+  // The attempt is in the record from the second try on; after that every try says the same.
+  await cluster.waitFor('the second try', async () => (await cluster.status('refused')).attempts?.[0]);
+  const status = await cluster.phase('refused', 'Queued');
+  expect(status.queue?.reason).toContain('ResourceQuota');
+  const phases = 'select phase from crucible.evaluations where uid = $1';
+  expect((await cluster.record.query(phases, [uid])).rows).toEqual([{ phase: 'Queued' }]);
+  const version = async () => (await cluster.evaluation('refused'))?.['metadata'].resourceVersion;
+  const before = await version();
+  await new Promise((resolve) => setTimeout(resolve, 6000));
+  expect(await version()).toBe(before);
+
+  await allowJobs('1');
+  await cluster.phase('refused', 'Starting');
+  expect((await cluster.status('refused')).queue).toBeUndefined();
+}, 60_000);

@@ -1,0 +1,26 @@
+import { describe, expect, it } from 'vitest';
+import { refusedView } from './refused.ts';
+import { NOW, attempt, launched, settings, snapshot } from './testing/builders.ts';
+
+const QUOTA = 'jobs.batch "hello" is forbidden: exceeded quota: jobs, requested: count/jobs.batch=1, used: 3, limited: 3';
+const row = (age: number) => launched({ job: undefined, attempt: { jobUid: null, createdAt: new Date(NOW - age * 1000) } });
+
+describe('refusedView', () => {
+  it('queues with the reason, without the numbers that change', () => {
+    const view = refusedView(snapshot(), QUOTA, NOW, settings());
+    expect(view).toMatchObject({ phase: 'Queued', started: { status: 'False', reason: 'QuotaExceeded' } });
+    expect(view?.queueReason).toBe(view?.started?.message);
+    expect(JSON.stringify(view)).not.toContain('used');
+    expect(refusedView(row(200), QUOTA, NOW, settings())?.started).toEqual(view?.started);
+  });
+
+  it('says nothing once it has lasted too long: the next decision ends the attempt', () => {
+    expect(refusedView(row(301), QUOTA, NOW, settings())).toBeUndefined();
+  });
+
+  it('begins anew with the next attempt', () => {
+    const last = attempt({ state: 'finalized', createdAt: new Date(NOW - 3600_000) });
+    const again = launched({ job: undefined, record: { evaluation: undefined, attempts: [last] } });
+    expect(refusedView(again, QUOTA, NOW, settings())?.started?.reason).toBe('QuotaExceeded');
+  });
+});
