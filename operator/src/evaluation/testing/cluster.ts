@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { SANDBOX_CONTAINER } from '@crucible/crds';
 import type { EvaluationStatus } from '@crucible/crds';
 import { AttemptRepository, CaptureRepository, EvaluationRepository, connect, migrate } from '@crucible/storage';
 import type { Database } from '@crucible/storage';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
+import { containerStatus as container, kubeTime as iso } from '../../../../test/faults/pod-status.ts';
+import { TcpProxy } from '../../../../test/faults/tcp-proxy.ts';
 import { ApiServer } from '../../../../test/integration/api-server.ts';
 import { createDatabase } from '../../../../test/integration/database.ts';
 import type { TestDatabase } from '../../../../test/integration/database.ts';
@@ -15,7 +16,6 @@ import { DomainMetrics } from '../metrics.ts';
 import { EvaluationOperator } from '../operator.ts';
 import type { Settings } from '../settings.ts';
 import { settings } from './builders.ts';
-import { PostgresProxy } from './postgres-proxy.ts';
 
 // A real API server and Postgres around a real operator. What does not exist here is played: the Job controller, the
 // scheduler and the kubelet write what they would write, and the recorder stores what it would store.
@@ -32,7 +32,7 @@ export class TestCluster {
   readonly runtime = `python-${randomBytes(4).toString('hex')}`;
   readonly settings: Settings;
   #testDatabase: TestDatabase | undefined;
-  #proxy: PostgresProxy | undefined;
+  #proxy: TcpProxy | undefined;
   #direct: Database | undefined;
   #database: Database | undefined;
   #client: KubeClient | undefined;
@@ -53,9 +53,11 @@ export class TestCluster {
     this.#testDatabase = await createDatabase('evaluation');
     await migrate({ connectionString: this.#testDatabase.dsn });
     this.#direct = connect({ connectionString: this.#testDatabase.dsn });
-    this.#proxy = new PostgresProxy(new URL(this.#testDatabase.dsn));
+    const { hostname, port } = new URL(this.#testDatabase.dsn);
+    this.#proxy = new TcpProxy({ host: hostname, port: Number(port) });
+    await this.#proxy.up();
     this.#database = connect({
-      connectionString: await this.#proxy.open(),
+      connectionString: this.#proxy.through(this.#testDatabase.dsn),
       connectTimeoutSeconds: 2,
       statementTimeoutSeconds: 5,
     });
@@ -109,7 +111,7 @@ export class TestCluster {
     await this.stopOperator();
     await this.#database?.close();
     await this.#direct?.close();
-    await this.#proxy?.close();
+    await this.#proxy?.down();
     await this.#testDatabase?.drop();
     await this.api.delete(`/apis/crucible.dev/v1alpha1/evaluationruntimes/${this.runtime}`);
     this.api.close();
@@ -121,11 +123,11 @@ export class TestCluster {
   }
 
   async postgresAway(): Promise<void> {
-    await this.#proxy?.close();
+    await this.#proxy?.down();
   }
 
   async postgresBack(): Promise<void> {
-    await this.#proxy?.open();
+    await this.#proxy?.up();
   }
 
   // ---------------------------------------------------------------- people
@@ -354,20 +356,4 @@ export class TestCluster {
     if (database === undefined) throw new Error('the cluster was not started');
     return database;
   }
-}
-
-function container(state: Json): Json {
-  const { terminated, running } = state;
-  return {
-    name: SANDBOX_CONTAINER,
-    image: 'crucible/python:test',
-    imageID: 'sha256:abc',
-    ready: running !== undefined,
-    restartCount: 0,
-    state: { waiting: null, running: running ?? null, terminated: terminated ?? null, ...state },
-  };
-}
-
-function iso(date: Date): string {
-  return date.toISOString().replace(/\.\d{3}Z$/, 'Z');
 }

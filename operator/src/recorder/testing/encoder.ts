@@ -1,5 +1,8 @@
 // Test side of the protocol: frames as the launcher writes them, from what a program produced.
 import { createHash } from 'node:crypto';
+import { random } from '../../../../test/faults/seed.ts';
+
+export { random };
 
 export interface Produced {
   readonly stream: 'stdout' | 'stderr';
@@ -78,17 +81,6 @@ export function encode(writes: readonly Produced[], options: EncodeOptions = {})
 
 export function streamOf(writes: readonly Produced[], stream: Produced['stream']): Buffer {
   return Buffer.concat(writes.filter((write) => write.stream === stream).map((write) => write.data));
-}
-
-/** Deterministic numbers in [0, 1) for a printed seed (mulberry32). */
-export function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** Random interleaved writes: every byte value, long lines, empty lines, missing last newlines. */

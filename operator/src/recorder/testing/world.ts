@@ -3,7 +3,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
-import { connect as connectTcp, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -17,6 +16,7 @@ import {
 } from '@crucible/storage';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
+import { TcpProxy } from '../../../../test/faults/tcp-proxy.ts';
 import { createDatabase, type TestDatabase } from '../../../../test/integration/database.ts';
 import { InformerSet, KubeClient, loadAccess, PODS, systemClock } from '../../kube/index.ts';
 import { PATIENCE, type RecorderContext } from '../context.ts';
@@ -40,53 +40,6 @@ export const FAST = {
   reconnectBaseMs: 5,
   reconnectMaxMs: 50,
 };
-
-/** Between recorders and Postgres: `down()` refuses and cuts, as a restart does. */
-export class TcpProxy {
-  readonly #target: { host: string; port: number };
-  readonly #sockets = new Set<Socket>();
-  #server: Server | undefined;
-  #port = 0;
-
-  constructor(target: { host: string; port: number }) {
-    this.#target = target;
-  }
-
-  get port(): number {
-    return this.#port;
-  }
-
-  async up(): Promise<void> {
-    const server = createServer((near) => {
-      const far = connectTcp(this.#target);
-      for (const socket of [near, far]) {
-        this.#sockets.add(socket);
-        socket
-          .on('error', () => {})
-          .on('close', () => {
-            this.#sockets.delete(socket);
-            near.destroy();
-            far.destroy();
-          });
-      }
-      near.pipe(far).pipe(near);
-    });
-    this.#server = server;
-    await new Promise<void>((resolve) => server.listen(this.#port, '127.0.0.1', resolve));
-    this.#port = (server.address() as AddressInfo).port;
-  }
-
-  async down(): Promise<void> {
-    const server = this.#server;
-    this.cut();
-    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
-  }
-
-  /** Breaks every connection; new ones work. */
-  cut(): void {
-    for (const socket of this.#sockets) socket.destroy();
-  }
-}
 
 export interface RunningRecorder {
   readonly recorder: Recorder;
