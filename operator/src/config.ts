@@ -1,21 +1,11 @@
 import { z } from 'zod';
+import { databaseUrl, list, logLevel, port, readEnvironment } from './environment.ts';
 import type { Settings } from './evaluation/settings.ts';
 
 const integer = (fallback: number, min: number, max: number) =>
   z.coerce.number().int().min(min).max(max).default(fallback);
 const seconds = (fallback: number, min = 1) => integer(fallback, min, 86_400);
-const names = z
-  .string()
-  .default('')
-  .transform((list) => [
-    ...new Set(
-      list
-        .split(',')
-        .map((name) => name.trim())
-        .filter((name) => name !== ''),
-    ),
-  ])
-  .pipe(z.array(z.string().regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, 'names, separated by commas')));
+const names = list(z.string().regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, 'names, separated by commas')).default([]);
 const optional = z.string().optional();
 const MI = 1024 * 1024;
 // Below it are the system's own users, above it uids that user namespaces may map elsewhere.
@@ -23,7 +13,7 @@ const uid = (fallback: number) => integer(fallback, 10_000, 2_000_000_000);
 
 const schema = z
   .object({
-    CRUCIBLE_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'a postgres:// URL'),
+    CRUCIBLE_DATABASE_URL: databaseUrl,
     CRUCIBLE_NAMESPACES: names,
     CRUCIBLE_LAUNCHER_IMAGE: z.string().min(1, 'the image that brings the launcher into other images'),
     CRUCIBLE_MAX_CONCURRENT: integer(20, 1, 100_000),
@@ -55,8 +45,8 @@ const schema = z
     /** Of the lease; in a cluster the pod's own. */
     CRUCIBLE_LEASE_NAMESPACE: optional,
     HOSTNAME: z.string().min(1).default('operator'),
-    LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
-    PORT: integer(8080, 0, 65_535),
+    LOG_LEVEL: logLevel,
+    PORT: port,
   })
   .refine((values) => values.CRUCIBLE_SANDBOX_UID_FIRST <= values.CRUCIBLE_SANDBOX_UID_LAST, {
     path: ['CRUCIBLE_SANDBOX_UID_LAST'],
@@ -79,12 +69,7 @@ export interface OperatorConfig {
 export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): OperatorConfig {
   // A chart writes an empty string where nothing is set.
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ''));
-  const parsed = schema.safeParse(given);
-  if (!parsed.success) {
-    const mistakes = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-    throw new Error(`the operator's configuration is wrong: ${mistakes.join('; ')}`);
-  }
-  const values = parsed.data;
+  const values = readEnvironment(schema, given, 'operator');
   return {
     databaseUrl: values.CRUCIBLE_DATABASE_URL,
     kubeconfig: values.CRUCIBLE_KUBECONFIG,

@@ -10,6 +10,8 @@ import { DomainMetrics } from './evaluation/metrics.ts';
 import { EvaluationOperator } from './evaluation/operator.ts';
 import { DatabaseProbe } from './health.ts';
 import { EventRecorder, KubeClient, KubeMetrics, LeaderElector, loadAccess } from './kube/index.ts';
+import type { LeaderElectorOptions } from './kube/index.ts';
+import { aborted, runUntilSignalled } from './process.ts';
 import { serveHealth } from './recorder/http.ts';
 
 const LEASE_NAME = 'crucible-operator';
@@ -57,17 +59,12 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
   });
   const probe = new DatabaseProbe(database);
   const server = await serveHealth({ port: config.port, registry, notReady: () => notReady(caches, probe) });
-  const elector = new LeaderElector({
+  const elector = createElector(config, operator, {
     client,
     logger,
     metrics: kubeMetrics,
     namespace: config.leaseNamespace ?? access.namespace ?? DEFAULT_NAMESPACE,
-    name: LEASE_NAME,
-    identity: `${config.instance}_${randomUUID()}`,
     epochFloor: () => evaluations.maxEpoch(),
-    onStarted: (term) => operator.start(term.epoch, term.signal),
-    // Time to finish is there only while nobody else can lead.
-    onStopped: (reason) => operator.stop(reason === 'lost' ? 0 : config.shutdownSeconds / 2),
   });
   try {
     caches.start();
@@ -91,30 +88,30 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
   }
 }
 
+function createElector(
+  { instance, shutdownSeconds }: OperatorConfig,
+  operator: EvaluationOperator,
+  options: Pick<LeaderElectorOptions, 'client' | 'logger' | 'metrics' | 'namespace' | 'epochFloor'>,
+): LeaderElector {
+  return new LeaderElector({
+    ...options,
+    name: LEASE_NAME,
+    identity: `${instance}_${randomUUID()}`,
+    onStarted: (term) => operator.start(term.epoch, term.signal),
+    // Time to finish is there only while nobody else can lead.
+    onStopped: (reason) => operator.stop(reason === 'lost' ? 0 : shutdownSeconds / 2),
+  });
+}
+
 function notReady(caches: ClusterCaches, probe: DatabaseProbe): string | undefined {
   if (!caches.synced) return 'the first lists from the API server are not complete';
   if (caches.lastSyncAgeSeconds() > MAX_SYNC_AGE_SECONDS) return 'the API server has been silent for too long';
   return probe.available ? undefined : 'Postgres cannot be reached';
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
-}
-
-/** Signals, and an end within the grace period even if something hangs. */
 async function operate(): Promise<void> {
   const config = readConfig();
-  const stop = new AbortController();
-  for (const name of ['SIGTERM', 'SIGINT'] as const) {
-    process.once(name, () => {
-      stop.abort();
-      setTimeout(() => process.exit(1), config.shutdownSeconds * 1000).unref();
-    });
-  }
-  await runOperator(config, stop.signal);
+  await runUntilSignalled(config.shutdownSeconds, (signal) => runOperator(config, signal));
 }
 
 // In the image each command is a bundle of its own beside this one, and only there are they called *.mjs. Kept from the

@@ -1,26 +1,17 @@
 import { z } from 'zod';
+import { databaseUrl, list, logLevel, port, readEnvironment } from '../environment.ts';
 import { storageConfig, storageVariables, type StorageConfig } from './storage-config.ts';
 
 const seconds = (fallback: number) => z.coerce.number().int().min(1).max(3600).default(fallback);
 
 const schema = z.object({
-  CRUCIBLE_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'a postgres:// URL'),
+  CRUCIBLE_DATABASE_URL: databaseUrl,
   // Empty or absent: no Redis. It is only speed.
   CRUCIBLE_REDIS_URL: z
     .string()
     .regex(/^(rediss?:\/\/.+)?$/, 'a redis:// URL')
     .default(''),
-  CRUCIBLE_NAMESPACES: z
-    .string()
-    .transform((list) => [
-      ...new Set(
-        list
-          .split(',')
-          .map((name) => name.trim())
-          .filter((name) => name !== ''),
-      ),
-    ])
-    .pipe(z.array(z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'a namespace name'))),
+  CRUCIBLE_NAMESPACES: list(z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'a namespace name')),
   ...storageVariables,
   CRUCIBLE_DATA_DIR: z.string().startsWith('/', 'an absolute path'),
   CRUCIBLE_MAX_FOLLOWS: z.coerce.number().int().min(1).max(10_000).default(500),
@@ -37,8 +28,8 @@ const schema = z.object({
     .string()
     .regex(/^[A-Za-z0-9._-]{1,200}$/)
     .default('recorder'),
-  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
-  PORT: z.coerce.number().int().min(0).max(65_535).default(8080),
+  LOG_LEVEL: logLevel,
+  PORT: port,
 });
 
 export interface RecorderConfig {
@@ -60,12 +51,7 @@ export interface RecorderConfig {
 
 /** The only reader of this process's environment. Throws with every mistake in one message, without values. */
 export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): RecorderConfig {
-  const parsed = schema.safeParse(env);
-  if (!parsed.success) {
-    const mistakes = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-    throw new Error(`the recorder's configuration is wrong: ${mistakes.join('; ')}`);
-  }
-  const values = parsed.data;
+  const values = readEnvironment(schema, env, 'recorder');
   return {
     databaseUrl: values.CRUCIBLE_DATABASE_URL,
     redisUrl: values.CRUCIBLE_REDIS_URL || undefined,

@@ -13,6 +13,7 @@ import {
 import { pino, type Logger } from 'pino';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { InformerSet, KubeClient, KubeMetrics, loadAccess, PODS, systemClock } from '../kube/index.ts';
+import { aborted, runUntilSignalled } from '../process.ts';
 import { ARTIFACT_LIMITS } from './artifacts.ts';
 import { Claims } from './claims.ts';
 import { readConfig, type RecorderConfig } from './config.ts';
@@ -134,24 +135,9 @@ export async function createContext({
   };
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
-}
-
-/** The process: signals, and an end within the grace period even if something hangs. */
 export async function main(): Promise<void> {
   const config = readConfig();
-  const stop = new AbortController();
-  for (const name of ['SIGTERM', 'SIGINT'] as const) {
-    process.once(name, () => {
-      stop.abort();
-      setTimeout(() => process.exit(1), config.shutdownSeconds * 1000).unref();
-    });
-  }
-  await runRecorder(config, stop.signal);
+  await runUntilSignalled(config.shutdownSeconds, (signal) => runRecorder(config, signal));
 }
 
 if (import.meta.main) {
