@@ -14,13 +14,19 @@ export type Action =
   | { readonly type: 'recordJob'; readonly number: number; readonly jobUid: string }
   | { readonly type: 'recordPod'; readonly number: number; readonly pod: AttemptPod }
   | { readonly type: 'recordPhase'; readonly phase: Phase }
+  /** Why the start is given up, before it is: the pod will not say. */
+  | { readonly type: 'recordEnding'; readonly number: number; readonly verdict: Verdict }
   | { readonly type: 'lowerDeadline'; readonly podName: string; readonly podUid: string; readonly seconds: number }
   | {
       readonly type: 'recordEnd';
       readonly attempt: AttemptEnd | undefined;
       readonly evaluation: EvaluationEnd | undefined;
     }
-  /** Nothing of it may have run: this deletes the pod and its log. */
+  /** Deletes a Job none of whose pods has a node. Fails when one has got it meanwhile: that one may have run. */
+  | { readonly type: 'withdraw'; readonly number: number; readonly jobName: string; readonly jobUid: string }
+  /** Fails unless the API server says that the Evaluation, or its namespace, is going. */
+  | { readonly type: 'confirmGoing' }
+  /** What of it is worth keeping must be captured: this deletes the pod and its log. */
   | { readonly type: 'deleteJob'; readonly jobName: string; readonly jobUid: string }
   /** Hands the Job over to the garbage collector: owner reference and time to live. */
   | { readonly type: 'settleJob'; readonly jobName: string; readonly jobUid: string }

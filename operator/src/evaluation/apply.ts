@@ -4,6 +4,7 @@ import {
   CONFIG_MAPS,
   EVALUATIONS,
   JOBS,
+  NAMESPACES,
   PODS,
   isConflict,
   isForbidden,
@@ -12,15 +13,20 @@ import {
   isNotFound,
 } from '../kube/index.ts';
 import type { CallOptions, KubeClient, KubeObject, Resource } from '../kube/index.ts';
+import { WaitingError } from '../controller/index.ts';
 import type { Action } from './actions.ts';
 import type { AttemptIdentity } from './job.ts';
 import { buildConfigMap, buildJob } from './job.ts';
 import { jobName } from './names.ts';
-import type { Job } from './objects.ts';
-import { uidOf } from './objects.ts';
+import type { Job, Pod } from './objects.ts';
+import { isDeleting, uidOf } from './objects.ts';
+import { hasNode } from './pod.ts';
 import { allocateUid } from './sandbox-uid.ts';
 import type { Settings } from './settings.ts';
 import type { Snapshot } from './snapshot.ts';
+
+/** For the watch to bring what the API server said. */
+const LOOK_AGAIN_SECONDS = 1;
 
 export interface ApplyDependencies {
   readonly client: KubeClient;
@@ -74,6 +80,17 @@ export class Applier {
         return await this.#lowerDeadline(namespace, action, call);
       case 'settleJob':
         return await this.#settleJob(snapshot, action, call);
+      case 'withdraw':
+        return await this.#withdraw(snapshot, action, call);
+      case 'confirmGoing':
+        return await this.#confirmGoing(snapshot, call);
+      case 'recordEnding':
+        return await this.#deps.attempts.setEnding({
+          evaluationUid: uid,
+          number: action.number,
+          ending: action.verdict,
+          epoch: this.#deps.epoch(),
+        });
       case 'deleteJob':
         return await ignoreGone(
           client.delete(JOBS, namespace, action.jobName, {
@@ -144,6 +161,7 @@ export class Applier {
         jobName: jobName({ name, uid }, number),
         image: run.image,
         runtimeClass: run.runtimeClassName ?? null,
+        timeoutSeconds: run.timeoutSeconds,
         epoch,
       };
       await this.#deps.attempts.create(attempt, tx);
@@ -210,6 +228,44 @@ export class Applier {
     }
   }
 
+  /**
+   * A pod that the scheduler has not placed is deleted first, and only as it was seen: placed in the meantime, it may
+   * have run and printed. Deleting its Job at once would have the garbage collector take it in either case.
+   */
+  async #withdraw(
+    snapshot: Snapshot,
+    { number, jobName, jobUid }: Extract<Action, { type: 'withdraw' }>,
+    call: CallOptions,
+  ): Promise<void> {
+    const { client } = this.#deps;
+    const { namespace = '', uid = '' } = snapshot.raw.metadata;
+    const labelSelector = `${LABELS.evaluationUid}=${uid},${LABELS.attempt}=${number}`;
+    const { items } = await client.list<Pod>(PODS, { namespace, labelSelector, ...call });
+    if (items.some(hasNode)) throw placed();
+    for (const { metadata } of items) {
+      if (metadata.deletionTimestamp !== undefined) continue;
+      const seen = { uid: metadata.uid, resourceVersion: metadata.resourceVersion };
+      try {
+        await client.delete(PODS, namespace, metadata.name ?? '', { ...seen, ...call });
+      } catch (error) {
+        if (isConflict(error)) throw placed();
+        if (!isNotFound(error)) throw error;
+      }
+    }
+    const options = { uid: jobUid, propagationPolicy: 'Background', ...call } as const;
+    await ignoreGone(client.delete(JOBS, namespace, jobName, options));
+  }
+
+  async #confirmGoing(snapshot: Snapshot, call: CallOptions): Promise<void> {
+    const { client } = this.#deps;
+    const { namespace = '', name = '', uid } = snapshot.raw.metadata;
+    const live = await client.get<KubeObject>(EVALUATIONS, namespace, name, call).catch(undefinedIfGone);
+    if (live === undefined || live.metadata.uid !== uid || isDeleting(live)) return;
+    const around = await client.get<KubeObject>(NAMESPACES, undefined, namespace, call).catch(undefinedIfGone);
+    if (around === undefined || isDeleting(around)) return;
+    throw new WaitingError(LOOK_AGAIN_SECONDS, 'NotDeleted', 'the evaluation is not being deleted');
+  }
+
   async #settleJob(
     snapshot: Snapshot,
     action: Extract<Action, { type: 'settleJob' }>,
@@ -234,9 +290,8 @@ export class Applier {
     action: Extract<Action, { type: 'releasePod' }>,
     call: CallOptions,
   ): Promise<void> {
-    const { pod } = snapshot;
-    if (pod === undefined || uidOf(pod) !== action.podUid) return;
-    await this.#removeFinalizer(PODS, pod, call);
+    const pod = [snapshot.pod, ...snapshot.others].find((known) => known && uidOf(known) === action.podUid);
+    if (pod !== undefined) await this.#removeFinalizer(PODS, pod, call);
   }
 
   async #addFinalizer(snapshot: Snapshot, call: CallOptions): Promise<void> {
@@ -281,6 +336,10 @@ export class Applier {
       }
     }
   }
+}
+
+function placed(): WaitingError {
+  return new WaitingError(LOOK_AGAIN_SECONDS, 'PodPlaced', 'the pod got its node in the meantime');
 }
 
 /** The API server's policies, quotas or validation refused the attempt's objects. */

@@ -43,6 +43,7 @@ export interface GatherDependencies {
 /** Reads everything a decision needs, from caches where they are enough and live where a mistake would be final. */
 export class Gatherer {
   readonly #deps: GatherDependencies;
+  #unavailableSince: number | undefined;
 
   constructor(deps: GatherDependencies) {
     this.#deps = deps;
@@ -71,20 +72,19 @@ export class Gatherer {
       warnings: [],
       capture: undefined,
       output: undefined,
+      unavailableSince: undefined,
     };
     const { namespace = '', uid = '' } = raw.metadata;
+    const others = (chosen: Pod | undefined): Pod[] =>
+      caches.pods.ofEvaluation(uid).filter(({ metadata }) => metadata.uid !== chosen?.metadata.uid);
     const lastJob = raw.status?.attempts?.at(-1);
     if (isFinished(raw)) {
       const job =
         lastJob?.jobName === undefined
           ? undefined
           : ofEvaluation(caches.jobs.get(`${namespace}/${lastJob.jobName}`), uid);
-      return {
-        ...base,
-        record: { evaluation: undefined, attempts: [] },
-        job,
-        pod: caches.pods.of(uid, lastJob?.number ?? 1)[0],
-      };
+      const pod = caches.pods.of(uid, lastJob?.number ?? 1)[0];
+      return { ...base, record: { evaluation: undefined, attempts: [] }, job, pod, others: others(pod) };
     }
     const record = await this.#record(uid);
     if (record === 'unavailable') {
@@ -93,10 +93,11 @@ export class Gatherer {
         .list()
         .filter((candidate) => ofEvaluation(candidate, uid))
         .sort((a, b) => attemptOf(b) - attemptOf(a))[0];
-      return { ...base, record, job, pod: job && caches.pods.of(uid, attemptOf(job))[0] };
+      const pod = job && choosePod(caches.pods.of(uid, attemptOf(job)), undefined, job.metadata.uid ?? null);
+      return { ...base, record, job, pod, others: others(pod), unavailableSince: this.#unavailableSince };
     }
     const attempt = record.attempts.at(-1);
-    if (attempt === undefined) return { ...base, record, job: undefined, pod: undefined };
+    if (attempt === undefined) return { ...base, record, job: undefined, pod: undefined, others: others(undefined) };
     const capture = await this.#deps.captures.get(uid, attempt.number);
     const job = await this.#job(namespace, uid, attempt, signal);
     const pod = await this.#pod(namespace, uid, attempt, capture, job, signal);
@@ -104,16 +105,19 @@ export class Gatherer {
       attempt.state === 'finalized' ? [] : this.#warnings(namespace, job, pod, signal),
       this.#output(attempt, capture),
     ]);
-    return { ...base, record, job, pod, warnings, capture, output };
+    return { ...base, record, job, pod, others: others(pod), warnings, capture, output };
   }
 
   async #record(uid: string): Promise<RecordState | 'unavailable'> {
     try {
       const evaluation = await this.#deps.evaluations.get(uid);
-      return { evaluation, attempts: evaluation === undefined ? [] : await this.#deps.attempts.list(uid) };
+      const attempts = evaluation === undefined ? [] : await this.#deps.attempts.list(uid);
+      this.#unavailableSince = undefined;
+      return { evaluation, attempts };
     } catch (error) {
-      if (isUnavailable(error)) return 'unavailable';
-      throw error;
+      if (!isUnavailable(error)) throw error;
+      this.#unavailableSince ??= this.#deps.now();
+      return 'unavailable';
     }
   }
 

@@ -2,15 +2,19 @@ import { API_VERSION, CAPTURE_FINALIZER, LABELS } from '@crucible/crds';
 import type { EvaluationRecord, EvaluationRepository } from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
 import type { Logger } from 'pino';
+import { WaitingError } from '../controller/index.ts';
 import { EVALUATIONS, isNotFound } from '../kube/index.ts';
 import type { KubeClient, KubeObject } from '../kube/index.ts';
+import type { Action } from './actions.ts';
 import type { Applier } from './apply.ts';
 import type { ClusterCaches } from './caches.ts';
 import type { Gatherer } from './gather.ts';
-import { hasFinalizer, isDeleting } from './objects.ts';
+import { hasFinalizer, isDeleting, uidOf } from './objects.ts';
+import type { Job, Pod } from './objects.ts';
 import { plan } from './plan.ts';
+import { hasEndPhase, hasNode } from './pod.ts';
 import type { Settings } from './settings.ts';
-import type { RawEvaluation } from './snapshot.ts';
+import type { RawEvaluation, Snapshot } from './snapshot.ts';
 import { ageSeconds } from './start.ts';
 
 export interface JanitorDependencies {
@@ -40,6 +44,9 @@ export class Janitor {
   readonly #abort = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> = Promise.resolve();
+  /** When each was first seen to be one, by the uid of its Evaluation. */
+  readonly #orphanSince = new Map<string, number>();
+  readonly #unrecordedSince = new Map<string, number>();
 
   constructor(deps: JanitorDependencies) {
     this.#deps = deps;
@@ -65,49 +72,108 @@ export class Janitor {
   async sweep(signal: AbortSignal): Promise<void> {
     const { caches, logger } = this.#deps;
     if (!caches.synced || caches.lastSyncAgeSeconds() > MAX_SYNC_AGE_SECONDS) return;
-    for (const orphan of await this.#orphans()) {
+    const strays = this.#strays();
+    const { orphans, unrecorded } = await this.#sort(strays);
+    forget(this.#orphanSince, orphans);
+    forget(this.#unrecordedSince, unrecorded);
+    for (const orphan of orphans.values()) {
       if (signal.aborted) return;
-      if (!(await this.#isGone(orphan, signal))) continue;
-      try {
-        await this.#end(orphan, signal);
-      } catch (error) {
-        if (isUnavailable(error)) return;
-        logger.warn({ err: error, evaluation: `${orphan.namespace}/${orphan.name}` }, 'orphan cannot be ended yet');
-      }
+      await this.#try(orphan, signal, async () => {
+        if (await this.#isGone(orphan, signal)) await this.#end(orphan, signal);
+      });
+    }
+    for (const uid of unrecorded) {
+      if (signal.aborted) return;
+      const stray = strays.get(uid)!;
+      await this.#try(stray, signal, () => this.#release(uid, stray, signal));
+    }
+    if (orphans.size + unrecorded.size > 0)
+      logger.debug({ orphans: orphans.size, unrecorded: unrecorded.size }, 'looked after orphans');
+  }
+
+  async #try({ namespace, name }: { namespace: string; name: string }, signal: AbortSignal, work: () => Promise<void>) {
+    try {
+      await work();
+    } catch (error) {
+      // Postgres away, or a pod that was placed meanwhile: the next round looks again.
+      if (isUnavailable(error) || error instanceof WaitingError || signal.aborted) return;
+      this.#deps.logger.warn({ err: error, evaluation: `${namespace}/${name}` }, 'orphan cannot be ended yet');
     }
   }
 
-  /** Records without an Evaluation; and Jobs and pods, which always have a record that was written first. */
-  async #orphans(): Promise<EvaluationRecord[]> {
-    const { caches, evaluations, known, now, minAgeSeconds } = this.#deps;
-    const found = new Map<string, EvaluationRecord>();
-    for (let after: string | undefined; ;) {
-      const page = await evaluations.listUnfinished(after === undefined ? {} : { after });
-      for (const record of page) {
-        if (!known(record.uid) && now() - record.acceptedAt.getTime() > minAgeSeconds * 1000)
-          found.set(record.uid, record);
-      }
-      after = page.at(-1)?.uid;
-      if (page.length === 0 || after === undefined) break;
-    }
+  /** Jobs and pods that hold something back and whose Evaluation our watch does not know, by its uid. */
+  #strays(): Map<string, Stray> {
+    const { caches, known, now, minAgeSeconds } = this.#deps;
+    const strays = new Map<string, Stray>();
+    const of = ({ metadata }: KubeObject): Stray | undefined => {
+      const { labels, namespace = '' } = metadata;
+      const uid = labels?.[LABELS.evaluationUid] ?? '';
+      if (uid === '' || known(uid) || ageSeconds(metadata.creationTimestamp, now()) < minAgeSeconds) return undefined;
+      const stray = strays.get(uid) ?? { namespace, name: labels?.[LABELS.evaluation] ?? '', jobs: [], pods: [] };
+      strays.set(uid, stray);
+      return stray;
+    };
     // What is handed over to the garbage collector, or going already, needs no more of us.
-    const jobs = caches.jobs
-      .list()
-      .filter((job) => !isDeleting(job) && (job.metadata.ownerReferences ?? []).length === 0);
-    const pods = caches.pods.list().filter((pod) => hasFinalizer(pod, CAPTURE_FINALIZER));
-    for (const object of [...jobs, ...pods]) {
-      const uid = object.metadata.labels?.[LABELS.evaluationUid] ?? '';
-      if (
-        uid === '' ||
-        known(uid) ||
-        found.has(uid) ||
-        ageSeconds(object.metadata.creationTimestamp, now()) < minAgeSeconds
-      )
-        continue;
-      const record = await evaluations.get(uid);
-      if (record !== undefined) found.set(uid, record);
+    for (const job of caches.jobs.list())
+      if (!isDeleting(job) && (job.metadata.ownerReferences ?? []).length === 0) of(job)?.jobs.push(job);
+    for (const pod of caches.pods.list()) if (hasFinalizer(pod, CAPTURE_FINALIZER)) of(pod)?.pods.push(pod);
+    return strays;
+  }
+
+  /** Which of them the record knows, with the unfinished runs that left nothing in the cluster. */
+  async #sort(strays: ReadonlyMap<string, Stray>): Promise<Sorted> {
+    const { evaluations, known, now, minAgeSeconds } = this.#deps;
+    const orphans = new Map<string, EvaluationRecord>();
+    const unrecorded = new Set<string>();
+    try {
+      for (let after: string | undefined; ;) {
+        const page = await evaluations.listUnfinished(after === undefined ? {} : { after });
+        for (const record of page) {
+          if (!known(record.uid) && now() - record.acceptedAt.getTime() > minAgeSeconds * 1000)
+            orphans.set(record.uid, record);
+        }
+        after = page.at(-1)?.uid;
+        if (page.length === 0 || after === undefined) break;
+      }
+      for (const uid of strays.keys()) {
+        const record = orphans.get(uid) ?? (await evaluations.get(uid));
+        if (record === undefined) unrecorded.add(uid);
+        else orphans.set(uid, record);
+      }
+    } catch (error) {
+      if (!isUnavailable(error)) throw error;
+      // Nothing can be captured or judged; what must not stay for ever still goes.
+      return { orphans: new Map(), unrecorded: new Set(strays.keys()) };
     }
-    return [...found.values()];
+    return { orphans, unrecorded };
+  }
+
+  /**
+   * Of an Evaluation that is gone, and that the record does not know (it was restored from a backup) or cannot be asked
+   * about. It is ended at once, and let go after the time that a capture may take.
+   */
+  async #release(uid: string, stray: Stray, signal: AbortSignal): Promise<void> {
+    const { client, applier, settings, logger, now } = this.#deps;
+    const { namespace, name, jobs, pods } = stray;
+    // Its name is cut to a label's length, so it cannot be asked for by name.
+    const { items } = await client.list<KubeObject>(EVALUATIONS, { namespace, signal });
+    if (items.some((live) => live.metadata.uid === uid && !isDeleting(live))) return;
+    const since = this.#unrecordedSince.get(uid) ?? now();
+    this.#unrecordedSince.set(uid, since);
+    const actions: Action[] = [];
+    if (now() - since < settings.patience.lostCapture * 1000) {
+      for (const pod of pods)
+        if (hasNode(pod) && !hasEndPhase(pod) && pod.spec?.activeDeadlineSeconds !== 1)
+          actions.push({ type: 'lowerDeadline', podName: pod.metadata.name ?? '', podUid: uidOf(pod), seconds: 1 });
+    } else {
+      for (const job of jobs) actions.push({ type: 'deleteJob', jobName: job.metadata.name ?? '', jobUid: uidOf(job) });
+      for (const pod of pods)
+        actions.push({ type: 'releasePod', podName: pod.metadata.name ?? '', podUid: uidOf(pod) });
+    }
+    if (actions.length === 0) return;
+    await applier.apply(strayAsSnapshot(uid, stray), actions, signal);
+    const what = { evaluation: `${namespace}/${name}`, actions: actions.map(({ type }) => type) };
+    logger.warn(what, 'what no record knows was let go');
   }
 
   async #isGone({ namespace, name, uid }: EvaluationRecord, signal: AbortSignal): Promise<boolean> {
@@ -123,8 +189,11 @@ export class Janitor {
   async #end(record: EvaluationRecord, signal: AbortSignal): Promise<void> {
     const { gatherer, applier, settings, logger, now } = this.#deps;
     const { namespace, name, uid, generation, spec } = record;
-    // Nobody knows since when it is gone; long enough, that is why we are here.
-    const [creationTimestamp, deletionTimestamp] = [record.createdAt.toISOString(), record.acceptedAt.toISOString()];
+    // Nobody knows since when it is gone. From the first time that we saw so, a capture under way gets its time.
+    const since = this.#orphanSince.get(uid) ?? now();
+    this.#orphanSince.set(uid, since);
+    const creationTimestamp = record.createdAt.toISOString();
+    const deletionTimestamp = new Date(since).toISOString();
     const metadata = { namespace, name, uid, generation, creationTimestamp, deletionTimestamp };
     const raw: RawEvaluation = { apiVersion: API_VERSION, kind: 'Evaluation', metadata, spec };
     const snapshot = await gatherer.gather(
@@ -134,7 +203,47 @@ export class Janitor {
       signal,
     );
     const { actions } = plan(snapshot, now(), settings);
+    if (actions.length === 0) return;
     await applier.apply(snapshot, actions, signal);
     logger.info({ evaluation: `${namespace}/${name}`, actions: actions.map(({ type }) => type) }, 'orphan swept');
   }
+}
+
+interface Sorted {
+  readonly orphans: Map<string, EvaluationRecord>;
+  readonly unrecorded: Set<string>;
+}
+
+/** What is in the cluster of an Evaluation that is not. */
+interface Stray {
+  readonly namespace: string;
+  readonly name: string;
+  readonly jobs: Job[];
+  readonly pods: Pod[];
+}
+
+/** As much of a snapshot as carrying out deletions takes. */
+function strayAsSnapshot(uid: string, { namespace, name, jobs, pods }: Stray): Snapshot {
+  return {
+    key: `${namespace}/${name}`,
+    raw: { apiVersion: API_VERSION, kind: 'Evaluation', metadata: { namespace, name, uid } },
+    evaluation: undefined,
+    invalid: undefined,
+    cluster: { namespace: undefined, runtimes: [], runtimeClasses: [] },
+    record: 'unavailable',
+    unavailableSince: undefined,
+    job: jobs[0],
+    pod: undefined,
+    others: pods,
+    warnings: [],
+    capture: undefined,
+    output: undefined,
+    scored: undefined,
+    launchRefusal: undefined,
+    turn: false,
+  };
+}
+
+function forget(since: Map<string, number>, still: { has(uid: string): boolean }): void {
+  for (const uid of since.keys()) if (!still.has(uid)) since.delete(uid);
 }

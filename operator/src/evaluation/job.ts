@@ -25,7 +25,7 @@ export interface AttemptIdentity {
   readonly attempt: number;
 }
 
-/** What the attempt was allowed, on Job and pod: the runtime that it came from may change or go while it runs. */
+/** What the attempt was allowed, for people who look at Job or pod. Decided by the row: users may write annotations. */
 export const TIMEOUT_ANNOTATION = 'crucible.dev/timeout-seconds';
 
 /** After SIGKILL the launcher still sends the artifacts and its summary. */

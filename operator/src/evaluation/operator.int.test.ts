@@ -109,7 +109,7 @@ describe('a run', () => {
     });
   });
 
-  it('ends ImagePullFailed after the grace period and deletes the Job', async () => {
+  it('ends ImagePullFailed after the grace period, by the kubelet, and deletes the Job', async () => {
     const uid = await cluster.submit('no-image', {
       runtime: undefined,
       code: undefined,
@@ -119,6 +119,9 @@ describe('a run', () => {
     const pod = await cluster.makePod('no-image');
     await cluster.waiting(pod, 'ImagePullBackOff');
     await cluster.condition('no-image', 'Started', 'ImagePullFailing');
+    await cluster.toldToEnd(pod);
+    await cluster.endedBeforeStart(pod);
+    await cluster.captureNothing(uid, pod);
     const status = await cluster.phase('no-image', 'Failed');
     expect(status.verdict).toMatchObject({ class: 'ImagePullFailed', attributableTo: 'User' });
     await cluster.waitFor(
@@ -183,17 +186,69 @@ describe('admission', () => {
 });
 
 describe('cancel', () => {
-  it('before the code starts: no Job is left and the verdict is Cancelled', async () => {
-    const uid = await cluster.submit('cancel-early');
-    await cluster.makePod('cancel-early');
-    await cluster.patch('cancel-early', { spec: { cancel: true } });
-    const status = await cluster.phase('cancel-early', 'Cancelled');
-    expect(status.verdict).toMatchObject({ class: 'Cancelled', attributableTo: 'User' });
-    await cluster.waitFor(
+  const clean = (uid: string) =>
+    cluster.waitFor(
       'a clean end',
       async () => ((await cluster.leftovers(uid)).length === 0 ? true : undefined),
       () => cluster.leftovers(uid),
     );
+
+  it('before there is a pod, or before it has a node: it is withdrawn', async () => {
+    for (const name of ['cancel-no-pod', 'cancel-no-node']) {
+      const uid = await cluster.submit(name);
+      await cluster.phase(name, 'Starting');
+      const pod = name === 'cancel-no-node' ? await cluster.makePod(name, 1, { placed: false }) : undefined;
+      await cluster.patch(name, { spec: { cancel: true } });
+      const status = await cluster.phase(name, 'Cancelled');
+      expect(status.verdict).toMatchObject({ class: 'Cancelled', message: 'Cancelled before the code started.' });
+      await cluster.condition(name, 'Captured', 'NoOutput');
+      await clean(uid);
+      if (pod !== undefined) expect(await cluster.pod(pod)).toBeUndefined();
+    }
+  });
+
+  it('on a node, before it was seen to start: the kubelet ends it, and what it printed is kept', async () => {
+    const uid = await cluster.submit('cancel-placed');
+    const pod = await cluster.makePod('cancel-placed');
+    await cluster.patch('cancel-placed', { spec: { cancel: true } });
+    await cluster.toldToEnd(pod);
+    expect(await cluster.jobs('cancel-placed')).toHaveLength(1);
+    // It ran all the time; its status comes late.
+    await cluster.ended(pod, 143, { podReason: 'DeadlineExceeded' });
+    await cluster.phase('cancel-placed', 'Capturing');
+    await cluster.capture(uid, pod, 'already printed\n');
+    const status = await cluster.phase('cancel-placed', 'Cancelled');
+    expect(status.verdict?.message).toBe('Cancelled while it ran; its output until then is kept.');
+    expect(status.output?.tail).toBe('already printed\n');
+    await clean(uid);
+  });
+
+  it('on a node, and it never started', async () => {
+    const uid = await cluster.submit('cancel-early');
+    const pod = await cluster.makePod('cancel-early');
+    await cluster.patch('cancel-early', { spec: { cancel: true } });
+    await cluster.toldToEnd(pod);
+    await cluster.endedBeforeStart(pod);
+    await cluster.captureNothing(uid, pod);
+    const status = await cluster.phase('cancel-early', 'Cancelled');
+    expect(status.verdict).toMatchObject({
+      class: 'Cancelled',
+      attributableTo: 'User',
+      message: 'Cancelled before the code started.',
+    });
+    await cluster.condition('cancel-early', 'Captured', 'NoOutput');
+    await clean(uid);
+  });
+
+  it('a pod that gets its node while it is withdrawn is not deleted', async () => {
+    await cluster.submit('cancel-race');
+    const pod = await cluster.makePod('cancel-race', 1, { placed: false });
+    await Promise.all([cluster.place(pod), cluster.patch('cancel-race', { spec: { cancel: true } })]);
+    await cluster.toldToEnd(pod);
+    expect((await cluster.pod(pod))?.['metadata'].deletionTimestamp).toBeUndefined();
+    await cluster.ended(pod, 143, { podReason: 'DeadlineExceeded' });
+    await cluster.capture((await cluster.evaluation('cancel-race'))?.['metadata'].uid, pod);
+    await cluster.phase('cancel-race', 'Cancelled');
   });
 
   it('while it runs: the pod is ended by its deadline and the output is kept', async () => {
@@ -259,10 +314,13 @@ describe('deletion', () => {
     await cluster.gone('delete-refused');
   });
 
-  it('while Starting: the Job goes and the record says Cancelled', async () => {
+  it('while Starting on a node: it is ended first, and the record says Cancelled', async () => {
     const uid = await cluster.submit('delete-starting');
-    await cluster.makePod('delete-starting');
+    const pod = await cluster.makePod('delete-starting');
     await cluster.remove('delete-starting');
+    await cluster.toldToEnd(pod);
+    await cluster.endedBeforeStart(pod);
+    await cluster.captureNothing(uid, pod);
     await cluster.gone('delete-starting');
     await clean(uid);
     expect(await phaseInRecord(uid)).toBe('Cancelled');

@@ -2,29 +2,45 @@ import { CAPTURE_FINALIZER, DEFAULTS } from '@crucible/crds';
 import type { Phase, Verdict } from '@crucible/crds';
 import type { AttemptPod, AttemptRecord } from '@crucible/storage';
 import type { Action, AttemptEnd, Claim, Plan, View } from './actions.ts';
+import { admit } from './admission.ts';
+import { ENDING, START_UNKNOWN, capturedOf, hasRun, startedAfterwards } from './claims.ts';
 import { scoreEnd } from './expect.ts';
 import type { Score } from './expect.ts';
-import { TIMEOUT_ANNOTATION, runningDeadlineSeconds } from './job.ts';
-import { hasFinalizer, isDeleting, uidOf } from './objects.ts';
-import type { Pod } from './objects.ts';
-import { finishedAt, hasStarted, imageDigest, isOver, startedAt } from './pod.ts';
+import { runningDeadlineSeconds } from './job.ts';
+import { hasFinalizer, isDeleting, trueCondition, uidOf } from './objects.ts';
+import type { Job, Pod } from './objects.ts';
+import {
+  finishedAt,
+  hasEndPhase,
+  hasNode,
+  hasStarted,
+  imageDigest,
+  isLost,
+  isOver,
+  isWithdrawn,
+  startedAt,
+} from './pod.ts';
 import type { Settings } from './settings.ts';
 import { conditionOf, isDeletingSnapshot, wantsEnd } from './snapshot.ts';
 import type { Snapshot } from './snapshot.ts';
 import { ageSeconds, judgeStart } from './start.ts';
 import { exitOf, judge, verdict } from './verdict.ts';
 import * as views from './view.ts';
+import { asVerdict } from './view.ts';
 
 // One attempt whose Job has been created, from then until it is judged and cleaned up.
 
 /** Without an event; the watches bring most changes at once. */
 const STARTING_RECHECK_SECONDS = 5;
 const RUNNING_RECHECK_SECONDS = 30;
+const ENDING_RECHECK_SECONDS = 2;
 const CAPTURE_RECHECK_SECONDS = 2;
 /** Its end wakes the Evaluation; this is for a score that could not be begun. */
 const SCORING_RECHECK_SECONDS = 5;
 /** The kubelet says what became of a pod some time after it was deleted; a node that is lost never does. */
 const LOST_NODE_SECONDS = 60;
+/** The lowest deadline there is: the kubelet ends the pod, politely, and its log stays. */
+const END_NOW_SECONDS = 1;
 
 interface Context {
   readonly snapshot: Snapshot;
@@ -35,10 +51,15 @@ interface Context {
 }
 
 export function planAttempt(snapshot: Snapshot, attempt: AttemptRecord, now: number, settings: Settings): Plan {
-  const context = { snapshot, attempt, now, settings, timeoutSeconds: timeoutOf(snapshot) };
-  const { job, pod } = snapshot;
-  if (pod === undefined)
-    return job === undefined || attempt.podUid !== null ? planGone(context) : planStarting(context, undefined);
+  const timeoutSeconds = attempt.timeoutSeconds ?? allowedSeconds(snapshot, settings);
+  const context = { snapshot, attempt, now, settings, timeoutSeconds };
+  const { job, pod, capture } = snapshot;
+  if (pod === undefined) {
+    const had = attempt.podUid !== null || capture !== undefined || (job !== undefined && hasEnded(job));
+    return job === undefined || had ? planGone(context, undefined) : planStarting(context, undefined);
+  }
+  if (isWithdrawn(pod)) return planOver(context, pod);
+  if (!hasEndPhase(pod) && isLost(pod, now, LOST_NODE_SECONDS)) return planGone(context, pod);
   if (isOver(pod, now, LOST_NODE_SECONDS)) return planOver(context, pod);
   return hasStarted(pod) ? planRunning(context, pod) : planStarting(context, pod);
 }
@@ -52,7 +73,7 @@ export function planNeverLaunched(
   judged: Verdict,
 ): Plan {
   return planEnd(
-    { snapshot, attempt, now, settings, timeoutSeconds: timeoutOf(snapshot) },
+    { snapshot, attempt, now, settings, timeoutSeconds: allowedSeconds(snapshot, settings) },
     undefined,
     judged,
     views.NO_OUTPUT,
@@ -66,10 +87,11 @@ function planStarting(context: Context, pod: Pod | undefined): Plan {
     const message = isDeletingSnapshot(snapshot)
       ? 'Deleted before the code started.'
       : 'Cancelled before the code started.';
-    return planEnd(context, pod, verdict('Cancelled', 'User', message), views.NO_OUTPUT);
+    return planGiveUp(context, pod, verdict('Cancelled', 'User', message));
   }
-  // Deleted by somebody while its pod, without an own start, is still there: the garbage collector takes that too.
-  if (job === undefined) return planGone(context);
+  // Deleted by somebody, and the garbage collector takes the pod: its end is still to come.
+  if (job === undefined)
+    return going(context, [], { phase: 'Starting', started: START_UNKNOWN }, STARTING_RECHECK_SECONDS);
   const start = judgeStart({
     job,
     pod,
@@ -78,56 +100,91 @@ function planStarting(context: Context, pod: Pod | undefined): Plan {
     now,
     patience: settings.patience,
   });
-  if (start.kind === 'failed') return planEnd(context, pod, start.verdict, views.NO_OUTPUT);
+  if (start.kind === 'failed') return planGiveUp(context, pod, start.verdict);
   const started: Claim = { status: 'False', reason: start.reason, message: start.message };
   return going(context, [], { phase: 'Starting', started }, STARTING_RECHECK_SECONDS);
 }
 
+/**
+ * Ends an attempt whose code has not been seen to start. The status we have is always older than the pod: on a node it
+ * may run by now, so the kubelet is to end it and to say what became of it, as with one that runs. Only what has no
+ * node can be deleted. Why is recorded first.
+ */
+function planGiveUp(context: Context, pod: Pod | undefined, judged: Verdict): Plan {
+  const { snapshot, attempt } = context;
+  const { job } = snapshot;
+  const actions: Action[] = [];
+  const placed = pod !== undefined && hasNode(pod);
+  const noted = asVerdict(attempt.ending);
+  // The first reason stands once it is carried out.
+  const carriedOut = noted !== undefined && placed && pod.spec?.activeDeadlineSeconds === END_NOW_SECONDS;
+  if (!carriedOut && (noted?.class !== judged.class || noted.message !== judged.message))
+    actions.push({ type: 'recordEnding', number: attempt.number, verdict: judged });
+  if (placed) actions.push(...lowerDeadline(pod, END_NOW_SECONDS));
+  else if (job !== undefined && !isDeleting(job))
+    actions.push({ type: 'withdraw', number: attempt.number, jobName: job.metadata.name ?? '', jobUid: uidOf(job) });
+  return going(context, actions, { phase: 'Starting', started: ENDING }, ENDING_RECHECK_SECONDS);
+}
+
 function planRunning(context: Context, pod: Pod): Plan {
   const { snapshot, settings, timeoutSeconds } = context;
-  const actions: Action[] = recordPod(context, pod);
-  const podStart = pod.status?.startTime;
-  const current = pod.spec?.activeDeadlineSeconds ?? Number.POSITIVE_INFINITY;
-  const normal =
-    podStart === undefined
-      ? current
-      : runningDeadlineSeconds(podStart, startedAt(pod) ?? podStart, timeoutSeconds, settings.sandbox);
-  const seconds = wantsEnd(snapshot) ? 1 : normal;
-  if (seconds < current)
-    actions.push({ type: 'lowerDeadline', podName: pod.metadata.name ?? '', podUid: uidOf(pod), seconds });
+  const actions = [...recordPod(context, pod), ...planDeadline(snapshot, pod, timeoutSeconds, settings)];
   return going(context, actions, { phase: 'Running', started: views.STARTED }, RUNNING_RECHECK_SECONDS);
 }
 
-function planOver(context: Context, pod: Pod): Plan {
-  const { snapshot, timeoutSeconds } = context;
-  const { output } = snapshot;
-  const cancelled = wantsEnd(snapshot);
-  const summary = output?.capture.summary as { error?: string } | undefined;
-  const judged = (): Verdict => judge({ pod, cancelled, timeoutSeconds, summary: summary ?? undefined });
-  if (!hasStarted(pod)) return planEnd(context, pod, judged(), views.NO_OUTPUT);
-  if (output !== undefined) return planEnd(context, pod, judged(), views.capturedClaim(output));
-  const view = { phase: 'Capturing', started: views.STARTED, captured: views.CAPTURING } as const;
-  return going(context, recordPod(context, pod), view, CAPTURE_RECHECK_SECONDS);
+/** All that may be done without the record: it depends on the spec and the pod alone, and decides nothing. */
+export function planDeadline(snapshot: Snapshot, pod: Pod, timeoutSeconds: number, settings: Settings): Action[] {
+  if (!hasNode(pod) || hasEndPhase(pod)) return [];
+  if (wantsEnd(snapshot)) return lowerDeadline(pod, END_NOW_SECONDS);
+  const [podStart, codeStart] = [pod.status?.startTime, startedAt(pod)];
+  if (podStart === undefined || codeStart === undefined) return [];
+  return lowerDeadline(pod, runningDeadlineSeconds(podStart, codeStart, timeoutSeconds, settings.sandbox));
 }
 
-/** The pod cannot be found any more. What the recorder had followed of it is worth waiting for, but not for ever. */
-function planGone(context: Context): Plan {
+function lowerDeadline(pod: Pod, seconds: number): Action[] {
+  if (seconds >= (pod.spec?.activeDeadlineSeconds ?? Number.POSITIVE_INFINITY)) return [];
+  return [{ type: 'lowerDeadline', podName: pod.metadata.name ?? '', podUid: uidOf(pod), seconds }];
+}
+
+/** Whatever had a node, or has a capture, is judged once that is finished: only then is it known what it wrote. */
+function planOver(context: Context, pod: Pod): Plan {
+  const { snapshot, attempt, timeoutSeconds } = context;
+  const { output, capture } = snapshot;
+  const ran = hasRun(snapshot, pod);
+  if (output === undefined && (hasNode(pod) || capture !== undefined)) {
+    const started = ran ? views.STARTED : ENDING;
+    const view = { phase: 'Capturing', started, captured: views.CAPTURING } as const;
+    return going(context, recordPod(context, pod), view, CAPTURE_RECHECK_SECONDS);
+  }
+  const summary = (output?.capture.summary ?? undefined) as { error?: string } | undefined;
+  const ending = asVerdict(attempt.ending);
+  const judged = judge({ pod, cancelled: wantsEnd(snapshot), timeoutSeconds, summary, ran, ending });
+  return planEnd(context, pod, judged, output === undefined ? views.NO_OUTPUT : capturedOf(output, ran, pod));
+}
+
+/**
+ * The pod cannot be found any more, or its node never says what became of it. What the recorder had followed of it is
+ * worth waiting for, but not for ever: a pod that no recorder saw has no capture at all.
+ */
+function planGone(context: Context, pod: Pod | undefined): Plan {
   const { snapshot, attempt, now, settings, timeoutSeconds } = context;
-  const judged = judge({ pod: undefined, cancelled: wantsEnd(snapshot), timeoutSeconds });
-  if (attempt.state === 'created' && snapshot.capture === undefined)
-    return planEnd(context, undefined, judged, views.NO_OUTPUT);
-  if (snapshot.output !== undefined) return planEnd(context, undefined, judged, views.capturedClaim(snapshot.output));
-  const captured = conditionOf(snapshot.raw, 'Captured');
-  const { deletionTimestamp } = snapshot.raw.metadata;
-  const since = captured?.reason === views.POD_GONE.reason ? captured.lastTransitionTime : deletionTimestamp;
-  const waited = ageSeconds(since, now);
-  if (waited >= settings.patience.lostCapture) return planEnd(context, undefined, judged, views.POD_LOST);
-  return going(
-    context,
-    [],
-    { phase: 'Capturing', started: views.STARTED, captured: views.POD_GONE },
-    CAPTURE_RECHECK_SECONDS,
-  );
+  const { job, capture, output, raw } = snapshot;
+  const ending = asVerdict(attempt.ending);
+  const ran = attempt.startedAt !== null || hasRun(snapshot, pod);
+  // Withdrawn. A pod would still be there, by its finalizer.
+  const unseen = pod === undefined && capture === undefined && attempt.podUid === null;
+  if (ending !== undefined && job === undefined && unseen)
+    return planEnd(context, undefined, ending, views.NO_OUTPUT);
+  const judged = judge({ pod, cancelled: wantsEnd(snapshot), timeoutSeconds, ran, ending });
+  if (output !== undefined) return planEnd(context, pod, judged, capturedOf(output, ran, pod));
+  const captured = conditionOf(raw, 'Captured');
+  const said = captured?.status === 'Unknown' && captured.reason === views.POD_GONE.reason;
+  // An orphan has no status to say it in; the janitor says since when it knows of it.
+  const orphanSince = raw.status === undefined ? raw.metadata.deletionTimestamp : undefined;
+  const since = said ? captured.lastTransitionTime : orphanSince;
+  if (ageSeconds(since, now) >= settings.patience.lostCapture) return planEnd(context, pod, judged, views.POD_LOST);
+  const started = ran ? views.STARTED : START_UNKNOWN;
+  return going(context, [], { phase: 'Capturing', started, captured: views.POD_GONE }, CAPTURE_RECHECK_SECONDS);
 }
 
 function going(
@@ -165,7 +222,7 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
   const cleaning = [...cleanUp(snapshot), { type: 'deleteConfigMap', name: attempt.jobName } as const];
   const parts = {
     accepted: views.ADMITTED,
-    started: end.startedAt === null ? views.NEVER_STARTED : views.STARTED,
+    started: startedAfterwards(end.startedAt !== null || hasRun(snapshot, pod), captured, views.NEVER_STARTED),
     captured,
     attempts: views.attemptViews(snapshot, end),
     ...views.outputParts(snapshot.output, attempt.runtimeClass, snapshot.evaluation?.spec.artifacts !== undefined),
@@ -231,7 +288,7 @@ function shouldRetry(snapshot: Snapshot, judged: Verdict, attempt: number): bool
  * garbage collector; one that never did, or whose Evaluation goes, is deleted at once. The pod's finalizer goes last.
  */
 export function cleanUp(snapshot: Snapshot): Action[] {
-  const { job, pod, raw } = snapshot;
+  const { job, pod, others, raw } = snapshot;
   const actions: Action[] = [];
   const ran = pod !== undefined && hasStarted(pod);
   if (job !== undefined && !isDeleting(job)) {
@@ -240,8 +297,10 @@ export function cleanUp(snapshot: Snapshot): Action[] {
     if (isDeletingSnapshot(snapshot) || !ran) actions.push({ type: 'deleteJob', ...name });
     else if (!owned) actions.push({ type: 'settleJob', ...name });
   }
-  if (pod !== undefined && hasFinalizer(pod, CAPTURE_FINALIZER)) {
-    actions.push({ type: 'releasePod', podName: pod.metadata.name ?? '', podUid: uidOf(pod) });
+  // The others are of attempts that are over, or a second pod that Kubernetes made for this one: not the one captured.
+  for (const one of [pod, ...others]) {
+    if (one !== undefined && hasFinalizer(one, CAPTURE_FINALIZER))
+      actions.push({ type: 'releasePod', podName: one.metadata.name ?? '', podUid: uidOf(one) });
   }
   return actions;
 }
@@ -267,10 +326,19 @@ function podRecord(pod: Pod): AttemptPod {
   };
 }
 
-function timeoutOf(snapshot: Snapshot): number {
-  const noted =
-    snapshot.job?.metadata.annotations?.[TIMEOUT_ANNOTATION] ??
-    snapshot.pod?.metadata.annotations?.[TIMEOUT_ANNOTATION];
-  const seconds = Number(noted);
-  return seconds > 0 ? seconds : (snapshot.evaluation?.spec.timeoutSeconds ?? DEFAULTS.timeoutSeconds);
+/**
+ * What the code is allowed, for an attempt whose row does not say or cannot be read: from what a user cannot change.
+ * The annotations on Job and pod are for people, and may be written by them.
+ */
+export function allowedSeconds({ evaluation, cluster }: Snapshot, settings: Settings): number {
+  if (evaluation === undefined) return DEFAULTS.timeoutSeconds;
+  const admission = admit(evaluation, cluster, settings);
+  if (admission.admitted) return admission.run.timeoutSeconds;
+  return evaluation.spec.timeoutSeconds ?? DEFAULTS.timeoutSeconds;
+}
+
+function hasEnded({ status }: Job): boolean {
+  const { failed = 0, succeeded = 0, conditions } = status ?? {};
+  const over = trueCondition(conditions, 'Failed') ?? trueCondition(conditions, 'Complete');
+  return failed + succeeded > 0 || over !== undefined;
 }

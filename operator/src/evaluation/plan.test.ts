@@ -7,6 +7,7 @@ import {
   POD_UID,
   at,
   attempt,
+  job,
   launched,
   output,
   pod,
@@ -166,13 +167,152 @@ describe('plan: an attempt', () => {
     }
   });
 
-  it('cancelled before the code started: deletes the Job, after the record says so', () => {
-    expect(types(launched({ pod: pod().scheduled().build(), spec: { cancel: true } }))).toEqual([
-      'recordEnd',
-      'deleteJob',
-      'releasePod',
-      'deleteConfigMap',
+  it('cancelled before it was seen to start, on a node: the kubelet ends it, because it may run by now', () => {
+    for (const subject of [
+      launched({ pod: pod().scheduled().build(), spec: { cancel: true } }),
+      launched({ pod: pod().scheduled().build(), raw: deleting() }),
+      launched({ pod: pod().waiting('InvalidImageName').build() }),
+    ]) {
+      expect(types(subject)).toEqual(['recordEnding', 'lowerDeadline']);
+      expect(find(subject, 'lowerDeadline')?.seconds).toBe(1);
+      expect(decide(subject).view).toMatchObject({ phase: 'Starting', started: { status: 'Unknown' } });
+    }
+  });
+
+  it('the reason that was carried out first stands', () => {
+    const ending = { class: 'ImagePullFailed', confidence: 'Confirmed', message: 'no such image', evidence: [] };
+    const subject = launched({
+      attempt: { ending },
+      pod: pod().waiting('ImagePullBackOff').deadline(1).build(),
+      spec: { cancel: true },
+    });
+    expect(types(subject)).toEqual([]);
+  });
+
+  it('given up without a node: the Job is withdrawn, and it is over once nothing of it is left', () => {
+    for (const subject of [
+      launched({ spec: { cancel: true } }),
+      launched({ pod: pod().build(), spec: { cancel: true } }),
+    ]) {
+      expect(types(subject)).toEqual(['recordEnding', 'withdraw']);
+      expect(decide(subject).view?.end).toBeUndefined();
+    }
+    const message = 'Cancelled before the code started.';
+    const ending = { class: 'Cancelled', attributableTo: 'User', confidence: 'Confirmed', message, evidence: [] };
+    for (const gone of [
+      launched({ attempt: { ending }, job: undefined, spec: { cancel: true } }),
+      launched({
+        attempt: { ending },
+        job: undefined,
+        pod: pod()
+          .meta({ deletionTimestamp: at(-1) })
+          .build(),
+        spec: { cancel: true },
+      }),
+    ]) {
+      expect(find(gone, 'recordEnd')?.attempt?.verdict).toMatchObject({ class: 'Cancelled', message });
+      expect(decide(gone).view).toMatchObject({ started: { status: 'False' }, captured: { reason: 'NoOutput' } });
+    }
+  });
+
+  // The kubelet's words for a pod that it ended before it had made the container.
+  const lostTrack = { terminated: { exitCode: 137, reason: 'ContainerStatusUnknown', startedAt: null } };
+  const nothing = output('', { lastSeq: 0 });
+
+  it.each([
+    ['waiting', pod().waiting('ContainerCreating').status({ phase: 'Failed', reason: 'DeadlineExceeded' }).build()],
+    [
+      'unknown',
+      pod().scheduled().status({ phase: 'Failed', reason: 'DeadlineExceeded' }).container(lostTrack).build(),
+    ],
+  ])('ended before it started (%s): the verdict is the recorded reason, after the capture', (_, over) => {
+    const message = 'The image could not be pulled.';
+    const ending = { class: 'ImagePullFailed', attributableTo: 'User', confidence: 'Confirmed', message, evidence: [] };
+    const waits = launched({ attempt: { ending }, pod: over });
+    expect(types(waits)).not.toContain('recordEnd');
+    expect(decide(waits).view).toMatchObject({ phase: 'Capturing', captured: { reason: 'Capturing' } });
+    const done = { pod: over, capture: nothing.capture, output: nothing };
+    expect(find(launched({ ...done, attempt: { ending } }), 'recordEnd')?.attempt?.verdict).toEqual(ending);
+    expect(find(launched({ ...done, spec: { cancel: true } }), 'recordEnd')?.attempt?.verdict).toMatchObject({
+      class: 'Cancelled',
+      message: 'Cancelled before the code started.',
+    });
+    expect(decide(launched({ ...done, attempt: { ending } })).view?.captured).toMatchObject({ reason: 'NoOutput' });
+  });
+
+  it('what is stored says that it ran, whatever the pod says', () => {
+    const stored = output('so far\n', { complete: false, reason: 'NoSummary' });
+    for (const state of [lostTrack, { waiting: { reason: 'ContainerCreating' } }]) {
+      const over = pod().scheduled().status({ phase: 'Failed', reason: 'DeadlineExceeded' }).container(state).build();
+      const decision = decide(
+        launched({ pod: over, capture: stored.capture, output: stored, spec: { cancel: true } }),
+      );
+      expect(decision.view).toMatchObject({
+        started: { status: 'True' },
+        captured: { status: 'False', reason: 'NoSummary' },
+        end: { verdict: { class: 'Cancelled', message: 'Cancelled while it ran; its output until then is kept.' } },
+        output: { tail: 'so far\n' },
+      });
+    }
+  });
+
+  it('a second pod of the Job and those of earlier attempts are let go as well', () => {
+    const other = pod().meta({ name: 'second', uid: 'other' }).build();
+    const subject = launched({ pod: pod().ended(0).build(), others: [other], output: output(), raw: deleting() });
+    expect(decide(subject).actions.filter(({ type }) => type === 'releasePod')).toMatchObject([
+      { podUid: POD_UID },
+      { podUid: 'other' },
     ]);
+  });
+
+  it('the allowed time is the recorded one, never what Job or pod say', () => {
+    const forged = { 'crucible.dev/timeout-seconds': '86000' };
+    const subject = (timeoutSeconds: number | null) =>
+      launched({
+        attempt: { timeoutSeconds },
+        job: job({ metadata: { annotations: forged } }),
+        pod: pod().running().meta({ annotations: forged }).build(),
+        spec: { timeoutSeconds: 30 },
+      });
+    expect(find(subject(90), 'lowerDeadline')?.seconds).toBe(5 + 90 + 5 + 3);
+    expect(find(subject(null), 'lowerDeadline')?.seconds).toBe(5 + 30 + 5 + 3);
+    const away = { ...subject(90), record: 'unavailable' as const };
+    away.raw.status = { conditions: [accepted] } as never;
+    expect(find(away, 'lowerDeadline')?.seconds).toBe(5 + 30 + 5 + 3);
+  });
+
+  it('a pod that no recorder saw: the run ends all the same, and says that its output is not there', () => {
+    const ended = job({ status: { failed: 1 } });
+    const since = (seconds: number) =>
+      rawEvaluation(
+        {},
+        {
+          status: {
+            conditions: [
+              { type: 'Captured', status: 'Unknown', reason: 'PodGone', message: '', lastTransitionTime: at(-seconds) },
+            ],
+          },
+        },
+      );
+    for (const gone of [{ job: ended }, { job: undefined }]) {
+      expect(decide(launched(gone)).view).toMatchObject({
+        captured: { status: 'Unknown', reason: 'PodGone' },
+        started: { status: 'Unknown' },
+      });
+      expect(decide(launched({ ...gone, raw: since(61) })).view).toMatchObject({
+        captured: { status: 'False', reason: 'PodGone' },
+        started: { status: 'Unknown' },
+        end: { verdict: { class: 'InternalError' } },
+      });
+    }
+  });
+
+  it('a pod whose node is lost does not keep it for ever', () => {
+    const lost = pod()
+      .running()
+      .meta({ deletionTimestamp: at(-300) })
+      .build();
+    expect(decide(launched({ pod: lost })).view).toMatchObject({ captured: { reason: 'PodGone' } });
   });
 
   it('over: waits for the capture as long as it takes', () => {
@@ -317,6 +457,35 @@ describe('plan: an attempt', () => {
       view: undefined,
       requeueAfterSeconds: 5,
     });
+  });
+
+  it('the record away: what only waits for its turn does not count as running', () => {
+    const raw = rawEvaluation({}, { metadata: { finalizers }, status: { conditions: [accepted] } });
+    expect(decide(snapshot({ record: 'unavailable', raw, turn: false })).turn).toBe('release');
+    expect(decide(snapshot({ record: 'unavailable', raw, turn: true })).turn).toBe('hold');
+    expect(decide(launched({ record: 'unavailable', raw, turn: false })).turn).toBe('hold');
+  });
+
+  it('the record away and deleted: lets go after the patience for a capture, once the API server confirms it', () => {
+    const other = pod().meta({ name: 'second', uid: 'other' }).build();
+    const subject = (away: number, deleted = 600) =>
+      launched({
+        record: 'unavailable',
+        unavailableSince: NOW - away * 1000,
+        raw: deleting({ deletionTimestamp: at(-deleted) }),
+        pod: pod().ended(143).build(),
+        others: [other],
+      });
+    expect(types(subject(61))).toEqual([
+      'confirmGoing',
+      'deleteJob',
+      'releasePod',
+      'releasePod',
+      'deleteConfigMap',
+      'removeFinalizer',
+    ]);
+    expect(types(subject(30))).toEqual([]);
+    expect(types(subject(600, 30))).toEqual([]);
   });
 
   it('a launch that the cluster refuses ends with a verdict after a while', () => {

@@ -4,7 +4,8 @@ import type { AttemptRecord } from '@crucible/storage';
 import type { Action, EvaluationEnd, Plan, View } from './actions.ts';
 import { admit } from './admission.ts';
 import type { Refusal } from './admission.ts';
-import { cleanUp, phaseOf, planAttempt, planNeverLaunched } from './plan-attempt.ts';
+import { capturedAfterwards, hasRun, startedAfterwards } from './claims.ts';
+import { allowedSeconds, cleanUp, phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-attempt.ts';
 import { hasFinalizer } from './objects.ts';
 import { conditionOf, currentAttempt, isDeletingSnapshot, isFinished, wantsEnd } from './snapshot.ts';
 import type { RecordState, Snapshot } from './snapshot.ts';
@@ -14,12 +15,9 @@ import {
   ADMITTED,
   asVerdict,
   attemptViews,
-  capturedClaim,
   NEVER_STARTED,
-  NO_OUTPUT,
   outputParts,
   recordedClaim,
-  STARTED,
 } from './view.ts';
 import { verdict } from './verdict.ts';
 
@@ -79,8 +77,11 @@ function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings):
   const requeueAfterSeconds = RECORD_RETRY_SECONDS;
   if (accepted?.status === 'True' || hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) {
     // What runs goes on and is ended on time, by the API server alone; its result waits in the pod.
-    const actions = planDeadlines(snapshot, now, settings);
-    return { actions, view: undefined, requeueAfterSeconds, turn: 'hold' };
+    // What only waits for its turn has none: to take it for running would start it with all the others at once.
+    const turn = snapshot.job !== undefined || snapshot.turn ? 'hold' : 'release';
+    if (isDeletingSnapshot(snapshot) && abandonedFor(snapshot, now) >= settings.patience.lostCapture)
+      return { actions: planAbandon(snapshot), view: undefined, requeueAfterSeconds, turn };
+    return { actions: planDeadlines(snapshot, settings), view: undefined, requeueAfterSeconds, turn };
   }
   if (isDeletingSnapshot(snapshot)) return { actions: [], view: undefined, turn: 'release' };
   const view: View = {
@@ -97,10 +98,28 @@ function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings):
 }
 
 /** Only the deadlines of planAttempt: the rest of it writes to the record. */
-function planDeadlines(snapshot: Snapshot, now: number, settings: Settings): Action[] {
-  if (snapshot.job === undefined || snapshot.pod === undefined) return [];
-  const placeholder = { number: 1, state: 'running', podUid: snapshot.pod.metadata.uid ?? null } as AttemptRecord;
-  return planAttempt(snapshot, placeholder, now, settings).actions.filter((action) => action.type === 'lowerDeadline');
+function planDeadlines(snapshot: Snapshot, settings: Settings): Action[] {
+  const { job, pod } = snapshot;
+  if (job === undefined || pod === undefined) return [];
+  return planDeadline(snapshot, pod, allowedSeconds(snapshot, settings), settings);
+}
+
+/** How long the record has been away while it was being deleted, in seconds. */
+function abandonedFor({ raw, unavailableSince }: Snapshot, now: number): number {
+  const deleted = Date.parse(raw.metadata.deletionTimestamp ?? '');
+  return (now - Math.max(deleted, unavailableSince ?? now)) / 1000;
+}
+
+/**
+ * Deleting a namespace is its owner's right, and a record that is away must not keep it for ever. The recorder has what
+ * it followed in its spool; the janitor finds the rows when the record is back, and says what is missing.
+ */
+function planAbandon(snapshot: Snapshot): Action[] {
+  const { job } = snapshot;
+  const actions: Action[] = [{ type: 'confirmGoing' }, ...cleanUp(snapshot)];
+  if (job?.metadata.name !== undefined) actions.push({ type: 'deleteConfigMap', name: job.metadata.name });
+  if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
+  return actions;
 }
 
 /** The record says how it ended; the operator stopped before it could say so in the status. */
@@ -118,12 +137,13 @@ function planFinished(snapshot: Snapshot, record: RecordState): Plan {
 
 function finishedView(snapshot: Snapshot, judged: Verdict, last: AttemptRecord | undefined): View {
   const passed = recordedClaim(snapshot);
-  const started = last?.startedAt != null;
+  const captured = capturedAfterwards(snapshot, last);
+  const ran = last?.startedAt != null || hasRun(snapshot, snapshot.pod);
   return {
     phase: phaseOf(judged),
     accepted: ADMITTED,
-    started: started ? STARTED : NEVER_STARTED,
-    captured: snapshot.output === undefined ? NO_OUTPUT : capturedClaim(snapshot.output),
+    started: startedAfterwards(ran, captured, NEVER_STARTED),
+    captured,
     end: { verdict: judged, ...(passed && { passed }) },
     attempts: attemptViews(snapshot),
     ...outputParts(snapshot.output, last?.runtimeClass ?? null, snapshot.evaluation?.spec.artifacts !== undefined),

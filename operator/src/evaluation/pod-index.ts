@@ -8,13 +8,20 @@ import type { Pod } from './objects.ts';
  */
 export class PodIndex {
   readonly #cache: ObjectCache<Pod>;
-  readonly #keys = new Map<string, Set<string>>();
+  readonly #keys: Groups = new Map();
+  readonly #evaluations: Groups = new Map();
 
   constructor(cache: ObjectCache<Pod>) {
     this.#cache = cache;
     cache.onChange((key, current, previous) => {
-      if (previous !== undefined) this.#remove(slot(previous), key);
-      if (current !== undefined) this.#add(slot(current), key);
+      if (previous !== undefined) {
+        remove(this.#keys, slot(previous), key);
+        remove(this.#evaluations, uidLabel(previous), key);
+      }
+      if (current !== undefined) {
+        add(this.#keys, slot(current), key);
+        add(this.#evaluations, uidLabel(current), key);
+      }
     });
   }
 
@@ -23,23 +30,35 @@ export class PodIndex {
     return [...keys].map((key) => this.#cache.get(key)).filter((pod) => pod !== undefined);
   }
 
+  /** Of all its attempts. */
+  ofEvaluation(evaluationUid: string): Pod[] {
+    return [...(this.#evaluations.get(evaluationUid) ?? [])]
+      .map((key) => this.#cache.get(key))
+      .filter((pod) => pod !== undefined);
+  }
+
   list(): Pod[] {
     return this.#cache.list();
   }
+}
 
-  #add(name: string, key: string): void {
-    const keys = this.#keys.get(name) ?? new Set<string>();
-    keys.add(key);
-    this.#keys.set(name, keys);
-  }
+type Groups = Map<string, Set<string>>;
 
-  #remove(name: string, key: string): void {
-    const keys = this.#keys.get(name);
-    if (keys?.delete(key) && keys.size === 0) this.#keys.delete(name);
-  }
+function add(groups: Groups, name: string, key: string): void {
+  const keys = groups.get(name) ?? new Set<string>();
+  keys.add(key);
+  groups.set(name, keys);
+}
+
+function remove(groups: Groups, name: string, key: string): void {
+  const keys = groups.get(name);
+  if (keys?.delete(key) && keys.size === 0) groups.delete(name);
+}
+
+function uidLabel(pod: Pod): string {
+  return pod.metadata.labels?.[LABELS.evaluationUid] ?? '';
 }
 
 function slot(pod: Pod): string {
-  const { labels } = pod.metadata;
-  return `${labels?.[LABELS.evaluationUid]}/${labels?.[LABELS.attempt]}`;
+  return `${uidLabel(pod)}/${pod.metadata.labels?.[LABELS.attempt]}`;
 }

@@ -31,8 +31,7 @@ export function terminated(pod: Pod): Terminated | undefined {
  * what became of it is over after `lostSeconds`.
  */
 export function isOver(pod: Pod, now: number, lostSeconds: number): boolean {
-  const phase = pod.status?.phase;
-  if (phase === 'Succeeded' || phase === 'Failed') {
+  if (hasEndPhase(pod)) {
     // Older kubelets write Failed before they have stopped the container (kubernetes#108366); a lost node never
     // corrects it.
     return (
@@ -43,6 +42,10 @@ export function isOver(pod: Pod, now: number, lostSeconds: number): boolean {
     );
   }
   return isLost(pod, now, lostSeconds);
+}
+
+export function hasEndPhase(pod: Pod): boolean {
+  return pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed';
 }
 
 /** deletionTimestamp is the end of the grace period, by which the kubelet should have been done. */
@@ -71,6 +74,23 @@ export function ranSeconds(pod: Pod): number | undefined {
 export function disruption(pod: Pod): { reason: string; message: string } | undefined {
   const target = trueCondition(pod.status?.conditions, 'DisruptionTarget');
   return target && { reason: target.reason ?? '', message: target.message ?? '' };
+}
+
+/** From here on a kubelet may start the code at any time, whatever the last status we have seen says. */
+export function hasNode(pod: Pod): boolean {
+  return pod.spec?.nodeName !== undefined && pod.spec.nodeName !== '';
+}
+
+/** It has no node and gets none: the API server binds no pod that is being deleted. Nothing of it can have run. */
+export function isWithdrawn(pod: Pod): boolean {
+  return !hasNode(pod) && pod.metadata.deletionTimestamp !== undefined;
+}
+
+/** The kubelet cannot say whether the container ever ran. */
+export function isDoubtful(pod: Pod): boolean {
+  if (!hasNode(pod) || hasStarted(pod)) return false;
+  const status = sandboxStatus(pod);
+  return status === undefined || status.state?.terminated?.reason === 'ContainerStatusUnknown';
 }
 
 export function isScheduled(pod: Pod): boolean {

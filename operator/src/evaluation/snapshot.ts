@@ -32,9 +32,13 @@ export interface Snapshot {
   readonly invalid: string | undefined;
   readonly cluster: ClusterFacts;
   readonly record: RecordState | 'unavailable';
+  /** Milliseconds since the epoch; since when the record cannot be reached, if it cannot. */
+  readonly unavailableSince: number | undefined;
   /** Of the current attempt, that is the last one in the record. */
   readonly job: Job | undefined;
   readonly pod: Pod | undefined;
+  /** Every other pod that carries the evaluation's uid: of earlier attempts, or a second one of this Job. */
+  readonly others: readonly Pod[];
   readonly warnings: readonly KubeEvent[];
   /** Of the current attempt, finished or not. */
   readonly capture: CaptureRecord | undefined;

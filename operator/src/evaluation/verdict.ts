@@ -2,7 +2,7 @@ import { constants } from 'node:os';
 import { clip, formatDuration } from '@crucible/crds';
 import type { Attribution, Confidence, Verdict, VerdictClass } from '@crucible/crds';
 import type { Pod } from './objects.ts';
-import { disruption, hasStarted, ranSeconds, terminated } from './pod.ts';
+import { disruption, hasStarted, isWithdrawn, ranSeconds, terminated } from './pod.ts';
 import type { Terminated } from './pod.ts';
 
 /** Everything a verdict may be concluded from. */
@@ -12,6 +12,10 @@ export interface Ending {
   /** The Evaluation asked for the end: spec.cancel, or it is being deleted. */
   readonly cancelled: boolean;
   readonly timeoutSeconds: number;
+  /** The code has started, by the pod's status or because something that it wrote is stored. */
+  readonly ran?: boolean;
+  /** The recorded reason why the operator ended it before it was seen to start. */
+  readonly ending?: Verdict | undefined;
   /**
    * The launcher's own summary. It comes out of the sandbox: it may add a hint to a message, never choose class or
    * blame.
@@ -114,7 +118,8 @@ function fromOutside(pod: Pod, { cancelled }: Ending): Verdict | undefined {
     target && evidence('Pod/DisruptionTarget', `${target.reason}: ${target.message}`),
   ];
   const ended = terminated(pod);
-  const unknown = ended?.reason === 'ContainerStatusUnknown';
+  // A container that was never made is lost track of as well when the deadline ends its pod; that reason is known.
+  const unknown = ended?.reason === 'ContainerStatusUnknown' && reason !== 'DeadlineExceeded';
   if (ended !== undefined) facts.push(container(ended));
 
   if (reason === 'Evicted' && OWN_LIMIT.test(message) && !/low on resource/i.test(message)) {
@@ -182,7 +187,7 @@ function deletedByOthers(pod: Pod): Verdict | undefined {
   );
 }
 
-function endedByDeadline(pod: Pod, { cancelled, timeoutSeconds }: Ending): Verdict | undefined {
+function endedByDeadline(pod: Pod, { cancelled, timeoutSeconds, ...ending }: Ending): Verdict | undefined {
   const ran = ranSeconds(pod);
   const ended = terminated(pod);
   const byKubelet = pod.status?.reason === 'DeadlineExceeded';
@@ -204,16 +209,27 @@ function endedByDeadline(pod: Pod, { cancelled, timeoutSeconds }: Ending): Verdi
     );
   }
   if (!byKubelet) return undefined;
+  if (!hasStarted(pod) && ending.ran !== true) return endedBeforeStart(cancelled, ending.ending, facts);
   if (cancelled) return verdict('Cancelled', 'User', 'Cancelled while it ran; its output until then is kept.', facts);
-  if (hasStarted(pod)) {
-    return verdict(
-      'InternalError',
-      'Infrastructure',
-      'The run was ended before its time was up, and nobody had cancelled it.',
-      facts,
-    );
-  }
-  return undefined;
+  const said = ending.ending && evidence('Operator', `${ending.ending.class}: ${ending.ending.message ?? ''}`);
+  return verdict(
+    'InternalError',
+    'Infrastructure',
+    said === undefined
+      ? 'The run was ended before its time was up, and nobody had cancelled it.'
+      : 'The code started only when the wait for it was over, and was ended.',
+    [...facts, said],
+  );
+}
+
+function endedBeforeStart(
+  cancelled: boolean,
+  ending: Verdict | undefined,
+  facts: readonly (Evidence | undefined)[],
+): Verdict {
+  if (ending !== undefined) return ending;
+  if (cancelled) return verdict('Cancelled', 'User', 'Cancelled before the code started.', facts);
+  return verdict('InternalError', 'Infrastructure', 'The code had not started when the time for that was over.', facts);
 }
 
 function ownEnd(pod: Pod, { summary, cancelled }: Ending): Verdict | undefined {
@@ -286,10 +302,22 @@ function couldNotStart(ended: Terminated, facts: Evidence[]): Verdict {
   );
 }
 
-function withoutContainer(pod: Pod, { cancelled }: Ending): Verdict {
+function withoutContainer(pod: Pod, { cancelled, ran, ending }: Ending): Verdict {
   const { reason = '', message = '' } = pod.status ?? {};
   const facts = [evidence('Pod/status', `${pod.status?.phase ?? 'Unknown'} ${reason}: ${message}`)];
+  if (ran === true)
+    return cancelled
+      ? verdict('Cancelled', 'User', 'Cancelled while it ran; its output until then is kept.', facts)
+      : verdict('InternalError', 'Infrastructure', 'The pod ended, and its node did not say how the code did.', facts);
+  if (isWithdrawn(pod) && ending !== undefined) return ending;
   if (cancelled) return verdict('Cancelled', 'User', 'Cancelled before the code started.', facts);
+  if (isWithdrawn(pod))
+    return verdict(
+      'InternalError',
+      'Infrastructure',
+      'The pod was deleted from outside of Crucible before it had a node.',
+      facts,
+    );
   if (/^OutOf|NodeAffinity|UnexpectedAdmissionError|TopologyAffinity/.test(reason)) {
     return verdict(
       'Unschedulable',

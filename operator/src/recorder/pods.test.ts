@@ -33,6 +33,11 @@ function pod(
 const withState = (phase: string, state: object | undefined, more: object = {}) =>
   pod({ status: { phase, containerStatuses: state === undefined ? [] : [{ name: 'sandbox', state, ...more }] } });
 
+const deleted = (subject: SandboxPod): SandboxPod => ({
+  ...subject,
+  metadata: { ...subject.metadata, deletionTimestamp: '2026-01-01T00:01:00Z' },
+});
+
 describe('logState', () => {
   it.each([
     ['pending', withState('Pending', undefined), { kind: 'waiting' }],
@@ -65,6 +70,9 @@ describe('logState', () => {
     ],
     ['refused by the kubelet', withState('Failed', undefined), { kind: 'ended', doubtful: true }],
     ['never scheduled', pod({ spec: {}, status: { phase: 'Failed' } }), { kind: 'neverStarted' }],
+    ['not scheduled yet', pod({ spec: {}, status: { phase: 'Pending' } }), { kind: 'waiting' }],
+    ['deleted unscheduled', deleted(pod({ spec: {}, status: { phase: 'Pending' } })), { kind: 'neverStarted' }],
+    ['deleted on a node', deleted(pod({ status: { phase: 'Pending' } })), { kind: 'waiting' }],
     [
       'restarted by mistake',
       withState('Failed', { waiting: {} }, { lastState: { terminated: {} } }),

@@ -63,7 +63,9 @@ export function logState(pod: SandboxPod): LogState {
   const over = pod.status.phase === 'Failed' || pod.status.phase === 'Succeeded';
   const container = pod.status.containerStatuses?.find((status) => status.name === SANDBOX_CONTAINER);
   if (container === undefined) {
-    if (!over) return { kind: 'waiting' };
+    // Deleted before it had a node: the API server binds no such pod any more.
+    const withdrawn = pod.metadata.deletionTimestamp !== undefined && pod.spec.nodeName === undefined;
+    if (!over) return { kind: withdrawn ? 'neverStarted' : 'waiting' };
     // Refused by the kubelet, or ended before the kubelet reported: without a node nothing can have run.
     return pod.spec.nodeName === undefined ? { kind: 'neverStarted' } : { kind: 'ended', doubtful: true };
   }

@@ -274,6 +274,8 @@ export function snapshot(changes: Partial<Snapshot> & { spec?: Partial<Evaluatio
     record: { evaluation: undefined, attempts: [] },
     job: undefined,
     pod: undefined,
+    others: [],
+    unavailableSince: undefined,
     warnings: [],
     capture: undefined,
     output: undefined,

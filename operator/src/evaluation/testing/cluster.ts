@@ -174,7 +174,7 @@ export class TestCluster {
   // ---------------------------------------------------------------- the Job controller and the kubelet
 
   /** Waits for the attempt's Job and makes its pod, as the Job controller does from the template. */
-  async makePod(name: string, attempt = 1): Promise<string> {
+  async makePod(name: string, attempt = 1, { placed = true } = {}): Promise<string> {
     const job = await this.waitFor(`a Job of attempt ${attempt}`, async () =>
       (await this.jobs(name)).find(
         (candidate) => candidate['metadata'].labels['crucible.dev/attempt'] === String(attempt),
@@ -187,13 +187,69 @@ export class TestCluster {
     ];
     const metadata = { ...template.metadata, name: podName, namespace: this.namespace, ownerReferences };
     await this.must('POST', this.core('pods'), { apiVersion: 'v1', kind: 'Pod', metadata, spec: template.spec });
+    if (placed) await this.place(podName);
+    return podName;
+  }
+
+  /** As the scheduler does. */
+  async place(podName: string): Promise<void> {
     await this.must('POST', `${this.core('pods', podName)}/binding`, {
       apiVersion: 'v1',
       kind: 'Binding',
       metadata: { name: podName },
       target: { kind: 'Node', name: 'node-1' },
     });
-    return podName;
+  }
+
+  /** Waits until the operator has had the kubelet end it. */
+  async toldToEnd(podName: string): Promise<void> {
+    await this.waitFor(
+      'a deadline of 1 s',
+      async () => ((await this.pod(podName))?.['spec'].activeDeadlineSeconds === 1 ? true : undefined),
+      () => this.pod(podName),
+    );
+  }
+
+  /** As a kubelet (1.34) ends a pod by its deadline before it has made the container. */
+  endedBeforeStart(podName: string): Promise<Json> {
+    const state = {
+      terminated: { exitCode: 137, reason: 'ContainerStatusUnknown', startedAt: null, finishedAt: null },
+    };
+    const containerStatuses = [container(state)];
+    return this.podStatus(podName, { phase: 'Failed', reason: 'DeadlineExceeded', containerStatuses });
+  }
+
+  /** A Job and its ended pod, as an Evaluation leaves them that is in neither the cluster nor the record. */
+  async strayRun(name: string, uid: string): Promise<void> {
+    const labels = {
+      'crucible.dev/evaluation-uid': uid,
+      'crucible.dev/evaluation': name,
+      'crucible.dev/attempt': '1',
+      'crucible.dev/sandbox': 'true',
+    };
+    const spec = { restartPolicy: 'Never', containers: [{ name: 'sandbox', image: 'x' }] };
+    const template = { metadata: { labels, finalizers: ['crucible.dev/capture'] }, spec };
+    const path = `/apis/batch/v1/namespaces/${this.namespace}/jobs`;
+    await this.must('POST', path, {
+      apiVersion: 'batch/v1',
+      kind: 'Job',
+      metadata: { name, labels },
+      spec: { backoffLimit: 0, template },
+    });
+    const metadata = { ...template.metadata, name: `${name}-pod`, namespace: this.namespace };
+    await this.must('POST', this.core('pods'), { apiVersion: 'v1', kind: 'Pod', metadata, spec });
+    await this.podStatus(`${name}-pod`, { phase: 'Failed' });
+  }
+
+  /** By force, finalizers and all. */
+  async destroyPod(podName: string): Promise<void> {
+    await this.must(
+      'PATCH',
+      this.core('pods', podName),
+      { metadata: { finalizers: null } },
+      'application/merge-patch+json',
+    );
+    await this.must('DELETE', `${this.core('pods', podName)}?gracePeriodSeconds=0`);
   }
 
   podStatus(podName: string, status: Json): Promise<Json> {
@@ -260,6 +316,26 @@ export class TestCluster {
       artifactsComplete: true,
       summary: {},
       receipt: { uid: 100_000 },
+      complete: true,
+      reason: null,
+    });
+  }
+
+  /** Of a container that never ran. */
+  async captureNothing(uid: string, podName: string): Promise<void> {
+    const captures = new CaptureRepository(this.record);
+    const podUid = (await this.must('GET', this.core('pods', podName)))['metadata'].uid as string;
+    const key = { evaluationUid: uid, attempt: 1, podUid, recorder: 'test' };
+    const stream = { bytes: 0, lines: 0, gaps: [], truncated: false, complete: true };
+    await captures.begin(key);
+    await captures.finish({
+      ...key,
+      lastSeq: 0,
+      streams: { stdout: stream, stderr: stream },
+      artifacts: [],
+      artifactsComplete: true,
+      summary: null,
+      receipt: null,
       complete: true,
       reason: null,
     });
