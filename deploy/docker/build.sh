@@ -135,6 +135,7 @@ write_results() {
 
 out="" list=false
 names=()
+arguments=("$@")
 while [ $# -gt 0 ]; do
   case $1 in
   --cache) cache=$2; shift 2 ;;
@@ -160,6 +161,11 @@ fi
 exec 8>"$cache/images/.lock"
 lock 8 "$cache/images/.lock"
 detect_engine
+# buildah's mounts are in a mount namespace that ends with this script: neither a finished build nor one that is killed
+# leaves them on the machine.
+if [ "$engine" = buildah ] && [ "$(id -u)" = 0 ] && [ -z "${CRUCIBLE_BUILD_NAMESPACE:-}" ]; then
+  CRUCIBLE_BUILD_NAMESPACE=1 exec unshare --mount --propagation slave bash "${BASH_SOURCE[0]}" ${arguments[@]+"${arguments[@]}"}
+fi
 if [ "$engine" = buildah ]; then
   "$docker_dir/base-images.sh" --cache "$cache" --log-dir "$log_dir"
   prepare_buildah
