@@ -45,6 +45,7 @@ describe('sizes', () => {
     );
     expect(formatBytes(67_108_864)).toBe('64Mi');
     expect(formatBytes(1500)).toBe('1500');
+    expect(formatBytes(9_510_426_462_208)).toBe('9510426462208'); // 9287525842Ki has too many digits
   });
 });
 

@@ -39,11 +39,14 @@ export function parseCpu(quantity: Quantity): number {
   return text.endsWith('m') ? Number(text.slice(0, -1)) : Math.round(Number(text) * 1000);
 }
 
-/** The shortest exact form: 67108864 → "64Mi". */
+/** What BYTES_PATTERN allows before a unit. */
+const MAX_WITH_UNIT = 999_999;
+
+/** The shortest exact form that our resources accept: 67108864 → "64Mi". */
 export function formatBytes(bytes: number): string {
   for (const unit of ['Gi', 'Mi', 'Ki'] as const) {
     const size = UNITS[unit] ?? 1;
-    if (bytes >= size && bytes % size === 0) return `${bytes / size}${unit}`;
+    if (bytes >= size && bytes % size === 0 && bytes / size <= MAX_WITH_UNIT) return `${bytes / size}${unit}`;
   }
   return String(bytes);
 }
