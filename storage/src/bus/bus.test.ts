@@ -71,4 +71,6 @@ test.each([
   ["Stream isn't writeable and enableOfflineQueue options is false", 'unreachable'],
   ['connect ECONNREFUSED 10.1.2.3:6379', 'unreachable'],
   ['ERR something with redis://:secret@host', 'refused'],
+  // A command that was on its way when the connection went.
+  ['Reached the max retries per request limit (which is 0). Refer to "maxRetriesPerRequest" option for details.', 'unreachable'],
 ])('the kind of failure, never an address: %s', (message, reason) => expect(redisReason(new Error(message))).toBe(reason));

@@ -52,5 +52,5 @@ export function redisReason(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   if (/^(OOM|NOAUTH|WRONGPASS|NOPERM|READONLY|LOADING|MISCONF|BUSY|NOSCRIPT)\b/.test(message)) return message.split(' ')[0] ?? 'refused';
   if (message.includes('timed out')) return 'timeout';
-  return /isn't writeable|Connection is closed|ECONN|ENOTFOUND|EAI_AGAIN|EPIPE|ended/.test(message) ? 'unreachable' : 'refused';
+  return /isn't writeable|Connection is closed|ECONN|ENOTFOUND|EAI_AGAIN|EPIPE|ended|max retries per request|Socket closed/.test(message) ? 'unreachable' : 'refused';
 }
