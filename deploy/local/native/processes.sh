@@ -98,7 +98,3 @@ cgroups_down() {
   done
   say "left behind: $(our_cgroups | tr '\n' ' ')"
 }
-
-# The node's mounts live in a mount namespace of their own that its keeper holds: when the last
-# process ends they are gone, however it ended.
-inside() { nsenter --mount="/proc/$(cut -d' ' -f1 "$RUN/pids/keeper")/ns/mnt" -- "$@"; }
