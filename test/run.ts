@@ -5,7 +5,7 @@
  */
 import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
 const reports = join(root, '.crucible', 'test');
@@ -13,11 +13,18 @@ const reports = join(root, '.crucible', 'test');
 interface Count {
   passed: number;
   failed: number;
+  /** Names of what failed: said again at the end, because a long log is often cut to its last lines. */
+  failures: string[];
   /** Names of skipped tests with their reasons. */
   skipped: string[];
 }
 
-const total: Count = { passed: 0, failed: 0, skipped: [] };
+const total: Count = { passed: 0, failed: 0, failures: [], skipped: [] };
+
+function fail(name: string): void {
+  total.failed += 1;
+  total.failures.push(name);
+}
 
 /** Runs a command with its output shown (or handed to `onLine`); resolves with its exit code. */
 function run(command: string[], options: { cwd?: string; env?: Record<string, string>; onLine?: (line: string) => void } = {}): Promise<number> {
@@ -48,37 +55,40 @@ async function check(name: string, command: string[], cwd?: string): Promise<voi
   const code = await run(['bash', '-c', '"$@" 2>&1', '_', ...command], { ...(cwd ? { cwd } : {}), onLine: (line) => output.push(line) });
   if (code === 0) total.passed += 1;
   else {
-    total.failed += 1;
+    fail(name);
     console.log(output.join('\n'));
   }
   console.log(`${code === 0 ? 'ok  ' : 'FAIL'} ${name} (${((Date.now() - begun) / 1000).toFixed(1)} s)`);
 }
 
 interface VitestReport {
-  testResults: { name: string; status: string; message: string; assertionResults: { fullName: string; status: string; meta?: { skipReason?: string } }[] }[];
+  testResults: { name: string; status: string; message: string; assertionResults: { fullName: string; status: string; failureMessages?: string[]; meta?: { skipReason?: string } }[] }[];
 }
 
 async function vitest(project: string, env: Record<string, string> = {}): Promise<void> {
   const file = join(reports, `${project}.json`);
   rmSync(file, { force: true });
   const code = await run(['npx', 'vitest', 'run', '--project', project, '--reporter=default', '--reporter=json', `--outputFile.json=${file}`], { env });
-  let failed = 0;
+  const before = total.failed;
   try {
     const report = JSON.parse(readFileSync(file, 'utf8')) as VitestReport;
     for (const suite of report.testResults) {
       for (const test of suite.assertionResults) {
         if (test.status === 'passed') total.passed += 1;
-        else if (test.status === 'failed') failed += 1;
+        else if (test.status === 'failed') fail(`${relative(root, suite.name)}: ${test.fullName}: ${firstLine(test.failureMessages?.[0])}`);
         else total.skipped.push(`${test.fullName}: ${test.meta?.skipReason ?? 'no reason given'}`);
       }
       // A file that could not even be loaded has no tests to count.
-      if (suite.status === 'failed' && suite.assertionResults.length === 0) failed += 1;
+      if (suite.status === 'failed' && suite.assertionResults.length === 0) fail(`${relative(root, suite.name)}: ${firstLine(suite.message)}`);
     }
   } catch {
-    failed += 1;
+    fail(`vitest ${project}: no report`);
   }
-  total.failed += code !== 0 && failed === 0 ? 1 : failed;
+  // A hook, the global set-up or an unhandled rejection: no test carries it.
+  if (code !== 0 && total.failed === before) fail(`vitest ${project}: exit code ${code} though no test failed`);
 }
+
+const firstLine = (text: string | undefined): string => (text ?? '').split('\n', 1)[0]!.slice(0, 300);
 
 /** Tests of a Go module, counted from `go test -json`; subtests count, their parents do not count twice. */
 async function go(directory: string, ...args: string[]): Promise<void> {
@@ -103,19 +113,19 @@ async function go(directory: string, ...args: string[]): Promise<void> {
   });
   const names = [...results.keys()];
   const leaves = names.filter((name) => !names.some((other) => other.startsWith(`${name}/`)));
-  let failed = 0;
+  const before = total.failed;
   for (const name of leaves) {
     if (results.get(name) === 'pass') total.passed += 1;
-    else if (results.get(name) === 'fail') failed += 1;
+    else if (results.get(name) === 'fail') fail(name);
     else total.skipped.push(`${name}: ${(output.get(name) ?? []).find((line) => !line.startsWith('=== ') && !line.startsWith('--- '))?.trim() ?? 'no reason given'}`);
   }
-  total.failed += code !== 0 && failed === 0 ? 1 : failed;
+  if (code !== 0 && total.failed === before) fail(`go test ${directory}: exit code ${code} though no test failed`);
   console.log(`${code === 0 ? 'ok  ' : 'FAIL'} go test ${directory}: ${leaves.length} tests`);
 }
 
 async function prepare(tier: string): Promise<boolean> {
   if ((await run(['deploy/local/test-tools.sh', tier])) === 0) return true;
-  total.failed += 1;
+  fail(`deploy/local/test-tools.sh ${tier}`);
   return false;
 }
 
@@ -142,13 +152,13 @@ const tiers: Record<string, () => Promise<void>> = {
   async e2e() {
     const running = (await run(['bash', '-c', 'test -f .crucible/kubeconfig && kubectl --kubeconfig .crucible/kubeconfig --request-timeout=5s get nodes >/dev/null 2>&1'])) === 0;
     if ((await run(['deploy/local/up.sh', '--cluster'])) !== 0) {
-      total.failed += 1;
+      fail('deploy/local/up.sh --cluster');
     } else {
       await vitest('e2e', { KUBECONFIG: join(root, '.crucible', 'kubeconfig') });
       // The chart does not install the API yet; its image is built all the same.
       await check('the api image builds', ['deploy/docker/build.sh', '--out', join(reports, 'images'), 'api']);
     }
-    if (!running && (await run(['deploy/local/down.sh'])) !== 0) total.failed += 1;
+    if (!running && (await run(['deploy/local/down.sh'])) !== 0) fail('deploy/local/down.sh');
   },
 };
 
@@ -166,6 +176,7 @@ for (const name of chosen) {
   console.log(`== ${name}: ${((Date.now() - begun) / 1000).toFixed(0)} s; so far ${total.passed} passed, ${total.failed} failed`);
 }
 console.log('');
+for (const failure of total.failures) console.log(`failed: ${failure}`);
 for (const skip of total.skipped) console.log(`skipped: ${skip}`);
 console.log(`${total.passed} passed, ${total.failed} failed${total.skipped.length > 0 ? `, ${total.skipped.length} skipped` : ''}`);
 process.exit(total.failed > 0 ? 1 : 0);
