@@ -22,6 +22,9 @@ export const LABELS = {
 /** One finalizer name for the Evaluation and for its pods: nothing goes before its output is captured. */
 export const CAPTURE_FINALIZER = 'crucible.dev/capture';
 
+/** A ConfigMap of this name with data.paused "true" stops new runs: in Crucible's own namespace all, else those there. */
+export const PAUSE_CONFIG_MAP = 'crucible-pause';
+
 export const FIELD_MANAGERS = { objects: 'crucible-operator', status: 'crucible-operator-status' } as const;
 
 export const SANDBOX_CONTAINER = 'sandbox';
@@ -55,6 +58,7 @@ export const LIMITS = {
   tailCharacters: 2048,
   messageCharacters: 1024,
   attemptMessageCharacters: 256,
+  queueMessageCharacters: 512,
 } as const;
 
 export const DEFAULTS = {

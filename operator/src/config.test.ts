@@ -23,6 +23,13 @@ describe('readConfig', () => {
     expect([port, workers]).toEqual([8080, 8]);
   });
 
+  it('reads limits of single namespaces, and takes none for uncaptured runs as all that run', () => {
+    const limits = (value: string) => readConfig({ ...required, CRUCIBLE_NAMESPACE_LIMITS: value }).settings.namespaceLimits;
+    expect(limits('evals=10, team-a=1')).toEqual({ evals: 10, 'team-a': 1 });
+    for (const wrong of ['evals', 'evals=0', 'evals=-1', 'Evals=3', 'evals=3=4']) expect(() => limits(wrong)).toThrow(/CRUCIBLE_NAMESPACE_LIMITS/);
+    expect(readConfig({ ...required, CRUCIBLE_MAX_CONCURRENT: '7' }).settings).toMatchObject({ maxUncaptured: 7, kueue: false });
+  });
+
   it('names every mistake at once, without values', () => {
     const wrong = {
       CRUCIBLE_DATABASE_URL: 'mysql://secret',

@@ -6,6 +6,14 @@ const integer = (fallback: number, min: number, max: number) =>
   z.coerce.number().int().min(min).max(max).default(fallback);
 const seconds = (fallback: number, min = 1) => integer(fallback, min, 86_400);
 const names = list(z.string().regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, 'names, separated by commas')).default([]);
+const NAMESPACE_LIMIT = /^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)=([1-9][0-9]{0,5})$/;
+/** `evals=10,team-a=5` */
+const namespaceLimits = list(z.string().regex(NAMESPACE_LIMIT, 'namespace=number, separated by commas'))
+  .default([])
+  .transform((entries) => {
+    const pairs = entries.map((entry) => NAMESPACE_LIMIT.exec(entry)!);
+    return Object.fromEntries(pairs.map(([, name = '', , limit]) => [name, Number(limit)]));
+  });
 const optional = z.string().optional();
 const MI = 1024 * 1024;
 // Below it are the system's own users, above it uids that user namespaces may map elsewhere.
@@ -17,6 +25,10 @@ const schema = z
     CRUCIBLE_NAMESPACES: names,
     CRUCIBLE_LAUNCHER_IMAGE: z.string().min(1, 'the image that brings the launcher into other images'),
     CRUCIBLE_MAX_CONCURRENT: integer(20, 1, 100_000),
+    /** 0: as many as may run. */
+    CRUCIBLE_MAX_UNCAPTURED: integer(0, 0, 100_000),
+    CRUCIBLE_NAMESPACE_LIMITS: namespaceLimits,
+    CRUCIBLE_KUEUE: z.enum(['true', 'false']).default('false'),
     CRUCIBLE_WORKERS: integer(8, 1, 256),
     CRUCIBLE_JOB_TTL_SECONDS: seconds(300, 0),
     CRUCIBLE_RUNTIME_CLASS: optional,
@@ -87,6 +99,10 @@ function settings(values: z.output<typeof schema>): Settings {
   return {
     evaluationNamespaces: values.CRUCIBLE_NAMESPACES,
     maxConcurrent: values.CRUCIBLE_MAX_CONCURRENT,
+    namespaceLimits: values.CRUCIBLE_NAMESPACE_LIMITS,
+    maxUncaptured: values.CRUCIBLE_MAX_UNCAPTURED || values.CRUCIBLE_MAX_CONCURRENT,
+    ownNamespace: values.CRUCIBLE_LEASE_NAMESPACE,
+    kueue: values.CRUCIBLE_KUEUE === 'true',
     jobTtlSeconds: values.CRUCIBLE_JOB_TTL_SECONDS,
     sandbox: {
       runtimeClassName: values.CRUCIBLE_RUNTIME_CLASS,

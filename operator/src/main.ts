@@ -33,7 +33,14 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
     poolSize: config.workers + 4,
   });
   const { settings } = config;
-  const caches = new ClusterCaches({ client, namespaces: settings.evaluationNamespaces, logger, metrics: kubeMetrics });
+  const caches = new ClusterCaches({
+    client,
+    namespaces: settings.evaluationNamespaces,
+    ownNamespace: settings.ownNamespace,
+    kueue: settings.kueue,
+    logger,
+    metrics: kubeMetrics,
+  });
   const events = new EventRecorder({ client, component: 'crucible-operator', instance: config.instance, logger });
   const evaluations = new EvaluationRepository(database);
   let operator: EvaluationOperator | undefined;

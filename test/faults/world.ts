@@ -34,6 +34,8 @@ const RECORDER = resolve(import.meta.dirname, '../../operator/src/recorder/main.
 export interface WorldOptions {
   readonly servers: Servers;
   readonly parts: readonly Part[];
+  /** For the operator, beside what every world has. */
+  readonly operatorEnvironment?: Readonly<Record<string, string>>;
 }
 
 export class World {
@@ -47,6 +49,7 @@ export class World {
   readonly operatorCommits: CommitProxy;
   readonly recorderCommits: CommitProxy;
   readonly #files: string;
+  readonly #operatorEnvironment: Readonly<Record<string, string>>;
   readonly #uncast: () => void;
   #record: Database | undefined;
   #operator: SupervisedProgram | undefined;
@@ -60,8 +63,9 @@ export class World {
     return world;
   }
 
-  private constructor({ servers, parts }: WorldOptions) {
+  private constructor({ servers, parts, operatorEnvironment = {} }: WorldOptions) {
     this.servers = servers;
+    this.#operatorEnvironment = operatorEnvironment;
     this.parts = parts;
     this.#failuresBefore = servers.node.failures.length;
     this.api = new ApiServer(servers.kubeconfig);
@@ -244,7 +248,10 @@ export class World {
     this.#operator = new SupervisedProgram(sandbox, {
       name: `operator-${this.id}`,
       program: [MAIN],
-      environment: this.#environment(this.operatorApi, this.operatorCommits.through(dsns.operator), 'operator-0'),
+      environment: {
+        ...this.#environment(this.operatorApi, this.operatorCommits.through(dsns.operator), 'operator-0'),
+        ...this.#operatorEnvironment,
+      },
       onEnd: () => this.#endLease(),
     });
     this.#recorder = new SupervisedProgram(sandbox, {

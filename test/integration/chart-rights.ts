@@ -15,6 +15,8 @@ export const RIGHTS: [string, string, string, string, string, boolean][] = [
   [OPERATOR, 'get', '', 'secrets', 'crucible-system', false],
   [OPERATOR, 'create', '', 'configmaps', 'evals', true],
   [OPERATOR, 'create', '', 'configmaps', 'crucible-system', false],
+  [OPERATOR, 'watch', '', 'configmaps', 'crucible-system', false],
+  [OPERATOR, 'watch', 'kueue.x-k8s.io', 'workloads', 'evals', false],
   [OPERATOR, 'patch', 'crucible.dev', 'evaluations/status', 'default', true],
   [OPERATOR, 'watch', 'node.k8s.io', 'runtimeclasses', '', true],
   [OPERATOR, 'create', 'coordination.k8s.io', 'leases', 'crucible-system', true],

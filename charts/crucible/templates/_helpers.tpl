@@ -89,6 +89,16 @@ priorityClassName: {{ . }}
 {{ join "," $names }}
 {{- end -}}
 
+{{/* evals=10,team-a=5: those that have a limit of their own. */}}
+{{- define "crucible.evaluationNamespaceLimits" -}}
+{{- $limits := list -}}
+{{- range .Values.evaluationNamespaces }}
+{{- $settings := mergeOverwrite (deepCopy $.Values.evaluationNamespaceDefaults) (omit . "name") }}
+{{- if $settings.maxConcurrent }}{{ $limits = append $limits (printf "%s=%d" .name (int64 $settings.maxConcurrent)) }}{{ end }}
+{{- end -}}
+{{ join "," $limits }}
+{{- end -}}
+
 {{/* ---- Postgres ---- */}}
 {{- define "crucible.postgresName" -}}{{ include "crucible.fullname" . }}-postgres{{- end -}}
 {{- define "crucible.postgresHost" -}}{{ include "crucible.postgresName" . }}.{{ .Release.Namespace }}.svc{{- end -}}

@@ -53,9 +53,12 @@ const statusShape = {
   phase: z.enum(PHASES).optional().describe('Where the run is, for people; programs read the conditions.'),
   conditions: conditionsSchema.optional(),
   queue: z
-    .object({ reason: text({ max: 256 }).describe('What the run waits for.') })
+    .object({
+      reason: text({ max: 64 }).describe('What the run waits for, in one word for programs, for example NamespaceLimit.'),
+      message: text({ max: LIMITS.queueMessageCharacters }).optional().describe('The same in one sentence for people.'),
+    })
     .optional()
-    .describe('Set while the run waits. Its position is given by the API.'),
+    .describe('Set while the run waits to be started. Its position is given by the API.'),
   attempts: listMap(attemptSchema, LIMITS.retries + 1, 'number')
     .optional()
     .describe('Every attempt, in order.'),

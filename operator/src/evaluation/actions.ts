@@ -50,6 +50,12 @@ export interface EvaluationEnd {
 /** What a condition says, apart from when it began to. */
 export type Claim = Pick<Condition, 'status' | 'reason' | 'message'>;
 
+/** What it waits for before its code can start: one word, and the same in a sentence. */
+export interface QueueView {
+  readonly reason: string;
+  readonly message: string;
+}
+
 /** What the status is to say. Conditions that are left out are left out of the status. */
 export interface View {
   readonly phase: Phase;
@@ -57,7 +63,7 @@ export interface View {
   readonly started?: Claim;
   readonly captured?: Claim;
   readonly end?: { readonly verdict: Verdict; readonly passed?: Claim };
-  readonly queueReason?: string;
+  readonly queue?: QueueView;
   readonly attempts: readonly Attempt[];
   readonly output?: NonNullable<EvaluationStatus['output']>;
   readonly artifacts?: NonNullable<EvaluationStatus['artifacts']>;
@@ -68,6 +74,8 @@ export interface Plan {
   readonly actions: readonly Action[];
   /** Undefined: the status stays as it is. */
   readonly view: View | undefined;
+  /** It stays, and counts for the current generation. */
+  readonly observe?: boolean;
   readonly requeueAfterSeconds?: number;
   /** The end waits for this to be scored. It takes its time, elsewhere; then this is decided again. */
   readonly scoring?: { readonly attempt: number; readonly expected: StdoutExpectation };

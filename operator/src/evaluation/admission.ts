@@ -59,6 +59,11 @@ export function admit(evaluation: Evaluation, facts: ClusterFacts, settings: Set
   }
   const runtimeClass = chooseRuntimeClass(spec, runtime, facts, settings);
   if ('admitted' in runtimeClass) return runtimeClass;
+  if (spec.queue !== undefined && !settings.kueue)
+    return refuse(
+      'KueueNotEnabled',
+      'spec.queue hands the run to Kueue, which this installation does not use. Leave it out, or have an administrator set the chart’s kueue.enabled.',
+    );
   const excess = runtime && overMaximum(spec, runtime);
   if (excess !== undefined) return refuse('ResourcesExceedRuntime', excess);
   return resolve(spec, runtime, runtimeClass.name);

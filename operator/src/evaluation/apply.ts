@@ -6,6 +6,7 @@ import {
   JOBS,
   NAMESPACES,
   PODS,
+  isAlreadyExists,
   isConflict,
   isForbidden,
   isInvalid,
@@ -204,11 +205,22 @@ export class Applier {
     await refusable(client.apply(CONFIG_MAPS, buildConfigMap(run, identity, settings.sandbox), options));
     const sandboxUid = allocateUid(settings.sandbox.uids, { uid, number }, this.#deps.sandboxUids());
     const wanted = buildJob({ run, identity, sandboxUid, settings: settings.sandbox, patience: settings.patience });
-    const job = await refusable(client.apply<Job>(JOBS, wanted, options));
+    const job = await refusable(run.queue === undefined ? client.apply<Job>(JOBS, wanted, options) : this.#createOnce(wanted, call));
     if (job.metadata.labels?.[LABELS.evaluationUid] !== uid)
       throw new Error('a Job of that name belongs to another evaluation');
     // Only from here on does the recorder trust the Job's pods.
     await attempts.setJob({ evaluationUid: uid, number, jobUid: uidOf(job), epoch: epoch() });
+  }
+
+  /** Not applied: a second try would suspend again what Kueue has started meanwhile, and its pod would be deleted. */
+  async #createOnce(wanted: KubeObject, call: CallOptions): Promise<Job> {
+    const { client } = this.#deps;
+    try {
+      return await client.create<Job>(JOBS, wanted, { fieldManager: FIELD_MANAGERS.objects, ...call });
+    } catch (error) {
+      if (!isAlreadyExists(error)) throw error;
+      return await client.get<Job>(JOBS, wanted.metadata.namespace, wanted.metadata.name ?? '', call);
+    }
   }
 
   async #lowerDeadline(

@@ -1,5 +1,6 @@
-import { LABELS } from '@crucible/crds';
+import { LABELS, PAUSE_CONFIG_MAP } from '@crucible/crds';
 import {
+  CONFIG_MAPS,
   EVALUATIONS,
   EVALUATION_RUNTIMES,
   Informer,
@@ -8,11 +9,16 @@ import {
   NAMESPACES,
   PODS,
   RUNTIME_CLASSES,
+  WORKLOADS,
 } from '../kube/index.ts';
 import type { KubeClient, KubeMetrics, KubeObject, ObjectCache } from '../kube/index.ts';
 import type { Logger } from 'pino';
 import type { Caches } from './gather.ts';
+import { WorkloadIndex } from './kueue.ts';
+import type { Workload } from './kueue.ts';
 import type { Job, Namespace, Pod } from './objects.ts';
+import { PauseSwitches } from './pause.ts';
+import type { PauseConfigMap } from './pause.ts';
 import { PodIndex } from './pod-index.ts';
 import type { RawEvaluation } from './snapshot.ts';
 
@@ -20,6 +26,9 @@ export interface CacheOptions {
   readonly client: KubeClient;
   /** Where the operator has rights to Jobs and pods. */
   readonly namespaces: readonly string[];
+  /** Crucible's own, where the switch is that pauses everything. */
+  readonly ownNamespace?: string | undefined;
+  readonly kueue?: boolean;
   readonly logger: Logger;
   readonly metrics?: KubeMetrics;
 }
@@ -33,9 +42,13 @@ export class ClusterCaches implements Caches {
   readonly runtimes: ObjectCache<KubeObject>;
   readonly runtimeClasses: ObjectCache<KubeObject>;
   readonly podCache: ObjectCache<Pod>;
+  readonly pauseSwitches: ObjectCache<PauseConfigMap>;
+  readonly pauses: PauseSwitches;
+  readonly workloadCache: ObjectCache<Workload> | undefined;
+  readonly workloads: WorkloadIndex | undefined;
   readonly #all: readonly ObjectCache<KubeObject>[];
 
-  constructor({ client, namespaces, logger, metrics }: CacheOptions) {
+  constructor({ client, namespaces, ownNamespace, kueue = false, logger, metrics }: CacheOptions) {
     const common = { client, logger, metrics };
     const owned = { ...common, namespaces, labelSelector: LABELS.evaluationUid };
     this.evaluations = new Informer<RawEvaluation>({ ...common, resource: EVALUATIONS });
@@ -45,6 +58,16 @@ export class ClusterCaches implements Caches {
     this.jobs = new InformerSet<Job>({ ...owned, resource: JOBS, transform: slimJob });
     this.podCache = new InformerSet<Pod>({ ...owned, resource: PODS, transform: slimPod });
     this.pods = new PodIndex(this.podCache);
+    this.pauseSwitches = new InformerSet<PauseConfigMap>({
+      ...common,
+      namespaces: [...new Set([...(ownNamespace === undefined ? [] : [ownNamespace]), ...namespaces])],
+      resource: CONFIG_MAPS,
+      fieldSelector: `metadata.name=${PAUSE_CONFIG_MAP}`,
+    });
+    this.pauses = new PauseSwitches(this.pauseSwitches, ownNamespace);
+    // Nobody waits for its first list: it never comes where Kueue is not installed after all.
+    this.workloadCache = kueue ? new InformerSet<Workload>({ ...common, namespaces, resource: WORKLOADS, transform: slimWorkload }) : undefined;
+    this.workloads = this.workloadCache && new WorkloadIndex(this.workloadCache);
     this.#all = [
       this.evaluations,
       this.namespaces,
@@ -52,15 +75,17 @@ export class ClusterCaches implements Caches {
       this.runtimeClasses,
       this.jobs,
       this.podCache,
+      this.pauseSwitches,
     ] as ObjectCache<KubeObject>[];
   }
 
   start(): void {
     for (const cache of this.#all) cache.start();
+    this.workloadCache?.start();
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.#all.map((cache) => cache.stop()));
+    await Promise.all([...this.#all, this.workloadCache].map((cache) => cache?.stop()));
   }
 
   async waitForSync(signal?: AbortSignal): Promise<void> {
@@ -106,6 +131,20 @@ function slimPod(raw: KubeObject): Pod {
       ...(runtimeClassName !== undefined && { runtimeClassName }),
     },
     ...(status && { status }),
+  };
+}
+
+/** Its pod template is as large as the Job's. */
+function slimWorkload(raw: KubeObject): Workload {
+  const { apiVersion, kind, metadata, spec, status } = raw as Workload;
+  const { active, queueName } = spec ?? {};
+  const { conditions, admissionChecks } = status ?? {};
+  return {
+    apiVersion,
+    kind,
+    metadata: slimMeta(metadata),
+    spec: { ...(active !== undefined && { active }), ...(queueName !== undefined && { queueName }) },
+    status: { ...(conditions && { conditions }), ...(admissionChecks && { admissionChecks }) },
   };
 }
 

@@ -10,7 +10,10 @@ import type {
 import { isUnavailable } from '@crucible/storage';
 import { EVENTS, JOBS, PODS, isNotFound } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
+import { isSuspended } from './kueue.ts';
+import type { WorkloadIndex } from './kueue.ts';
 import type { Job, KubeEvent, Namespace, Pod } from './objects.ts';
+import type { PauseSwitches } from './pause.ts';
 import { hasStarted, waitingSince } from './pod.ts';
 import { isFinished } from './snapshot.ts';
 import type { RawEvaluation, RecordState, Snapshot, StoredOutput } from './snapshot.ts';
@@ -29,6 +32,8 @@ export interface Caches {
   readonly namespaces: ObjectCache<Namespace>;
   readonly runtimes: ObjectCache<KubeObject>;
   readonly runtimeClasses: ObjectCache<KubeObject>;
+  /** Undefined without Kueue. */
+  readonly workloads: WorkloadIndex | undefined;
 }
 
 export interface GatherDependencies {
@@ -37,6 +42,7 @@ export interface GatherDependencies {
   readonly evaluations: EvaluationRepository;
   readonly attempts: AttemptRepository;
   readonly captures: CaptureRepository;
+  readonly pauses: Pick<PauseSwitches, 'of'>;
   readonly now: () => number;
 }
 
@@ -52,7 +58,7 @@ export class Gatherer {
   async gather(
     key: string,
     raw: RawEvaluation,
-    own: Pick<Snapshot, 'turn' | 'launchRefusal' | 'scored'>,
+    own: Pick<Snapshot, 'turn' | 'launchRefusal' | 'scored' | 'heldBack'>,
     signal: AbortSignal,
   ): Promise<Snapshot> {
     const { caches } = this.#deps;
@@ -69,6 +75,8 @@ export class Gatherer {
       invalid,
       cluster,
       ...own,
+      paused: this.#deps.pauses.of(raw.metadata.namespace ?? ''),
+      workload: undefined,
       warnings: [],
       capture: undefined,
       output: undefined,
@@ -105,7 +113,8 @@ export class Gatherer {
       attempt.state === 'finalized' ? [] : this.#warnings(namespace, job, pod, signal),
       this.#output(attempt, capture),
     ]);
-    return { ...base, record, job, pod, others: others(pod), warnings, capture, output };
+    const workload = caches.workloads?.ofJob(job?.metadata.uid ?? '');
+    return { ...base, record, job, pod, others: others(pod), warnings, workload, capture, output };
   }
 
   async #record(uid: string): Promise<RecordState | 'unavailable'> {
@@ -157,7 +166,7 @@ export class Gatherer {
   ): Promise<KubeEvent[]> {
     const now = this.#deps.now();
     const stuck = pod === undefined ? job : hasStarted(pod) ? undefined : pod;
-    if (stuck === undefined) return [];
+    if (stuck === undefined || (pod === undefined && isSuspended(job))) return [];
     const since = pod === undefined ? job?.metadata.creationTimestamp : waitingSince(pod);
     if (ageSeconds(since, now) < WARNINGS_AFTER_SECONDS) return [];
     const fieldSelector = `involvedObject.uid=${stuck.metadata.uid},type=Warning`;

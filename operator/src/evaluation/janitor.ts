@@ -199,7 +199,7 @@ export class Janitor {
     const snapshot = await gatherer.gather(
       `${namespace}/${name}`,
       raw,
-      { turn: false, launchRefusal: undefined, scored: undefined },
+      { turn: false, launchRefusal: undefined, scored: undefined, heldBack: undefined },
       signal,
     );
     const { actions } = plan(snapshot, now(), settings);
@@ -236,6 +236,9 @@ function strayAsSnapshot(uid: string, { namespace, name, jobs, pods }: Stray): S
     pod: undefined,
     others: pods,
     warnings: [],
+    workload: undefined,
+    heldBack: undefined,
+    paused: undefined,
     capture: undefined,
     output: undefined,
     scored: undefined,

@@ -136,6 +136,8 @@ export function buildJob(inputs: JobInputs): KubeObject {
     spec: {
       // No retries and no deadline here: both delete pods, and logs with them. A retry is a new attempt with its own
       // Job.
+      // Kueue starts it, and only then are there pods.
+      ...(run.queue !== undefined && { suspend: true }),
       backoffLimit: 0,
       completions: 1,
       parallelism: 1,

@@ -11,6 +11,7 @@ import type { ClusterCaches } from './caches.ts';
 import { Gatherer } from './gather.ts';
 import { Janitor } from './janitor.ts';
 import type { DomainMetrics } from './metrics.ts';
+import { jobNameOf } from './kueue.ts';
 import { trueCondition } from './objects.ts';
 import type { Job } from './objects.ts';
 import { AdmissionQueue } from './queue.ts';
@@ -43,6 +44,8 @@ export interface OperatorDependencies {
  * Orphans have to be gone a minute after what made them; something young may belong to an Evaluation our watch has not
  * brought yet.
  */
+const REFRESH_SECONDS = 10;
+const REFRESHED_AT_ONCE = 50;
 const SWEEP = { everySeconds: 30, minAgeSeconds: 30 };
 
 /** What runs while this replica leads. Everything in memory is built anew for each term. */
@@ -53,6 +56,7 @@ interface Term {
   readonly scores: Scores;
   readonly janitor: Janitor;
   readonly listener: { close(): Promise<void> };
+  readonly refresh: NodeJS.Timeout;
 }
 
 /** Turns changes in the cluster and in the record into keys, and keys into reconciles. */
@@ -76,9 +80,15 @@ export class EvaluationOperator {
     await caches.waitForSync(signal);
     if (signal.aborted) return;
     const queue = new WorkQueue({ name: 'evaluation', metrics: controllerMetrics });
-    const turns = new AdmissionQueue(this.#deps.settings.maxConcurrent, (key) => queue.add(key));
+    const { settings, now } = this.#deps;
+    const turns = new AdmissionQueue({
+      limits: { total: settings.maxConcurrent, namespaces: settings.namespaceLimits },
+      maxUncaptured: settings.maxUncaptured,
+      wake: (key) => queue.add(key),
+      now,
+    });
     const applier = this.#applier(epoch);
-    const gatherer = new Gatherer(this.#deps);
+    const gatherer = new Gatherer({ ...this.#deps, pauses: caches.pauses });
     const scores = new Scores({
       thread: new ScoreThread({ logger }),
       read: gatherer.stdout.bind(gatherer),
@@ -109,7 +119,12 @@ export class EvaluationOperator {
       else for (const raw of caches.evaluations.list()) if (raw.status?.phase === 'Capturing') queue.add(keyOf(raw));
     });
     this.#takeOver(turns);
-    this.#term = { queue, controller, turns, scores, janitor, listener };
+    // What a namespace waits for may change at any time; a status that says something else is put right, in small
+    // portions, because ten thousand may be waiting.
+    const refresh = setInterval(() => {
+      for (const key of turns.outdated(REFRESHED_AT_ONCE)) queue.add(key);
+    }, REFRESH_SECONDS * 1000);
+    this.#term = { queue, controller, turns, scores, janitor, listener, refresh };
     controller.start();
     janitor.start();
     for (const raw of caches.evaluations.list()) queue.add(keyOf(raw));
@@ -120,7 +135,8 @@ export class EvaluationOperator {
     const term = this.#term;
     this.#term = undefined;
     if (term === undefined) return;
-    const { controller, janitor, listener, scores } = term;
+    const { controller, janitor, listener, scores, refresh } = term;
+    clearInterval(refresh);
     await Promise.all([controller.stop(limitSeconds), janitor.stop(), listener.close(), scores.close()]);
   }
 
@@ -143,7 +159,8 @@ export class EvaluationOperator {
     for (const job of caches.jobs.list()) {
       const key = this.#keys.get(job.metadata.labels?.[LABELS.evaluationUid] ?? '');
       const raw = key === undefined ? undefined : caches.evaluations.get(key);
-      if (raw !== undefined && !isFinished(raw)) turns.hold(keyOf(raw), raw.metadata.namespace ?? '');
+      if (raw === undefined || isFinished(raw) || job.metadata.labels?.[LABELS.kueueQueue] !== undefined) continue;
+      turns.hold(keyOf(raw), raw.metadata.namespace ?? '', Date.parse(job.metadata.creationTimestamp ?? ''));
     }
   }
 
@@ -166,6 +183,16 @@ export class EvaluationOperator {
       if (this.#term === undefined) return;
       for (const raw of caches.evaluations.list()) if (isRefused(raw)) this.#term.queue.add(keyOf(raw));
     };
+    caches.workloadCache?.onChange((_, current, previous) => {
+      const workload = current ?? previous!;
+      const job = caches.jobs.get(`${workload.metadata.namespace}/${jobNameOf(workload)}`);
+      if (job !== undefined) enqueueOwner('', job, undefined);
+    });
+    // Paused or not any more: all that wait say so, or begin.
+    caches.pauseSwitches.onChange(() => {
+      for (const raw of caches.evaluations.list())
+        if ((raw.status?.phase ?? 'Queued') === 'Queued') this.#term?.queue.add(keyOf(raw));
+    });
     caches.runtimes.onChange(wakeRefused);
     caches.runtimeClasses.onChange(wakeRefused);
     caches.namespaces.onChange(wakeRefused);

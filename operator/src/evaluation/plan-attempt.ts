@@ -7,6 +7,7 @@ import { ENDING, START_UNKNOWN, capturedOf, hasRun, startedAfterwards } from './
 import { scoreEnd } from './expect.ts';
 import type { Score } from './expect.ts';
 import { runningDeadlineSeconds } from './job.ts';
+import { isSuspended, kueueQueue, stoppedByKueue } from './kueue.ts';
 import { hasFinalizer, isDeleting, trueCondition, uidOf } from './objects.ts';
 import type { Job, Pod } from './objects.ts';
 import {
@@ -21,10 +22,11 @@ import {
   startedAt,
 } from './pod.ts';
 import type { Settings } from './settings.ts';
-import { conditionOf, isDeletingSnapshot, wantsEnd } from './snapshot.ts';
+import { conditionOf, currentAttempt, isDeletingSnapshot, wantsEnd } from './snapshot.ts';
 import type { Snapshot } from './snapshot.ts';
 import { ageSeconds, judgeStart } from './start.ts';
-import { exitOf, judge, verdict } from './verdict.ts';
+import { exitOf, isKueueStop, judge, verdict } from './verdict.ts';
+import type { LauncherSummary } from './verdict.ts';
 import * as views from './view.ts';
 import { asVerdict } from './view.ts';
 
@@ -33,6 +35,7 @@ import { asVerdict } from './view.ts';
 /** Without an event; the watches bring most changes at once. */
 const STARTING_RECHECK_SECONDS = 5;
 const RUNNING_RECHECK_SECONDS = 30;
+const SUSPENDED_RECHECK_SECONDS = 60;
 const ENDING_RECHECK_SECONDS = 2;
 const CAPTURE_RECHECK_SECONDS = 2;
 /** Its end wakes the Evaluation; this is for a score that could not be begun. */
@@ -54,6 +57,10 @@ export function planAttempt(snapshot: Snapshot, attempt: AttemptRecord, now: num
   const timeoutSeconds = attempt.timeoutSeconds ?? allowedSeconds(snapshot, settings);
   const context = { snapshot, attempt, now, settings, timeoutSeconds };
   const { job, pod, capture } = snapshot;
+  if (pod !== undefined && isSuspended(job) && attempt.ending === null && !wantsEnd(snapshot)) {
+    const stopped = { type: 'recordEnding', number: attempt.number, verdict: stoppedByKueue(snapshot.workload) } as const;
+    return { actions: [stopped], view: undefined, requeueAfterSeconds: 0, turn: 'hold' };
+  }
   if (pod === undefined) {
     const had = attempt.podUid !== null || capture !== undefined || (job !== undefined && hasEnded(job));
     return job === undefined || had ? planGone(context, undefined) : planStarting(context, undefined);
@@ -92,6 +99,11 @@ function planStarting(context: Context, pod: Pod | undefined): Plan {
   // Deleted by somebody, and the garbage collector takes the pod: its end is still to come.
   if (job === undefined)
     return going(context, [], { phase: 'Starting', started: START_UNKNOWN }, STARTING_RECHECK_SECONDS);
+  if (pod === undefined && isSuspended(job)) {
+    const queue = kueueQueue(snapshot.workload, snapshot.evaluation?.spec.queue ?? '');
+    const started: Claim = { status: 'False', reason: 'Suspended', message: 'Its Job is suspended until Kueue admits it.' };
+    return going(context, [], { phase: 'Queued', started, queue }, SUSPENDED_RECHECK_SECONDS);
+  }
   const start = judgeStart({
     job,
     pod,
@@ -156,7 +168,7 @@ function planOver(context: Context, pod: Pod): Plan {
     const view = { phase: 'Capturing', started, captured: views.CAPTURING } as const;
     return going(context, recordPod(context, pod), view, CAPTURE_RECHECK_SECONDS);
   }
-  const summary = (output?.capture.summary ?? undefined) as { error?: string } | undefined;
+  const summary = (output?.capture.summary ?? undefined) as LauncherSummary | undefined;
   const ending = asVerdict(attempt.ending);
   const judged = judge({ pod, cancelled: wantsEnd(snapshot), timeoutSeconds, summary, ran, ending });
   return planEnd(context, pod, judged, output === undefined ? views.NO_OUTPUT : capturedOf(output, ran, pod));
@@ -190,7 +202,7 @@ function planGone(context: Context, pod: Pod | undefined): Plan {
 function going(
   context: Context,
   actions: Action[],
-  view: Pick<View, 'phase' | 'started' | 'captured'>,
+  view: Pick<View, 'phase' | 'started' | 'captured' | 'queue'>,
   requeueAfterSeconds: number,
 ): Plan {
   const { snapshot } = context;
@@ -236,7 +248,7 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
     const view: View = {
       ...parts,
       phase: 'Queued',
-      queueReason: 'The last attempt failed; the next one starts shortly.',
+      queue: { reason: 'RetryDelay', message: 'The last attempt failed; the next one starts shortly.' },
     };
     return { actions, view, requeueAfterSeconds: 0, turn: 'hold' };
   }
@@ -294,7 +306,9 @@ export function cleanUp(snapshot: Snapshot): Action[] {
   if (job !== undefined && !isDeleting(job)) {
     const name = { jobName: job.metadata.name ?? '', jobUid: uidOf(job) };
     const owned = job.metadata.ownerReferences?.some(({ uid }) => uid === raw.metadata.uid) ?? false;
-    if (isDeletingSnapshot(snapshot) || !ran) actions.push({ type: 'deleteJob', ...name });
+    // A Job that Kueue has stopped would be started again.
+    const stopped = isSuspended(job) || isKueueStop(asVerdict(currentAttempt(snapshot)?.ending));
+    if (isDeletingSnapshot(snapshot) || !ran || stopped) actions.push({ type: 'deleteJob', ...name });
     else if (!owned) actions.push({ type: 'settleJob', ...name });
   }
   // The others are of attempts that are over, or a second pod that Kubernetes made for this one: not the one captured.

@@ -546,7 +546,7 @@ describe('plan: finished', () => {
   const raw = (spec = {}, metadata = {}) =>
     rawEvaluation(spec, { metadata, status: { conditions: [accepted, finished] } });
   it('stays quiet', () =>
-    expect(decide(snapshot({ raw: raw() }))).toEqual({ actions: [], view: undefined, turn: 'release' }));
+    expect(decide(snapshot({ raw: raw() }))).toEqual({ actions: [], view: undefined, observe: true, turn: 'release' }));
   it('takes away what a crash left', () => {
     expect(types(launched({ raw: raw({}, { finalizers }), pod: pod().ended(0).build() }))).toEqual([
       'settleJob',

@@ -1,12 +1,13 @@
 import { CAPTURE_FINALIZER, clip, formatDuration } from '@crucible/crds';
 import type { Verdict } from '@crucible/crds';
 import type { AttemptRecord } from '@crucible/storage';
-import type { Action, EvaluationEnd, Plan, View } from './actions.ts';
+import type { Action, EvaluationEnd, Plan, QueueView, View } from './actions.ts';
 import { admit } from './admission.ts';
 import type { Refusal } from './admission.ts';
 import { capturedAfterwards, hasRun, startedAfterwards } from './claims.ts';
 import { allowedSeconds, cleanUp, phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-attempt.ts';
 import { hasFinalizer } from './objects.ts';
+import type { HeldBack } from './queue.ts';
 import { conditionOf, currentAttempt, isDeletingSnapshot, isFinished, wantsEnd } from './snapshot.ts';
 import type { RecordState, Snapshot } from './snapshot.ts';
 import type { Settings } from './settings.ts';
@@ -23,6 +24,15 @@ import { verdict } from './verdict.ts';
 
 /** While Postgres is away nothing is decided; this is how often it is asked again. */
 const RECORD_RETRY_SECONDS = 5;
+const RECORD_UNAVAILABLE: QueueView = {
+  reason: 'RecordUnavailable',
+  message: 'The database cannot be reached; nothing is admitted until it is back.',
+};
+const HELD_BACK_MESSAGES: Readonly<Record<HeldBack, string>> = {
+  GlobalLimit: 'As many evaluations run as may at once.',
+  NamespaceLimit: 'As many evaluations of this namespace run as may at once.',
+  CaptureBacklog: 'The output of too many ended runs is not stored yet; nothing is started until it is.',
+};
 const FIRST_RETRY_SECONDS = 5;
 const MAX_RETRY_SECONDS = 300;
 
@@ -31,6 +41,12 @@ const MAX_RETRY_SECONDS = 300;
  * crash between two actions is answered by deciding again.
  */
 export function plan(snapshot: Snapshot, now: number, settings: Settings): Plan {
+  const decision = decide(snapshot, now, settings);
+  // Kueue admits it, so it takes no place here.
+  return snapshot.evaluation?.spec.queue === undefined ? decision : { ...decision, turn: 'release' };
+}
+
+function decide(snapshot: Snapshot, now: number, settings: Settings): Plan {
   const { record } = snapshot;
   if (isFinished(snapshot.raw)) return planLeftovers(snapshot, now);
   if (record === 'unavailable') return planWithoutRecord(snapshot, now, settings);
@@ -59,9 +75,15 @@ function planLeftovers(snapshot: Snapshot, now: number): Plan {
   const actions: Action[] = cleanUp(snapshot);
   if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
   const left = isDeletingSnapshot(snapshot) ? undefined : timeToLive(snapshot, now);
-  if (left === undefined) return { actions, view: undefined, turn: 'release' };
-  if (left > 0) return { actions, view: undefined, requeueAfterSeconds: left, turn: 'release' };
-  return { actions: [...actions, { type: 'deleteEvaluation' }], view: undefined, turn: 'release' };
+  if (left !== undefined && left <= 0) actions.push({ type: 'deleteEvaluation' });
+  return {
+    actions,
+    view: undefined,
+    // priority, cancel and ttlSecondsAfterFinished may still be changed; of the end nothing does.
+    observe: true,
+    ...(left !== undefined && left > 0 && { requeueAfterSeconds: left }),
+    turn: 'release',
+  };
 }
 
 /** Seconds until spec.ttlSecondsAfterFinished is over; the record stays. */
@@ -81,7 +103,8 @@ function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings):
     const turn = snapshot.job !== undefined || snapshot.turn ? 'hold' : 'release';
     if (isDeletingSnapshot(snapshot) && abandonedFor(snapshot, now) >= settings.patience.lostCapture)
       return { actions: planAbandon(snapshot), view: undefined, requeueAfterSeconds, turn };
-    return { actions: planDeadlines(snapshot, settings), view: undefined, requeueAfterSeconds, turn };
+    const view = turn === 'release' ? stillQueuedView(snapshot) : undefined;
+    return { actions: planDeadlines(snapshot, settings), view, requeueAfterSeconds, turn };
   }
   if (isDeletingSnapshot(snapshot)) return { actions: [], view: undefined, turn: 'release' };
   const view: View = {
@@ -91,10 +114,17 @@ function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings):
       reason: 'RecordUnavailable',
       message: 'Nothing is admitted while the database cannot be reached.',
     },
-    queueReason: 'The database cannot be reached; nothing is admitted until it is back.',
+    queue: RECORD_UNAVAILABLE,
     attempts: [],
   };
   return { actions: [], view, requeueAfterSeconds, turn: 'release' };
+}
+
+/** Of one that was admitted and waits for its turn. What the record knows of it stays in the status as it is. */
+function stillQueuedView(snapshot: Snapshot): View | undefined {
+  const { status } = snapshot.raw;
+  if (status?.phase !== 'Queued' || isDeletingSnapshot(snapshot)) return undefined;
+  return { phase: 'Queued', accepted: ADMITTED, queue: RECORD_UNAVAILABLE, attempts: status.attempts ?? [] };
 }
 
 /** Only the deadlines of planAttempt: the rest of it writes to the record. */
@@ -209,14 +239,16 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   const wait = retrying ? retryInSeconds(last, now) : 0;
   const actions: Action[] = retrying ? cleanUp(snapshot) : [];
   if (wait > 0) {
-    const queueReason = `The next attempt starts ${formatDuration(retryDelay(last!.number))} after the last one ended.`;
-    return { actions, view: queuedView(snapshot, queueReason), requeueAfterSeconds: wait, turn: 'hold' };
+    const message = `The next attempt starts ${formatDuration(retryDelay(last!.number))} after the last one ended.`;
+    const view = queuedView(snapshot, { reason: 'RetryDelay', message });
+    return { actions, view, requeueAfterSeconds: wait, turn: 'hold' };
   }
   const admission = admit(evaluation, snapshot.cluster, settings);
   if (!admission.admitted) return planRefusal(snapshot, admission);
-  if (!snapshot.turn) {
+  const held = waitsFor(snapshot);
+  if (held !== undefined) {
     if (record.evaluation === undefined) actions.push({ type: 'recordEvaluation', phase: 'Queued' });
-    return { actions, view: queuedView(snapshot, 'As many evaluations run as may at once.'), turn: 'request' };
+    return { actions, view: queuedView(snapshot, held.queue), turn: held.turn };
   }
   const { run } = admission;
   const refused =
@@ -234,8 +266,17 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   return { actions, view, requeueAfterSeconds: 5, turn: 'hold' };
 }
 
-function queuedView(snapshot: Snapshot, queueReason: string): View {
-  return { phase: 'Queued', accepted: ADMITTED, queueReason, attempts: attemptViews(snapshot) };
+/** What an evaluation that could start now still waits for. */
+function waitsFor({ paused, turn, heldBack, evaluation }: Snapshot): { queue: QueueView; turn: Plan['turn'] } | undefined {
+  // Whoever takes the pause back wakes it.
+  if (paused !== undefined) return { queue: { reason: 'Paused', message: paused }, turn: 'release' };
+  if (turn || evaluation?.spec.queue !== undefined) return undefined;
+  const reason = heldBack ?? 'GlobalLimit';
+  return { queue: { reason, message: HELD_BACK_MESSAGES[reason] }, turn: 'request' };
+}
+
+function queuedView(snapshot: Snapshot, queue: QueueView): View {
+  return { phase: 'Queued', accepted: ADMITTED, queue, attempts: attemptViews(snapshot) };
 }
 
 function retryDelay(attempt: number): number {

@@ -1,16 +1,26 @@
 import { describe, expect, it } from 'vitest';
 import { AdmissionQueue } from './queue.ts';
 
-function queue(limit: number): {
-  turns: AdmissionQueue;
-  woken: string[];
-  ask: (key: string, priority?: number, createdAt?: number) => boolean;
-} {
+interface Options {
+  namespaces?: Record<string, number>;
+  maxUncaptured?: number;
+}
+
+function queue(total: number, { namespaces = {}, maxUncaptured = 100 }: Options = {}) {
   const woken: string[] = [];
-  const turns = new AdmissionQueue(limit, (key) => woken.push(key));
+  let time = 0;
+  const turns = new AdmissionQueue({
+    limits: { total, namespaces },
+    maxUncaptured,
+    wake: (key) => woken.push(key),
+    now: () => time,
+  });
   let clock = 0;
-  const ask = (key: string, priority = 0, createdAt = (clock += 1)): boolean =>
-    turns.request(key, { namespace: key.split('/')[0]!, priority, createdAt });
+  const ask = (key: string, priority = 0, createdAt = (clock += 1)): boolean => {
+    time += 1;
+    const [namespace = '', name = ''] = key.split('/');
+    return turns.request(key, { namespace, priority, createdAt, name });
+  };
   return { turns, woken, ask };
 }
 
@@ -41,6 +51,15 @@ describe('AdmissionQueue', () => {
     expect(woken).toEqual(['b/high', 'a/3', 'b/older', 'b/old']);
   });
 
+  it('with one place, namespaces take turns however much one of them submits', () => {
+    const { turns, woken, ask } = queue(1);
+    for (let index = 1; index <= 5; index += 1) ask(`a/${index}`);
+    ask('b/1');
+    ask('b/2');
+    for (const key of ['a/1', 'b/1', 'a/2', 'b/2', 'a/3']) turns.release(key, key[0]!);
+    expect(woken).toEqual(['b/1', 'a/2', 'b/2', 'a/3', 'a/4']);
+  });
+
   it('counts those that have a Job already, even over the limit', () => {
     const { turns, ask } = queue(1);
     turns.hold('a/1', 'a');
@@ -60,5 +79,46 @@ describe('AdmissionQueue', () => {
     turns.release('a/1', 'a');
     expect(woken).toEqual([]);
     expect([turns.running, turns.waiting]).toEqual([0, 0]);
+  });
+
+  it('holds a namespace to its own limit, and the others go on', () => {
+    const { turns, woken, ask } = queue(3, { namespaces: { a: 1 } });
+    expect([ask('a/1'), ask('a/2'), ask('b/1'), ask('b/2'), ask('b/3')]).toEqual([true, false, true, true, false]);
+    expect([turns.heldBack('a'), turns.heldBack('b')]).toEqual(['NamespaceLimit', 'GlobalLimit']);
+    expect(turns.waitingByReason()).toEqual({ GlobalLimit: 1, NamespaceLimit: 1, CaptureBacklog: 0 });
+    turns.release('b/1', 'b');
+    expect(woken).toEqual(['b/3']);
+    turns.release('a/1', 'a');
+    expect(woken).toEqual(['b/3', 'a/2']);
+  });
+
+  it('begins nothing while too many ended runs are not captured', () => {
+    const { turns, woken, ask } = queue(10, { maxUncaptured: 2 });
+    ask('a/1');
+    ask('a/2');
+    turns.setUncaptured('a/1', true);
+    expect(ask('a/3')).toBe(true);
+    turns.setUncaptured('a/2', true);
+    expect(ask('a/4')).toBe(false);
+    expect(turns.heldBack('a')).toBe('CaptureBacklog');
+    turns.release('a/1', 'a');
+    expect(woken).toEqual(['a/4']);
+    turns.setUncaptured('a/3', true);
+    expect(ask('a/5')).toBe(false);
+    turns.setUncaptured('a/3', false);
+    expect(turns.has('a/5')).toBe(true);
+  });
+
+  it('names those whose status says another reason than the present one, a few at a time', () => {
+    const { turns, ask } = queue(2, { namespaces: { a: 2 } });
+    ask('b/1');
+    ask('a/1');
+    for (const name of ['2', '3', '4']) ask(`a/${name}`);
+    expect(turns.outdated(10)).toEqual([]);
+    turns.release('b/1', 'b'); // a/2 begins: now the namespace is at its own limit
+    expect(turns.outdated(10)).toEqual(['a/3', 'a/4']);
+    expect(turns.outdated(1)).toEqual(['a/3']);
+    ask('a/3', 0, 4);
+    expect(turns.outdated(10)).toEqual(['a/4']);
   });
 });

@@ -16,7 +16,7 @@ import { refusedView } from './refused.ts';
 import type { Scores } from './scores.ts';
 import type { Settings } from './settings.ts';
 import type { RawEvaluation, Snapshot } from './snapshot.ts';
-import { announcements, buildStatus, sameStatus } from './status.ts';
+import { announcements, buildStatus, observedStatus, sameStatus } from './status.ts';
 
 const RECORD_RETRY_SECONDS = 5;
 const REFUSED_RETRY_SECONDS = 5;
@@ -56,10 +56,14 @@ export class Reconciler {
       await this.#apply(snapshot, decision, signal);
       if (decision.scoring === undefined) this.#deps.scores.forget(key);
       else this.#deps.scores.want(key, { uid: raw.metadata.uid ?? '', ...decision.scoring });
-      if (decision.turn === 'release') this.#deps.turns.release(key, raw.metadata.namespace ?? '');
+      const { turns } = this.#deps;
+      if (decision.turn === 'release') turns.release(key, raw.metadata.namespace ?? '');
+      if (decision.view !== undefined || decision.turn === 'release')
+        turns.setUncaptured(key, decision.view?.phase === 'Capturing');
       if (decision.actions.length > 0)
         context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');
       if (decision.view !== undefined) await this.#writeStatus(snapshot, decision.view, signal);
+      else if (decision.observe === true) await this.#writeObserved(snapshot, signal);
       this.#refusals.delete(key);
       return { requeueAfterSeconds: decision.requeueAfterSeconds };
     } catch (error) {
@@ -85,17 +89,21 @@ export class Reconciler {
 
   async #decide(key: string, raw: RawEvaluation, signal: AbortSignal): Promise<{ snapshot: Snapshot; decision: Plan }> {
     const { gatherer, turns, scores, settings, now } = this.#deps;
-    const { namespace = '', uid = '' } = raw.metadata;
-    const own = { turn: turns.has(key), launchRefusal: this.#refusals.get(key), scored: scores.of(key, uid) };
+    const { namespace = '', name = '', uid = '' } = raw.metadata;
+    const own = {
+      turn: turns.has(key),
+      launchRefusal: this.#refusals.get(key),
+      scored: scores.of(key, uid),
+      heldBack: undefined,
+    };
     let snapshot = await gatherer.gather(key, raw, own, signal);
     let decision = plan(snapshot, now(), settings);
     if (decision.turn === 'request') {
       const priority = snapshot.evaluation?.spec.priority ?? 0;
       const createdAt = Date.parse(raw.metadata.creationTimestamp ?? '');
-      if (turns.request(key, { namespace, priority, createdAt })) {
-        snapshot = { ...snapshot, turn: true };
-        decision = plan(snapshot, now(), settings);
-      }
+      const turn = turns.request(key, { namespace, priority, createdAt, name });
+      snapshot = { ...snapshot, turn, heldBack: turn ? undefined : turns.heldBack(namespace) };
+      decision = plan(snapshot, now(), settings);
     }
     if (decision.turn === 'hold') turns.hold(key, namespace);
     return { snapshot, decision };
@@ -112,25 +120,38 @@ export class Reconciler {
   }
 
   async #writeStatus(snapshot: Snapshot, view: View, signal: AbortSignal): Promise<void> {
-    const { client, events, metrics, now } = this.#deps;
-    const { raw, key } = snapshot;
-    const { namespace = '', name = '', uid = '', generation = 1 } = raw.metadata;
-    const status: EvaluationStatus = buildStatus(view, generation, raw.status, now());
-    if (sameStatus(raw.status, status)) return;
+    const { events, metrics, now } = this.#deps;
+    const { raw } = snapshot;
+    const status = buildStatus(view, raw.metadata.generation ?? 1, raw.status, now());
+    if (sameStatus(raw.status, status) || !(await this.#applyStatus(snapshot, status, signal))) return;
+    for (const announcement of announcements(raw.status, status)) events.event(raw, announcement);
+    metrics.statusWritten(raw, status, now());
+  }
+
+  /** kstatus: a change of spec counts as in progress until the status says that it was seen. */
+  async #writeObserved(snapshot: Snapshot, signal: AbortSignal): Promise<void> {
+    const { metadata, status } = snapshot.raw;
+    const { generation = 1 } = metadata;
+    if (status === undefined || status.observedGeneration === generation || metadata.deletionTimestamp !== undefined) return;
+    await this.#applyStatus(snapshot, observedStatus(status, generation), signal);
+  }
+
+  /** False: the resource is gone in the meantime, which is what happens to a finished one once its finalizer is off. */
+  async #applyStatus(snapshot: Snapshot, status: EvaluationStatus, signal: AbortSignal): Promise<boolean> {
+    const { key } = snapshot;
+    const { namespace = '', name = '', uid = '' } = snapshot.raw.metadata;
     // The uid makes it fail on another resource of the same name.
     const object = { apiVersion: API_VERSION, kind: 'Evaluation', metadata: { namespace, name, uid }, status };
     const options = { fieldManager: FIELD_MANAGERS.status, force: true, subresource: 'status', signal };
     try {
-      const written = await client.apply<RawEvaluation>(EVALUATIONS, object, options);
+      const written = await this.#deps.client.apply<RawEvaluation>(EVALUATIONS, object, options);
       delete written.metadata.managedFields;
       this.#written.set(key, written);
+      return true;
     } catch (error) {
-      // Gone in the meantime, which is what happens to a finished one once its finalizer is off.
-      if (isNotFound(error)) return;
+      if (isNotFound(error)) return false;
       throw error;
     }
-    for (const announcement of announcements(raw.status, status)) events.event(raw, announcement);
-    metrics.statusWritten(raw, status, now());
   }
 
   #forget(key: string): void {

@@ -26,7 +26,8 @@ it('while the API server refuses the Job the status says why, once, and it start
   // The attempt is in the record from the second try on; after that every try says the same.
   await cluster.waitFor('the second try', async () => (await cluster.status('refused')).attempts?.[0]);
   const status = await cluster.phase('refused', 'Queued');
-  expect(status.queue?.reason).toContain('ResourceQuota');
+  expect(status.queue?.reason).toBe('QuotaExceeded');
+  expect(status.queue?.message).toContain('ResourceQuota');
   const phases = 'select phase from crucible.evaluations where uid = $1';
   expect((await cluster.record.query(phases, [uid])).rows).toEqual([{ phase: 'Queued' }]);
   const version = async () => (await cluster.evaluation('refused'))?.['metadata'].resourceVersion;

@@ -9,7 +9,7 @@ describe('refusedView', () => {
   it('queues with the reason, without the numbers that change', () => {
     const view = refusedView(snapshot(), QUOTA, NOW, settings());
     expect(view).toMatchObject({ phase: 'Queued', started: { status: 'False', reason: 'QuotaExceeded' } });
-    expect(view?.queueReason).toBe(view?.started?.message);
+    expect(view?.queue).toEqual({ reason: 'QuotaExceeded', message: view?.started?.message });
     expect(JSON.stringify(view)).not.toContain('used');
     expect(refusedView(row(200), QUOTA, NOW, settings())?.started).toEqual(view?.started);
   });

@@ -21,7 +21,7 @@ export function refusedView(snapshot: Snapshot, said: string, now: number, setti
     phase: 'Queued',
     accepted: ADMITTED,
     started: { status: 'False', reason, message },
-    queueReason: message,
+    queue: { reason, message },
     attempts: attemptViews(snapshot),
   };
 }

@@ -6,6 +6,14 @@ export interface Settings {
   readonly evaluationNamespaces: readonly string[];
   /** Evaluations that may hold a Job at once, over all namespaces. */
   readonly maxConcurrent: number;
+  /** The same for single namespaces. */
+  readonly namespaceLimits: Readonly<Record<string, number>>;
+  /** Ended runs whose output is not stored yet, from which on nothing new begins. */
+  readonly maxUncaptured: number;
+  /** Crucible's own namespace: its pause switch is everyone's. Undefined outside of a cluster. */
+  readonly ownNamespace: string | undefined;
+  /** Kueue is there, and spec.queue may name its queues. */
+  readonly kueue: boolean;
   readonly sandbox: SandboxSettings;
   readonly patience: Patience;
   /** How long a finished Job and its pod stay to be looked at. */

@@ -4,6 +4,8 @@ import type { KubeObject } from '../kube/index.ts';
 import type { ClusterFacts } from './admission.ts';
 import type { Score } from './expect.ts';
 import type { Job, KubeEvent, Pod } from './objects.ts';
+import type { Workload } from './kueue.ts';
+import type { HeldBack } from './queue.ts';
 
 export interface RawEvaluation extends KubeObject {
   spec?: unknown;
@@ -40,6 +42,8 @@ export interface Snapshot {
   /** Every other pod that carries the evaluation's uid: of earlier attempts, or a second one of this Job. */
   readonly others: readonly Pod[];
   readonly warnings: readonly KubeEvent[];
+  /** Kueue's, of the attempt's Job. */
+  readonly workload: Workload | undefined;
   /** Of the current attempt, finished or not. */
   readonly capture: CaptureRecord | undefined;
   /** Only once the capture is finished. */
@@ -50,6 +54,10 @@ export interface Snapshot {
   readonly launchRefusal: string | undefined;
   /** It has a place among the running ones. */
   readonly turn: boolean;
+  /** Why it has none, once it has asked for one. */
+  readonly heldBack: HeldBack | undefined;
+  /** Why nothing new is started, while somebody has paused the operator or its namespace. */
+  readonly paused: string | undefined;
 }
 
 export function currentAttempt(snapshot: Snapshot): AttemptRecord | undefined {

@@ -1,5 +1,6 @@
 import { clip } from '@crucible/crds';
 import type { Verdict } from '@crucible/crds';
+import { resumedAt } from './kueue.ts';
 import type { Job, KubeEvent, Pod } from './objects.ts';
 import { isScheduled, sandboxStatus, waitingSince } from './pod.ts';
 import type { Patience } from './settings.ts';
@@ -35,7 +36,7 @@ function failed(result: Verdict): Start {
 
 function withoutPod({ job, warnings, now, patience }: StartInputs): Start {
   const refusal = warnings.find((event) => event.reason === 'FailedCreate');
-  const age = ageSeconds(job.metadata.creationTimestamp, now);
+  const age = ageSeconds(resumedAt(job), now);
   const said = refusal?.message ?? '';
   if (refusal !== undefined) return judgeRefusal('Job/FailedCreate', said, age, patience);
   if (age >= patience.startUp) {

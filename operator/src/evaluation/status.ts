@@ -27,7 +27,7 @@ export function buildStatus(
     observedGeneration: generation,
     phase: view.phase,
     conditions,
-    ...(view.queueReason !== undefined && { queue: { reason: view.queueReason } }),
+    ...(view.queue && { queue: { ...view.queue } }),
     ...(view.attempts.length > 0 && { attempts: [...view.attempts] }),
     ...(startedAt !== undefined && { startedAt }),
     ...(finishedAt !== undefined && { finishedAt }),
@@ -38,6 +38,12 @@ export function buildStatus(
     ...(view.artifacts && { artifacts: view.artifacts }),
     ...(view.receipt && { receipt: view.receipt }),
   };
+}
+
+/** The same, concluded from this generation: of a finished one nothing that may still be changed changes the end. */
+export function observedStatus(status: EvaluationStatus, generation: number): EvaluationStatus {
+  const conditions = status.conditions?.map((one) => ({ ...one, observedGeneration: generation }));
+  return { ...status, observedGeneration: generation, ...(conditions && { conditions }) };
 }
 
 type Claims = Partial<Record<ConditionType, Claim>>;

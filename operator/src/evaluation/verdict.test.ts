@@ -15,7 +15,22 @@ const failed = (reason: string, message = '') => pod().ended(137).status({ phase
 // [what happened, the pod as the kubelet left it, other facts, class, attributableTo, confidence]
 type Row = readonly [string, Pod | undefined, Partial<Ending>, string, string | undefined, string];
 
+const limitHit = { summary: { pidsLimitHit: true } };
+
 const ROWS: readonly Row[] = [
+  ['the process limit', pod().ended(1).build(), limitHit, 'PidsExceeded', 'Code', 'Probable'],
+  ['the process limit, then a signal', pod().ended(134).build(), limitHit, 'PidsExceeded', 'Code', 'Probable'],
+  ['the process limit, and it coped', pod().ended(0).build(), limitHit, 'Succeeded', undefined, 'Confirmed'],
+  ['the process limit, then cancelled', pod().ended(143).build(), { ...limitHit, cancelled: true }, 'Cancelled', 'User', 'Probable'],
+  ['a full disk', pod().ended(1).build(), { summary: { diskFull: true } }, 'DiskExceeded', 'Code', 'Probable'],
+  [
+    'deleted after its own end',
+    pod().ended(137, { to: -30 }).meta({ deletionTimestamp: at(-5), deletionGracePeriodSeconds: 10 }).build(),
+    {},
+    'Signalled',
+    'Code',
+    'Probable',
+  ],
   ['exit 0', pod().ended(0).build(), {}, 'Succeeded', undefined, 'Confirmed'],
   ['exit 1', pod().ended(1).build(), {}, 'NonZeroExit', 'Code', 'Confirmed'],
   ['exit 124 before its time is the program’s own', pod().ended(124).build(), {}, 'NonZeroExit', 'Code', 'Confirmed'],
@@ -267,7 +282,16 @@ describe('judge', () => {
     expect(verdict.evidence!.length).toBeGreaterThan(0);
   });
 
-  it('lets nothing that comes out of the sandbox choose class or blame', () => {
+  it('lets nothing that comes out of the sandbox take blame from the code, or say more than Probable', () => {
+    for (const code of [1, 2, 125, 134, 137]) {
+      for (const summary of [{ pidsLimitHit: true }, { diskFull: true }, { pidsLimitHit: 'yes' as never }])
+        expect(judge(ending(pod().ended(code).build(), { summary })).attributableTo).toBe('Code');
+    }
+    const lost = pod().ended(137).status({ phase: 'Failed', reason: 'NodeLost' }).build();
+    expect(judge(ending(lost, limitHit)).class).toBe('NodeLost');
+  });
+
+  it('lets no hint that comes out of the sandbox choose class or blame', () => {
     for (const code of [0, 1, 125, 137]) {
       const honest = judge(ending(pod().ended(code).build()));
       const forged = judge(

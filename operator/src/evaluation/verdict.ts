@@ -2,7 +2,7 @@ import { constants } from 'node:os';
 import { clip, formatDuration } from '@crucible/crds';
 import type { Attribution, Confidence, Verdict, VerdictClass } from '@crucible/crds';
 import type { Pod } from './objects.ts';
-import { disruption, hasStarted, isWithdrawn, ranSeconds, terminated } from './pod.ts';
+import { disruption, endedBeforeDeletion, hasStarted, isWithdrawn, ranSeconds, terminated } from './pod.ts';
 import type { Terminated } from './pod.ts';
 
 /** Everything a verdict may be concluded from. */
@@ -17,10 +17,18 @@ export interface Ending {
   /** The recorded reason why the operator ended it before it was seen to start. */
   readonly ending?: Verdict | undefined;
   /**
-   * The launcher's own summary. It comes out of the sandbox: it may add a hint to a message, never choose class or
-   * blame.
+   * The launcher's own summary. It comes out of the sandbox, so it never lifts blame from the code: it adds hints, and
+   * says which of the code's own failures it was where the kubelet cannot know.
    */
-  readonly summary?: { readonly error?: string | undefined } | undefined;
+  readonly summary?: LauncherSummary | undefined;
+}
+
+export interface LauncherSummary {
+  readonly error?: string | undefined;
+  /** A fork was refused, because as many processes ran as may. */
+  readonly pidsLimitHit?: boolean | undefined;
+  /** A working folder had no byte left when the code ended. */
+  readonly diskFull?: boolean | undefined;
 }
 
 export type Evidence = NonNullable<Verdict['evidence']>[number];
@@ -49,8 +57,20 @@ export function verdict(
   };
 }
 
+function withEvidence(judged: Verdict, more: readonly (Evidence | undefined)[]): Verdict {
+  const all = [...(judged.evidence ?? []), ...more].filter((item) => item !== undefined);
+  return { ...judged, evidence: all.slice(0, MAX_EVIDENCE) };
+}
+
 export function evidence(source: string, detail: string): Evidence {
   return { source, detail: clip(detail.replaceAll(/\s+/g, ' ').trim(), 256) };
+}
+
+/** The source of the evidence by which such an ending is known. */
+export const KUEUE_STOP = 'Job/Suspended';
+
+export function isKueueStop(judged: Verdict | undefined): boolean {
+  return judged?.evidence?.some(({ source }) => source === KUEUE_STOP) === true;
 }
 
 /**
@@ -77,7 +97,8 @@ export function exitOf(pod: Pod | undefined): { exitCode?: number; signal?: stri
   return { exitCode: ended.exitCode, ...(signal !== undefined && { signal }) };
 }
 
-function vanished({ cancelled }: Ending): Verdict {
+function vanished({ cancelled, ending }: Ending): Verdict {
+  if (ending !== undefined && isKueueStop(ending)) return ending;
   if (cancelled)
     return verdict(
       'Cancelled',
@@ -110,7 +131,7 @@ function outOfMemory(pod: Pod): Verdict | undefined {
 const OWN_LIMIT =
   /EmptyDir volume .* exceeds the limit|ephemeral (local )?storage usage exceeds|exceeded its local ephemeral storage limit/i;
 
-function fromOutside(pod: Pod, { cancelled }: Ending): Verdict | undefined {
+function fromOutside(pod: Pod, { cancelled, ending }: Ending): Verdict | undefined {
   const { reason = '', message = '' } = pod.status ?? {};
   const target = disruption(pod);
   const facts = [
@@ -121,7 +142,10 @@ function fromOutside(pod: Pod, { cancelled }: Ending): Verdict | undefined {
   // A container that was never made is lost track of as well when the deadline ends its pod; that reason is known.
   const unknown = ended?.reason === 'ContainerStatusUnknown' && reason !== 'DeadlineExceeded';
   if (ended !== undefined) facts.push(container(ended));
+  const deleted = pod.metadata.deletionTimestamp !== undefined && !endedBeforeDeletion(pod);
 
+  if (deleted && ending !== undefined && isKueueStop(ending))
+    return withEvidence(ending, facts);
   if (reason === 'Evicted' && OWN_LIMIT.test(message) && !/low on resource/i.test(message)) {
     return verdict(
       'DiskExceeded',
@@ -160,8 +184,7 @@ function fromOutside(pod: Pod, { cancelled }: Ending): Verdict | undefined {
       facts,
     );
   }
-  if (pod.metadata.deletionTimestamp !== undefined && !cancelled) return deletedByOthers(pod);
-  return undefined;
+  return deleted && !cancelled ? deletedByOthers(pod) : undefined;
 }
 
 // Only when it was stopped by it: a program that had ended before keeps its own end.
@@ -244,6 +267,8 @@ function ownEnd(pod: Pod, { summary, cancelled }: Ending): Verdict | undefined {
     if (cancelled && (signal === 'SIGTERM' || signal === 'SIGKILL')) {
       return verdict('Cancelled', 'User', 'Cancelled while it ran; its output until then is kept.', facts, 'Probable');
     }
+    const limit = ownLimit(summary, facts);
+    if (limit !== undefined) return limit;
     // 128 + n is how the launcher reports a signal; a program may exit with such a code itself.
     return verdict(
       'Signalled',
@@ -253,6 +278,8 @@ function ownEnd(pod: Pod, { summary, cancelled }: Ending): Verdict | undefined {
       'Probable',
     );
   }
+  const limit = ownLimit(summary, facts);
+  if (limit !== undefined) return limit;
   if (exitCode === EXIT_NOT_FOUND) {
     return verdict(
       'NonZeroExit',
@@ -282,6 +309,20 @@ function ownEnd(pod: Pod, { summary, cancelled }: Ending): Verdict | undefined {
     );
   }
   return verdict('NonZeroExit', 'Code', `The code exited with code ${exitCode}.`, facts);
+}
+
+/** A limit that only the launcher sees being hit. Who forges it turns one failure of his own into another. */
+function ownLimit(summary: LauncherSummary | undefined, facts: readonly Evidence[]): Verdict | undefined {
+  const told = (detail: string): Evidence[] => [...facts, evidence('Launcher (unverified)', detail)];
+  if (summary?.pidsLimitHit === true) {
+    const message = 'The code failed after it had started as many processes and threads as it may. Start fewer at once.';
+    return verdict('PidsExceeded', 'Code', message, told('the process limit was hit'), 'Probable');
+  }
+  if (summary?.diskFull === true) {
+    const message = 'The code failed and had filled its working folder. Write less, or raise spec.resources.disk.';
+    return verdict('DiskExceeded', 'Code', message, told('no byte was left in a working folder'), 'Probable');
+  }
+  return undefined;
 }
 
 function couldNotStart(ended: Terminated, facts: Evidence[]): Verdict {

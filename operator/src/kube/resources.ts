@@ -30,6 +30,9 @@ export const RUNTIME_CLASSES = resource('node.k8s.io', 'v1', 'runtimeclasses', '
 export const NETWORK_POLICIES = resource('networking.k8s.io', 'v1', 'networkpolicies', 'NetworkPolicy');
 export const LEASES = resource('coordination.k8s.io', 'v1', 'leases', 'Lease');
 
+/** Kueue's; v1beta2 is the same in what we read, and every version with it still serves this one. */
+export const WORKLOADS = resource('kueue.x-k8s.io', 'v1beta1', 'workloads', 'Workload');
+
 export interface OwnerReference {
   apiVersion: string;
   kind: string;

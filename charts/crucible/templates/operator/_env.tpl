@@ -4,6 +4,12 @@
   value: {{ include "crucible.evaluationNamespaceNames" . | quote }}
 - name: CRUCIBLE_MAX_CONCURRENT
   value: {{ .Values.operator.maxConcurrent | int64 | quote }}
+- name: CRUCIBLE_NAMESPACE_LIMITS
+  value: {{ include "crucible.evaluationNamespaceLimits" . | quote }}
+- name: CRUCIBLE_MAX_UNCAPTURED
+  value: {{ .Values.operator.maxUncaptured | int64 | quote }}
+- name: CRUCIBLE_KUEUE
+  value: {{ .Values.kueue.enabled | quote }}
 - name: CRUCIBLE_JOB_TTL_SECONDS
   value: {{ .Values.operator.jobTtlSeconds | int64 | quote }}
 - name: CRUCIBLE_RUNTIME_CLASS

@@ -20,6 +20,10 @@ export function settings(changes: Partial<Settings> = {}): Settings {
   return {
     evaluationNamespaces: ['evals'],
     maxConcurrent: 10,
+    namespaceLimits: {},
+    maxUncaptured: 10,
+    ownNamespace: undefined,
+    kueue: true,
     jobTtlSeconds: 300,
     sandbox: {
       runtimeClassName: undefined,
@@ -282,6 +286,9 @@ export function snapshot(changes: Partial<Snapshot> & { spec?: Partial<Evaluatio
     launchRefusal: undefined,
     scored: undefined,
     turn: true,
+    heldBack: undefined,
+    paused: undefined,
+    workload: undefined,
     ...rest,
   };
 }

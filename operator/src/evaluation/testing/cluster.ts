@@ -70,7 +70,8 @@ export class TestCluster {
       access: await loadAccess({ kubeconfig: testServer('CRUCIBLE_TEST_KUBECONFIG') }),
       logger,
     });
-    const caches = new ClusterCaches({ client, namespaces: [this.namespace], logger });
+    const { ownNamespace, kueue } = this.settings;
+    const caches = new ClusterCaches({ client, namespaces: [this.namespace], ownNamespace, kueue, logger });
     const database = this.database(this.#database);
     this.#client = client;
     this.#caches = caches;
