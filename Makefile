@@ -22,6 +22,12 @@ kubeconfig: ## print the path of the cluster's kubeconfig
 token: ## print a researcher's bearer token for the namespace evals, valid for an hour
 	@$(WITH) kubectl --kubeconfig .crucible/kubeconfig create token researcher -n evals --duration=1h
 
+.PHONY: public-key verify-bundle
+public-key: ## print the public key that evidence bundles are checked with
+	@$(WITH) kubectl --kubeconfig .crucible/kubeconfig get secret crucible-signing-key -n crucible-system -o jsonpath='{.data.signing-key\.pem}' | base64 -d | openssl pkey -pubout
+verify-bundle: ## check an evidence bundle, offline: BUNDLE=run.tar KEY=public.pem
+	@$(WITH) node storage/src/bundle/verify-bundle.ts $(abspath $(BUNDLE)) $(abspath $(KEY))
+
 .PHONY: generate verify test test-unit test-integration test-e2e soak
 generate: ## write the generated files anew (CRDs)
 	@$(WITH) node crds/src/generate.ts

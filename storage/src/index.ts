@@ -43,3 +43,8 @@ export type { RedisOptions } from './redis/connection.ts';
 export { Cache } from './redis/cache.ts';
 export type { CacheCounters, CacheOptions } from './redis/cache.ts';
 export { isPending, pendingKey } from './redis/pending.ts';
+export { exportBundle } from './bundle/export.ts';
+export type { Bundle, BundleSources } from './bundle/export.ts';
+export { NotFinishedError } from './bundle/record.ts';
+export { SigningKeyError, openSigningKey, parseSigningKey } from './bundle/signing-key.ts';
+export type { SigningKey } from './bundle/signing-key.ts';

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseSigningKey } from '@crucible/storage';
 import type { ApiResponse, ApiServer } from './api-server.ts';
 import { ChartCluster, RELEASE, RELEASE_NAMESPACE, eventually, lintChart, renderChart } from './chart.ts';
 import type { Manifest } from './chart.ts';
@@ -96,10 +97,17 @@ describe('rendering', () => {
   });
 
   test('with an external Postgres and no Redis nothing of the embedded ones is left', () => {
-    const external = renderChart('--set', 'postgres.embedded.enabled=false,postgres.external.existingSecret=pg,redis.embedded.enabled=false');
+    const external = renderChart(
+      '--set', 'postgres.embedded.enabled=false,postgres.external.existingSecret=pg,redis.embedded.enabled=false,signingKey.existingSecret=own',
+    );
     expect(external.filter(({ kind }) => kind === 'StatefulSet' || kind === 'Secret')).toEqual([]);
     expect(JSON.stringify(external)).not.toContain('crucible-postgres');
     expect(JSON.stringify(external)).not.toContain('crucible-redis');
+  });
+
+  test('no pod but the API gets the signing key', () => {
+    const users = manifests.filter((manifest) => JSON.stringify(manifest['spec']?.template ?? '').includes('signing-key'));
+    expect(users.map(({ metadata }) => metadata.name).filter((name) => name !== 'crucible-api')).toEqual([]);
   });
 
   test("only Postgres and the migration get the owner's password", () => {
@@ -380,21 +388,25 @@ describe('its life', () => {
   const secret = async (name: string): Promise<Record<string, string>> =>
     (await admin.get(`/api/v1/namespaces/${RELEASE_NAMESPACE}/secrets/${name}`)).body['data'];
 
-  test('an upgrade keeps passwords and certificate, and changes no pod without need', async () => {
-    const before = [await secret('crucible-postgres'), await secret('crucible-redis')];
+  test('an upgrade keeps passwords, certificate and signing key, and changes no pod without need', async () => {
+    const secrets = () => Promise.all(['crucible-postgres', 'crucible-redis', 'crucible-signing-key'].map(secret));
+    const before = await secrets();
     cluster.install('--set', 'evaluationNamespaceDefaults.researcher=true');
-    expect([await secret('crucible-postgres'), await secret('crucible-redis')]).toEqual(before);
+    expect(await secrets()).toEqual(before);
+    expect(parseSigningKey(Buffer.from(before[2]!['signing-key.pem']!, 'base64').toString(), 'the Secret').keyId).toMatch(/^[0-9a-f]{64}$/);
     expect(new Set(Object.values(before[0]!)).size).toBe(7);
     const templates = (all: Manifest[]): unknown[] => all.map((manifest) => manifest['spec']?.template).filter(Boolean);
     expect(templates(cluster.manifests())).toEqual(templates(manifests));
   });
 
-  test('uninstalling leaves the evaluation namespace, and what contains it', async () => {
+  test('uninstalling leaves the evaluation namespace, what contains it, and the key that signed bundles', async () => {
+    const key = await secret('crucible-signing-key');
     cluster.helm('uninstall', RELEASE, '--namespace', RELEASE_NAMESPACE);
     const namespace = (await admin.get('/api/v1/namespaces/evals')).body;
     expect(namespace['status'].phase).toBe('Active');
     expectStatus(await admin.get('/apis/networking.k8s.io/v1/namespaces/evals/networkpolicies/crucible-default-deny'), 200);
     expectStatus(await admin.get(`/api/v1/namespaces/${RELEASE_NAMESPACE}/persistentvolumeclaims/crucible-recorder`), 200);
     expectStatus(await admin.get(`/apis/apps/v1/namespaces/${RELEASE_NAMESPACE}/deployments/crucible-operator`), 404);
+    expect(await secret('crucible-signing-key')).toEqual(key);
   });
 });
