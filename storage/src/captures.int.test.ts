@@ -1,5 +1,5 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createDatabase } from '../../test/integration/database.ts';
 import type { TestDatabase } from '../../test/integration/database.ts';
 import { ArtifactRepository } from './artifacts.ts';
@@ -194,7 +194,7 @@ test('finish writes the ledger, artifacts with hostile names and the event, tell
   expect(await new ArtifactRepository(api).referenced([content, '0'.repeat(64)])).toEqual(new Set([content]));
   const log = await new EventRepository(api).list(key.evaluationUid);
   expect(log.map(({ type }) => type)).toEqual(['evaluation.accepted', 'attempt.created', 'capture.finished']);
-  await vi.waitFor(() => expect(payloads).toEqual([`evals/${name}`]));
+  await expect.poll(() => payloads).toEqual([`evals/${name}`]);
   await listener.close();
 });
 

@@ -13,6 +13,8 @@ const BASE_SEED =
 const SEEDS = process.env['CRUCIBLE_SEED'] === undefined ? 100 : 1;
 const KILL_SEEDS = 3;
 const LONG_MS = 120_000;
+/** The last line of a launcher. */
+const SUMMARY = /^\d+ s\|/gm;
 
 let world: World;
 beforeEach(async () => {
@@ -148,12 +150,16 @@ describe('faults', () => {
     async () => {
       const { context } = await world.recorder('spooling');
       const [ends, vanishes] = [await newRun(BASE_SEED, 200_000), await newRun(BASE_SEED + 1, 200_000)];
-      const playing = Promise.all([ends, vanishes].map((run) => play(run, 2000, 40)));
-      await pause(500);
+      for (const { pod, log } of [ends, vanishes]) {
+        world.cluster.setState(pod, 'running');
+        pod.write(log.subarray(0, log.length / 4));
+      }
+      for (const { pod } of [ends, vanishes])
+        await world.until(async () => ((await world.captures.get(pod.evaluationUid, 1))?.lastSeq ?? 0) > 0 || undefined);
       await world.proxy.down();
-      await playing;
-      await world.until(() => (context.spool.bytes > 0 ? true : undefined));
-      await pause(300);
+      for (const { pod, log } of [ends, vanishes]) pod.write(log.subarray(log.length / 4));
+      await world.until(async () => ((await world.spooled()).match(SUMMARY)?.length === 2 ? true : undefined));
+      for (const { pod } of [ends, vanishes]) world.cluster.setState(pod, 'ended');
       world.cluster.remove(vanishes.pod);
       expect((await world.captures.get(vanishes.pod.evaluationUid, 1))?.state).toBe('following');
       await world.proxy.up();
@@ -172,8 +178,7 @@ describe('faults', () => {
     );
     await world.proxy.down();
     run.pod.write(run.log.subarray(1000));
-    await world.until(async () => (await world.spooledBytes()) > run.log.length / 2 || undefined);
-    await pause(500);
+    await world.until(async () => (await world.spooled()).match(SUMMARY) ?? undefined);
     child.kill('SIGKILL');
     await once(child, 'exit');
     world.cluster.remove(run.pod);

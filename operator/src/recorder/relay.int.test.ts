@@ -61,11 +61,12 @@ it('starts, numbers, warns once and stops without a Redis that answers; the log 
   await accept();
   const waiting = async () => (await owner.query('SELECT FROM crucible.events WHERE position IS NULL')).rowCount;
   await expect.poll(waiting).toBe(0);
-  await expect.poll(() => value(registry, 'crucible_events_relay_lag'), { timeout: 5_000 }).toBeGreaterThan(0);
+  await expect.poll(() => value(registry, 'crucible_events_relay_lag')).toBeGreaterThan(0);
   expect(await value(registry, 'crucible_redis_up')).toBe(0);
   const begun = performance.now();
   await running.stop();
-  expect(performance.now() - begun).toBeLessThan(2_000);
+  // Not the time-outs of connections, 3 s and 5 s, one after another.
+  expect(performance.now() - begun).toBeLessThan(5_000);
   expect(lines).toHaveLength(1);
   expect(JSON.parse(lines[0] ?? '')).toMatchObject({ store: 'redis', reason: 'unreachable', msg: 'events wait in Postgres' });
   expect(lines[0]).not.toContain('s3cret');

@@ -2,7 +2,7 @@
 // away), a cluster that plays pods and their logs, and recorders, in this process or as processes of their own.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -216,12 +216,11 @@ export class World {
     }
   }
 
-  async spooledBytes(): Promise<number> {
+  /** What waits on disk, of all captures. */
+  async spooled(): Promise<string> {
     const directory = join(this.dataDir, 'spool');
-    const sizes = await Promise.all(
-      (await readdir(directory)).map(async (name) => (await stat(join(directory, name))).size),
-    );
-    return sizes.reduce((sum, size) => sum + size, 0);
+    const names = await readdir(directory);
+    return (await Promise.all(names.map((name) => readFile(join(directory, name), 'latin1').catch(() => '')))).join('');
   }
 
   async kubeconfig(): Promise<string> {
