@@ -12,15 +12,18 @@ GRANT SELECT ON crucible.schema_migrations TO crucible_operator, crucible_record
 -- The operator judges: it alone writes evaluations and attempts. Output it only reads.
 GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, crucible.streams, crucible.output_chunks,
   crucible.artifacts, crucible.events, crucible.event_positions TO crucible_operator;
-GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, phase, created_at, epoch)
+GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, phase, priority, created_at, epoch)
   ON crucible.evaluations TO crucible_operator;
-GRANT UPDATE (generation, spec, labels, phase, verdict, passed, passed_reason, passed_message, finished_at,
+GRANT UPDATE (generation, spec, labels, phase, priority, queue_reason, queue_message, verdict, passed, passed_reason, passed_message, finished_at,
   accepted_attempt, epoch) ON crucible.evaluations TO crucible_operator;
 GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, epoch)
   ON crucible.attempts TO crucible_operator;
 GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, started_at, finished_at, finalized_at,
   exit_code, signal, verdict, ending) ON crucible.attempts TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.append_event TO crucible_operator;
+-- It watches the namespaces, and it alone sees that a submitted Evaluation is gone.
+GRANT SELECT ON crucible.namespaces, crucible.submissions TO crucible_operator;
+GRANT EXECUTE ON FUNCTION crucible.observe_namespace, crucible.end_namespace, crucible.withdraw_submission TO crucible_operator;
 
 -- The recorder reads what the sandbox wrote, which is hostile: it sees no code, makes no verdict and writes output only.
 GRANT SELECT (uid, namespace, namespace_uid, name, artifacts_deleted_at) ON crucible.evaluations TO crucible_recorder;
@@ -41,6 +44,9 @@ GRANT EXECUTE ON FUNCTION crucible.lock_artifact_usage, crucible.expire TO cruci
 GRANT SELECT ON crucible.events, crucible.event_positions TO crucible_recorder;
 GRANT EXECUTE ON FUNCTION crucible.assign_positions TO crucible_recorder;
 
--- The API shows everything and changes nothing; whom it shows what is Kubernetes RBAC's decision.
+-- The API shows everything and changes nothing; whom it shows what is Kubernetes RBAC's decision. What it writes is that
+-- somebody has submitted something, once, and not its state.
 GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, crucible.streams, crucible.output_chunks,
-  crucible.artifacts, crucible.events, crucible.event_positions, crucible.artifact_usage TO crucible_api;
+  crucible.artifacts, crucible.events, crucible.event_positions, crucible.artifact_usage, crucible.namespaces,
+  crucible.submissions, crucible.evaluation_labels, crucible.namespace_usage TO crucible_api;
+GRANT INSERT (uid, namespace, namespace_uid, name, submitted_by) ON crucible.submissions TO crucible_api;

@@ -11,6 +11,9 @@ const COLUMNS = `uid, namespace, namespace_uid AS "namespaceUid", name, generati
   accepted_at AS "acceptedAt", finished_at AS "finishedAt", accepted_attempt AS "acceptedAttempt",
   event_seq AS "eventSeq", epoch`;
 const MAX_PAGE = 1000;
+const MAX_REASON = 100;
+const MAX_MESSAGE = 1024;
+const MAX_PRIORITY = 999_999_999;
 const NIL_UID = '00000000-0000-0000-0000-000000000000';
 
 /** Written by the operator alone. Every change is fenced by the leader's epoch and writes its event. */
@@ -29,12 +32,13 @@ export class EvaluationRepository {
     return await inTransaction(this.#db, tx, async (tx) => {
       const spec = JSON.stringify(input.spec);
       const labels = jsonbText(input.labels ?? {});
+      const priority = priorityOf(input.spec);
       const { rowCount } = await tx.query(
         `INSERT INTO crucible.evaluations
-           (uid, namespace, namespace_uid, name, generation, spec, labels, phase, created_at, epoch)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (uid) DO NOTHING`,
+           (uid, namespace, namespace_uid, name, generation, spec, labels, phase, priority, created_at, epoch)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (uid) DO NOTHING`,
         [
-          input.uid, input.namespace, input.namespaceUid, input.name, input.generation, spec, labels, input.phase,
+          input.uid, input.namespace, input.namespaceUid, input.name, input.generation, spec, labels, input.phase, priority,
           input.createdAt, input.epoch,
         ],
       );
@@ -45,9 +49,9 @@ export class EvaluationRepository {
       }
       await lockEvaluation(tx, input.uid, input.epoch);
       await tx.query(
-        `UPDATE crucible.evaluations SET generation = $2, spec = $3, labels = $4
+        `UPDATE crucible.evaluations SET generation = $2, spec = $3, labels = $4, priority = $5
          WHERE uid = $1 AND generation < $2 AND finished_at IS NULL`,
-        [input.uid, input.generation, spec, labels],
+        [input.uid, input.generation, spec, labels, priority],
       );
       return { created: false };
     });
@@ -58,8 +62,34 @@ export class EvaluationRepository {
     return await inTransaction(this.#db, tx, async (tx) => {
       const { phase, finishedAt } = await lockEvaluation(tx, input.uid, input.epoch);
       if (phase === input.phase || finishedAt !== null) return { changed: false };
-      await tx.query('UPDATE crucible.evaluations SET phase = $2 WHERE uid = $1', [input.uid, input.phase]);
+      await tx.query(
+        `UPDATE crucible.evaluations SET phase = $2, queue_reason = CASE WHEN $2 = 'Queued' THEN queue_reason END,
+           queue_message = CASE WHEN $2 = 'Queued' THEN queue_message END WHERE uid = $1`,
+        [input.uid, input.phase],
+      );
       await appendEvent(tx, input.uid, { type: EVENT_TYPES.evaluationPhase, data: { from: phase, to: input.phase } });
+      return { changed: true };
+    });
+  }
+
+  /**
+   * Why it waits, as its status says; undefined when it does not. For readers of the queue: no event, and nothing happens
+   * to what is finished or not recorded yet. Throws FencedError.
+   */
+  async setQueue(input: { uid: string; queue: { reason: string; message: string } | undefined; epoch: number }): Promise<{ changed: boolean }> {
+    const reason = input.queue === undefined ? null : safeText(input.queue.reason).slice(0, MAX_REASON);
+    const message = input.queue === undefined ? null : safeText(input.queue.message).slice(0, MAX_MESSAGE);
+    const values = [input.uid, reason, message];
+    const { rowCount } = await this.#db.query(
+      `SELECT FROM crucible.evaluations WHERE uid = $1 AND finished_at IS NULL
+         AND (queue_reason, queue_message) IS DISTINCT FROM ($2::text, $3::text)`,
+      values,
+    );
+    if (rowCount === 0) return { changed: false };
+    return await this.#db.transaction(async (tx) => {
+      const { finishedAt } = await lockEvaluation(tx, input.uid, input.epoch);
+      if (finishedAt !== null) return { changed: false };
+      await tx.query('UPDATE crucible.evaluations SET queue_reason = $2, queue_message = $3 WHERE uid = $1', values);
       return { changed: true };
     });
   }
@@ -81,7 +111,7 @@ export class EvaluationRepository {
       const { score } = input;
       await tx.query(
         `UPDATE crucible.evaluations SET phase = $2, verdict = $3, passed = $4, finished_at = $5, passed_reason = $6,
-           passed_message = $7 WHERE uid = $1`,
+           passed_message = $7, queue_reason = NULL, queue_message = NULL WHERE uid = $1`,
         [
           input.uid, input.phase, verdict, input.passed, input.finishedAt, score?.reason ?? null,
           score === undefined ? null : safeText(score.message),
@@ -118,6 +148,12 @@ export class EvaluationRepository {
     );
     return rows;
   }
+}
+
+/** The resource's schema has made it an integer; what is kept here is only an order. */
+function priorityOf(spec: object): number {
+  const { priority } = spec as { priority?: unknown };
+  return typeof priority === 'number' && Number.isInteger(priority) ? Math.max(-MAX_PRIORITY, Math.min(priority, MAX_PRIORITY)) : 0;
 }
 
 async function one(db: Queryable, text: string, values: unknown[]): Promise<EvaluationRecord | undefined> {

@@ -102,8 +102,26 @@ const DENIED: [User, string][] = [
   ['recorder', `UPDATE crucible.artifacts SET path = 'x'`],
   ['recorder', `SELECT crucible.append_event('${uid}', 'evaluation.finished', '{}')`],
   ['recorder', `SELECT crucible.append_capture_event('${uid}', 'evaluation.finished', '{}')`],
-  // The API shows.
-  ...everyTable('api', (table) => `INSERT INTO crucible.${table} SELECT * FROM crucible.${table}`),
+  // The API shows. What it adds is a submission, in the state and at the time that the database says.
+  ['api', `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by, state, withdrawn_at)
+           VALUES (gen_random_uuid(), 'n', gen_random_uuid(), 'n', 'x', 'withdrawn', now())`],
+  ['api', `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by, submitted_at)
+           VALUES (gen_random_uuid(), 'n', gen_random_uuid(), 'n', 'x', 'epoch')`],
+  ['api', `UPDATE crucible.submissions SET submitted_by = 'x'`],
+  ['api', `DELETE FROM crucible.submissions`],
+  ['api', `SELECT crucible.withdraw_submission('${uid}')`],
+  ['api', `SELECT crucible.observe_namespace(gen_random_uuid(), 'evals')`],
+  ['api', `SELECT crucible.end_namespace('${uid}')`],
+  ['api', `INSERT INTO crucible.namespaces (uid, name) VALUES (gen_random_uuid(), 'x')`],
+  ['api', `UPDATE crucible.namespace_usage SET evaluations = 0`],
+  ['api', `DELETE FROM crucible.evaluation_labels`],
+  ['operator', `UPDATE crucible.namespaces SET gone_at = now()`],
+  ['operator', `UPDATE crucible.evaluations SET attempts = 9`],
+  ['operator', `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by)
+                VALUES (gen_random_uuid(), 'n', gen_random_uuid(), 'n', 'x')`],
+  ['recorder', `SELECT * FROM crucible.submissions`],
+  ['recorder', `UPDATE crucible.namespace_usage SET output_bytes = 0`],
+  ...everyTable('api', (table) => `INSERT INTO crucible.${table} DEFAULT VALUES`),
   ['api', `UPDATE crucible.evaluations SET phase = 'x'`],
   ['api', `UPDATE crucible.captures SET recorder = 'x'`],
   ['api', `SELECT crucible.assign_positions(1)`],
@@ -128,6 +146,8 @@ const FINAL: [User, string][] = [
   ['operator', `UPDATE crucible.evaluations SET finished_at = NULL, verdict = NULL WHERE uid = '${uid}'`],
   ['operator', `UPDATE crucible.evaluations SET accepted_attempt = NULL WHERE uid = '${uid}'`],
   ['operator', `UPDATE crucible.evaluations SET epoch = 0 WHERE uid = '${uid}'`],
+  ['operator', `UPDATE crucible.evaluations SET priority = 7 WHERE uid = '${uid}'`],
+  ['operator', `UPDATE crucible.evaluations SET queue_reason = 'X', queue_message = 'x' WHERE uid = '${uid}'`],
   ['operator', `UPDATE crucible.evaluations SET accepted_attempt = 1 WHERE uid <> '${uid}'`],
   ['recorder', `UPDATE crucible.captures SET state = 'following', captured_at = NULL WHERE ${where}`],
   ['recorder', `UPDATE crucible.captures SET last_seq = 9 WHERE ${where}`],

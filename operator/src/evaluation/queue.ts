@@ -1,7 +1,7 @@
-import { atLimit, compareWaiting, nextNamespace } from './queue-order.ts';
-import type { QueueLimits, Share, Waiting } from './queue-order.ts';
+import { atLimit, compareWaiting, nextNamespace } from '@crucible/storage';
+import type { QueueLimits, Share, Waiting } from '@crucible/storage';
 
-export type { Waiting } from './queue-order.ts';
+export type { Waiting } from '@crucible/storage';
 
 /** Why one that may run has no place. */
 export type HeldBack = 'GlobalLimit' | 'NamespaceLimit' | 'CaptureBacklog';
@@ -22,7 +22,7 @@ interface Entry {
 }
 
 /**
- * Who may have a Job: see queue-order.ts. In memory only: after a restart the Jobs in the cluster say who has a place
+ * Who may have a Job: see queue-order.ts of @crucible/storage. In memory only: after a restart the Jobs in the cluster say who has a place
  * (`hold`), and everyone else asks again.
  */
 export class AdmissionQueue {

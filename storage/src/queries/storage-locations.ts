@@ -1,0 +1,126 @@
+import type { Redis } from 'ioredis';
+import { EVENT_STREAM, eventText, streamId } from '../bus/stream.ts';
+import { parseCloudEvent } from '../bus/cloud-event.ts';
+import type { Queryable } from '../database.ts';
+import type { FileStore } from '../files.ts';
+import { isUp } from '../redis/connection.ts';
+import { pendingKey } from '../redis/pending.ts';
+import { inScope, isUid, scopeParameter } from './scope.ts';
+import type { Scope } from './scope.ts';
+
+/**
+ * Where a part of a run is. What is named can be opened at this moment: rows are counted, files asked for, keys looked up.
+ * What retention has deleted, or Redis has forgotten, is not named.
+ */
+export interface StorageLocation {
+  backend: 'database' | 'file' | 'redis';
+  /** What of the run is there. */
+  holds: 'record' | 'attempts' | 'ledger' | 'stdout' | 'stderr' | 'artifactNames' | 'events' | 'submission' | 'artifact' | 'pending' | 'eventStream';
+  /** The table, the sha256 of the content, or the key. */
+  location: string;
+  attempt: number | null;
+  /** Rows, objects or entries. */
+  items: number;
+  /** Of what the run put there, without what the backend adds. */
+  bytes: number;
+  /** The name that the sandbox gave an artifact: hostile data. */
+  path: string | null;
+}
+
+export interface StorageBackends {
+  files?: Pick<FileStore, 'stat'> | undefined;
+  redis?: Redis | undefined;
+}
+
+const MAX_FILES = 1_000;
+const CONCURRENT_LOOKS = 16;
+/** Of the newest events: more than any run has. */
+const MAX_STREAM_LOOKS = 200;
+
+const ROWS = `
+  WITH run AS (SELECT e.uid, e.spec_bytes FROM crucible.evaluations e WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)})
+  SELECT 'record' AS holds, 'crucible.evaluations' AS location, NULL::integer AS attempt, 1::bigint AS items, spec_bytes::bigint AS bytes
+    FROM run
+  UNION ALL SELECT 'submission', 'crucible.submissions', NULL, 1, 0
+    FROM crucible.submissions s WHERE s.uid = $1 AND ${inScope('s.namespace_uid', 2)}
+  UNION ALL SELECT 'attempts', 'crucible.attempts', NULL, count(*), 0
+    FROM run JOIN crucible.attempts a ON a.evaluation_uid = run.uid HAVING count(*) > 0
+  UNION ALL SELECT 'ledger', 'crucible.streams', s.attempt, count(*), 0
+    FROM run JOIN crucible.streams s ON s.evaluation_uid = run.uid GROUP BY s.attempt
+  UNION ALL SELECT o.stream, 'crucible.output_chunks', o.attempt, count(*), sum(octet_length(o.data))
+    FROM run JOIN crucible.output_chunks o ON o.evaluation_uid = run.uid GROUP BY o.attempt, o.stream
+  UNION ALL SELECT 'artifactNames', 'crucible.artifacts', f.attempt, count(*), 0
+    FROM run JOIN crucible.artifacts f ON f.evaluation_uid = run.uid GROUP BY f.attempt
+  UNION ALL SELECT 'events', 'crucible.events', NULL, count(*), coalesce(sum(octet_length(v.data::text)), 0)
+    FROM run JOIN crucible.events v ON v.evaluation_uid = run.uid HAVING count(*) > 0`;
+
+const FILES = `
+  SELECT f.sha256, f.attempt, f.path, f.size FROM crucible.evaluations e JOIN crucible.artifacts f ON f.evaluation_uid = e.uid
+  WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)} AND f.complete AND e.artifacts_deleted_at IS NULL
+  ORDER BY f.attempt, f.index LIMIT ${MAX_FILES}`;
+
+const POSITIONS = `
+  SELECT v.seq, v.position FROM crucible.evaluations e JOIN crucible.events v ON v.evaluation_uid = e.uid
+  WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)} AND v.position IS NOT NULL ORDER BY v.seq DESC LIMIT ${MAX_STREAM_LOOKS}`;
+
+/** Empty for what is not in the scope. A backend that cannot be asked is not named; Postgres must answer. */
+export async function listStorageLocations(
+  db: Queryable,
+  backends: StorageBackends,
+  uid: string,
+  scope: Scope,
+): Promise<StorageLocation[]> {
+  if (!isUid(uid)) return [];
+  const values = [uid, scopeParameter(scope)];
+  const { rows } = await db.query<Omit<StorageLocation, 'backend' | 'path'>>(ROWS, values);
+  if (rows.length === 0) return [];
+  const [files, keys] = await Promise.all([inFileStore(db, backends.files, values), inRedis(db, backends.redis, values)]);
+  return [...rows.map((row): StorageLocation => ({ backend: 'database', path: null, ...row })), ...files, ...keys];
+}
+
+async function inFileStore(db: Queryable, files: StorageBackends['files'], values: unknown[]): Promise<StorageLocation[]> {
+  if (files === undefined) return [];
+  const { rows } = await db.query<{ sha256: string; attempt: number; path: string; size: number }>(FILES, values);
+  const found = await inParallel(rows, async (row): Promise<StorageLocation[]> => {
+    const info = await files.stat(row.sha256).catch(() => undefined);
+    if (info === undefined) return [];
+    return [{ backend: 'file', holds: 'artifact', location: row.sha256, attempt: row.attempt, items: 1, bytes: info.size, path: row.path }];
+  });
+  return found.flat();
+}
+
+async function inRedis(db: Queryable, redis: Redis | undefined, values: unknown[]): Promise<StorageLocation[]> {
+  if (redis === undefined || !isUp(redis)) return [];
+  const uid = String(values[0]);
+  const { rows } = await db.query<{ seq: number; position: number }>(POSITIONS, values);
+  const at = (holds: StorageLocation['holds'], key: string, items: number, bytes: number): StorageLocation[] =>
+    items === 0 ? [] : [{ backend: 'redis', holds, location: key, attempt: null, items, bytes, path: null }];
+  try {
+    const pending = await redis.strlen(pendingKey(uid));
+    const entries = await Promise.all(rows.map(({ position }) => redis.xrange(EVENT_STREAM, streamId(position), streamId(position))));
+    // A stream that was filled by somebody else has other events at these positions.
+    const own = entries.flat().map(([, fields]) => eventText(fields)).filter((text) => isOf(uid, text));
+    const bytes = own.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+    return [...at('pending', pendingKey(uid), pending === 0 ? 0 : 1, pending), ...at('eventStream', EVENT_STREAM, own.length, bytes)];
+  } catch {
+    return [];
+  }
+}
+
+function isOf(uid: string, text: string): boolean {
+  try {
+    return parseCloudEvent(text).subject === uid;
+  } catch {
+    return false;
+  }
+}
+
+async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results = new Array<R>(items.length);
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    for (let index = next++; index < items.length; index = next++) results[index] = await work(items[index] as T);
+  };
+  await Promise.all(Array.from({ length: Math.min(CONCURRENT_LOOKS, items.length) }, worker));
+  return results;
+}

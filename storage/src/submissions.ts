@@ -1,0 +1,63 @@
+import type { Database } from './database.ts';
+import { NotFoundError } from './errors.ts';
+
+export interface SubmissionRecord {
+  /** Of the Evaluation, as the API server gave it. */
+  uid: string;
+  namespace: string;
+  namespaceUid: string;
+  name: string;
+  /** The user as the API server names it. */
+  submittedBy: string;
+  submittedAt: Date;
+  /** `recorded`: there is an evaluation. `withdrawn`: deleted before the operator had recorded anything of it. */
+  state: 'submitted' | 'recorded' | 'withdrawn';
+  withdrawnAt: Date | null;
+}
+
+export const SUBMISSION_COLUMNS = `uid, namespace, namespace_uid AS "namespaceUid", name, submitted_by AS "submittedBy",
+  submitted_at AS "submittedAt", state, withdrawn_at AS "withdrawnAt"`;
+const MAX_PAGE = 1000;
+
+/** What came in through the API. */
+export class SubmissionRepository {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /**
+   * For the API: after the API server has taken the Evaluation, and before the caller is told. Idempotent. Throws
+   * NotFoundError while the operator has not told of a namespace of that name.
+   */
+  async record(input: { uid: string; namespace: string; name: string; submittedBy: string }): Promise<void> {
+    const { rows } = await this.#db.query<{ uid: string }>('SELECT uid FROM crucible.namespaces WHERE name = $1 AND gone_at IS NULL', [
+      input.namespace,
+    ]);
+    if (rows[0] === undefined) throw new NotFoundError(`the operator has not told of a namespace ${input.namespace} yet`);
+    await this.#db.query(
+      `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by) VALUES ($1, $2, $3, $4, $5)
+       ON CONFLICT DO NOTHING`,
+      [input.uid, input.namespace, rows[0].uid, input.name, input.submittedBy],
+    );
+  }
+
+  /** For the operator: submitted so long ago, and still without a row of evaluations. Oldest first, at most 1000. */
+  async listUnrecorded(options: { olderThanSeconds: number; limit?: number }): Promise<SubmissionRecord[]> {
+    const { rows } = await this.#db.query<SubmissionRecord>(
+      `SELECT ${SUBMISSION_COLUMNS} FROM crucible.submissions s
+       WHERE state = 'submitted' AND submitted_at < now() - make_interval(secs => $1)
+         AND NOT EXISTS (SELECT FROM crucible.evaluations e WHERE e.uid = s.uid)
+       ORDER BY submitted_at, uid LIMIT $2`,
+      [options.olderThanSeconds, Math.min(options.limit ?? MAX_PAGE, MAX_PAGE)],
+    );
+    return rows;
+  }
+
+  /** For the operator, which sees that the Evaluation is gone. False when it was recorded, withdrawn or never submitted. */
+  async withdraw(uid: string): Promise<boolean> {
+    const { rows } = await this.#db.query<{ done: boolean }>('SELECT crucible.withdraw_submission($1) AS done', [uid]);
+    return rows[0]?.done === true;
+  }
+}
