@@ -22,8 +22,8 @@ interface Entry {
 }
 
 /**
- * Who may have a Job: see queue-order.ts of @crucible/storage. In memory only: after a restart the Jobs in the cluster say who has a place
- * (`hold`), and everyone else asks again.
+ * Who may have a Job, by the order of storage/src/queue-order.ts, from which the API computes positions. In memory only:
+ * after a restart the Jobs in the cluster say who has a place (`hold`), and everyone else asks again.
  */
 export class AdmissionQueue {
   readonly #options: AdmissionQueueOptions;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { compareWaiting, grantOrder } from './queue-order.ts';
-import type { QueueLimits, Share, Waiting } from './queue-order.ts';
+import { compareWaiting, grantOrder } from '@crucible/storage';
+import type { QueueLimits, Share, Waiting } from '@crucible/storage';
 import { AdmissionQueue } from './queue.ts';
 
 const NAMESPACES = ['a', 'b', 'c', 'd'];
