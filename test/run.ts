@@ -135,7 +135,7 @@ const tiers: Record<string, () => Promise<void>> = {
     await check('types', ['npx', 'tsc', '-p', 'tsconfig.json', '--noEmit']);
     await check('generated files are up to date', ['node', 'crds/src/generate.ts', '--check']);
     await check('go vet: launcher', ['go', 'vet', './...'], join(root, 'operator/launcher'));
-    await check('gofmt', ['bash', '-c', 'files=$(gofmt -l operator/launcher deploy/local) && echo "$files" && test -z "$files"']);
+    await check('gofmt', ['bash', '-c', 'files=$(gofmt -l operator/launcher deploy/local deploy/gitops) && echo "$files" && test -z "$files"']);
     await check('shellcheck', ['bash', '-c', 'git ls-files "*.sh" .ci/run | xargs shellcheck --severity=warning']);
     await check('helm lint', ['helm', 'lint', '--strict', '--kube-version', 'v1.34.0', 'charts/crucible']);
     await check('nothing refers to files outside the repository', ['bash', '-c', '! git grep -nE "\\.\\./shared|/work/(main|shared)" -- . ":!test/run.ts"']);
@@ -148,6 +148,7 @@ const tiers: Record<string, () => Promise<void>> = {
     if (!(await prepare('integration'))) return;
     await vitest('integration');
     await go('deploy/local', './netpol/...');
+    await go('deploy/gitops/check', './...');
   },
   async e2e() {
     const running = (await run(['bash', '-c', 'test -f .crucible/kubeconfig && kubectl --kubeconfig .crucible/kubeconfig --request-timeout=5s get nodes >/dev/null 2>&1'])) === 0;

@@ -55,6 +55,7 @@ type summary struct {
 	CPUUserSeconds   float64 `json:"cpuUserSeconds"`
 	CPUSystemSeconds float64 `json:"cpuSystemSeconds"`
 	MaxRSSBytes      int64   `json:"maxRssBytes"`
+	DiskFull         bool    `json:"diskFull"`
 	Error            string  `json:"error"`
 }
 

@@ -314,6 +314,26 @@ func TestAccounting(t *testing.T) {
 	}
 }
 
+func TestFullDisk(t *testing.T) {
+	for script, want := range map[string]bool{
+		"head -c 2000000 /dev/zero > big":         true,
+		"head -c 500000 /dev/zero > big":          false,
+		"head -c 2000000 /dev/zero > big; rm big": false,
+	} {
+		r := newRun(t, false, shell(script)...)
+		if err := unix.Mount("tmpfs", r.directory, "tmpfs", 0, "size=1m,mode=1777"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Unmount(r.directory, unix.MNT_DETACH) })
+		if got := r.do().summary.DiskFull; got != want {
+			t.Errorf("%s: diskFull is %v", script, got)
+		}
+	}
+	if newRun(t, false, shell("true")...).do().summary.DiskFull {
+		t.Error("a disk that is not its own counts as full")
+	}
+}
+
 func TestInstallAndVersion(t *testing.T) {
 	target := t.TempDir() + "/launcher"
 	if output, err := exec.Command(launcher, "install", target).CombinedOutput(); err != nil {

@@ -6,6 +6,7 @@ import { admit } from './admission.ts';
 import type { Refusal } from './admission.ts';
 import { capturedAfterwards, hasRun, startedAfterwards } from './claims.ts';
 import { allowedSeconds, cleanUp, phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-attempt.ts';
+import { jobName } from './names.ts';
 import { hasFinalizer } from './objects.ts';
 import type { HeldBack } from './queue.ts';
 import { conditionOf, currentAttempt, isDeletingSnapshot, isFinished, wantsEnd } from './snapshot.ts';
@@ -258,11 +259,14 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   if (refused?.kind === 'failed') return planNeverLaunched(snapshot, last!, now, settings, refused.verdict);
   const number = retrying ? last.number + 1 : (last?.number ?? 1);
   if (!hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'addFinalizer' });
-  if (last === undefined || retrying) actions.push({ type: 'recordAttempt', number, run });
+  const fresh = last === undefined || retrying;
+  if (fresh) actions.push({ type: 'recordAttempt', number, run });
   actions.push({ type: 'launch', number, run });
   // Once it is launched, that is; refused.ts has what the status says when it is not.
   const started = { status: 'False', reason: 'PodPending', message: 'Waits for its pod.' } as const;
-  const view: View = { phase: 'Starting', accepted: ADMITTED, started, attempts: attemptViews(snapshot) };
+  const { name = '', uid = '' } = snapshot.raw.metadata;
+  const attempts = [...attemptViews(snapshot), ...(fresh ? [{ number, jobName: jobName({ name, uid }, number) }] : [])];
+  const view: View = { phase: 'Starting', accepted: ADMITTED, started, attempts };
   return { actions, view, requeueAfterSeconds: 5, turn: 'hold' };
 }
 

@@ -36,7 +36,9 @@ type Report struct {
 	CPUUserSeconds   float64       `json:"cpuUserSeconds"`
 	CPUSystemSeconds float64       `json:"cpuSystemSeconds"`
 	MaxRSSBytes      int64         `json:"maxRssBytes"`
-	Error            string        `json:"error,omitempty"`
+	// DiskFull: a folder that the code may write to had no room left when it ended.
+	DiskFull bool   `json:"diskFull,omitempty"`
+	Error    string `json:"error,omitempty"`
 }
 
 const maxError = 1 << 10

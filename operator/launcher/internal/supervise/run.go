@@ -126,7 +126,17 @@ func (s *supervisor) supervise(path string) {
 		output.close()
 	}
 	s.judge()
+	s.report.DiskFull = isFull(s.directory)
 	s.collect()
+}
+
+// isFull says that not even a block is left. Where the size cannot be told, as of a disk that all share, it is not.
+func isFull(directory int) bool {
+	var stat unix.Statfs_t
+	if directory < 0 || unix.Fstatfs(directory, &stat) != nil {
+		return false
+	}
+	return stat.Type == unix.TMPFS_MAGIC && stat.Blocks > 0 && stat.Bavail == 0
 }
 
 // judge turns the outcome of the main process into the report and the exit code.
