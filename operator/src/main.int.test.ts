@@ -100,6 +100,11 @@ it('becomes ready, leads, shows metrics, and on SIGTERM releases the lease and e
   for (const name of [
     'crucible_verdicts_total{class="Succeeded"} 0',
     'crucible_admission_waiting 0',
+    'crucible_queue_depth{reason="Paused"} 0',
+    'crucible_phase_seconds_count{phase="Running"} 0',
+    'crucible_uncaptured_runs 0',
+    'crucible_leader{lease="crucible-operator"} 1',
+    'crucible_informer_last_sync_age_seconds{resource="evaluations"}',
     'workqueue_depth',
     'crucible_evaluations{phase="Running"}',
   ])

@@ -74,6 +74,8 @@ export interface Plan {
   readonly actions: readonly Action[];
   /** Undefined: the status stays as it is. */
   readonly view: View | undefined;
+  /** The code has ended and its output is not stored yet; undefined: as before. */
+  readonly capturing?: boolean;
   /** It stays, and counts for the current generation. */
   readonly observe?: boolean;
   readonly requeueAfterSeconds?: number;

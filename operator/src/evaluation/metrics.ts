@@ -2,8 +2,27 @@ import { PHASES, VERDICT_CLASSES } from '@crucible/crds';
 import type { EvaluationStatus } from '@crucible/crds';
 import { Counter, Gauge, Histogram } from 'prom-client';
 import type { Registry } from 'prom-client';
+import { HELD_BACK } from './queue.ts';
 import type { AdmissionQueue } from './queue.ts';
 import type { RawEvaluation } from './snapshot.ts';
+
+const PASSING = ['Queued', 'Starting', 'Running', 'Capturing'] as const;
+const QUEUE_REASONS = [
+  ...HELD_BACK,
+  'Paused',
+  'RecordUnavailable',
+  'RetryDelay',
+  'QuotaExceeded',
+  'SandboxRefused',
+  'Kueue',
+  'Other',
+] as const;
+
+/** Kueue's own words would be labels without end. */
+function queueReason(reason: string): string {
+  if ((QUEUE_REASONS as readonly string[]).includes(reason)) return reason;
+  return reason.startsWith('Kueue') ? 'Kueue' : 'Other';
+}
 
 const PHASE_BUCKETS = [0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200];
 
@@ -13,6 +32,9 @@ export class DomainMetrics {
   readonly #start: Histogram;
   readonly #total: Histogram<'phase'>;
   readonly #capture: Histogram;
+  readonly #phase: Histogram<'phase'>;
+  /** By uid, the phase that was written last and when. */
+  readonly #since = new Map<string, { phase: string; at: number }>();
 
   constructor(
     registry: Registry,
@@ -60,6 +82,37 @@ export class DomainMetrics {
       },
     });
     new Gauge({
+      name: 'crucible_queue_depth',
+      help: 'Evaluations that wait to be started, by what their status says they wait for.',
+      labelNames: ['reason'],
+      registers,
+      collect() {
+        const counts = new Map<string, number>(QUEUE_REASONS.map((reason) => [reason, 0]));
+        for (const { status } of evaluations()) {
+          if (status?.queue === undefined) continue;
+          const reason = queueReason(status.queue.reason);
+          counts.set(reason, counts.get(reason)! + 1);
+        }
+        for (const [reason, count] of counts) this.set({ reason }, count);
+      },
+    });
+    new Gauge({
+      name: 'crucible_uncaptured_runs',
+      help: 'Runs that have ended and whose output is not stored yet.',
+      registers,
+      collect() {
+        this.set(turns()?.uncaptured ?? 0);
+      },
+    });
+    this.#phase = new Histogram({
+      name: 'crucible_phase_seconds',
+      help: 'Time that an evaluation spent in a phase, from one written status to the next.',
+      labelNames: ['phase'],
+      buckets: PHASE_BUCKETS,
+      registers,
+    });
+    for (const phase of PASSING) this.#phase.zero({ phase });
+    new Gauge({
       name: 'crucible_admission_running',
       help: 'Evaluations that hold a place among the running.',
       registers,
@@ -78,6 +131,7 @@ export class DomainMetrics {
   }
 
   statusWritten(before: RawEvaluation, status: EvaluationStatus, now: number): void {
+    this.#phaseWritten(before, status, now);
     const created = Date.parse(before.metadata.creationTimestamp ?? '');
     const seconds = (from: number): number => Math.max(0, (now - from) / 1000);
     if (before.status?.startedAt === undefined && status.startedAt !== undefined) {
@@ -87,5 +141,21 @@ export class DomainMetrics {
     this.#verdicts.inc({ class: status.verdict.class });
     this.#total.observe({ phase: status.phase ?? 'Failed' }, seconds(created));
     if (status.finishedAt !== undefined) this.#capture.observe(seconds(Date.parse(status.finishedAt)));
+  }
+
+  /** The first phase counts from creation; one that another process wrote does not count. */
+  #phaseWritten(before: RawEvaluation, { phase = 'Queued', verdict }: EvaluationStatus, now: number): void {
+    const { uid = '', creationTimestamp = '' } = before.metadata;
+    const known = this.#since.get(uid);
+    const first = before.status?.phase === undefined ? { phase: 'Queued', at: Date.parse(creationTimestamp) } : undefined;
+    const last = known ?? first;
+    if (verdict !== undefined) this.#since.delete(uid);
+    else if (last?.phase !== phase || known === undefined) this.#since.set(uid, { phase, at: last?.phase === phase ? last.at : now });
+    if (last !== undefined && last.phase !== phase) this.#phase.observe({ phase: last.phase }, Math.max(0, (now - last.at) / 1000));
+  }
+
+  /** It is gone. */
+  forget(uid: string): void {
+    this.#since.delete(uid);
   }
 }

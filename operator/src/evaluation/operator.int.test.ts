@@ -19,7 +19,8 @@ describe('a run', () => {
     const uid = await cluster.submit('happy', { expect: { stdout: { contains: 'hello' } } });
     const pod = await cluster.makePod('happy');
     await cluster.phase('happy', 'Starting');
-    await cluster.running(pod);
+    // Long enough that its deadline is worth a write.
+    await cluster.running(pod, new Date(Date.now() - 6000));
     await cluster.phase('happy', 'Running');
     // 60 s to run, 5 s of grace, 3 s of margin: lowered from the initial deadline with its start-up time.
     await cluster.waitFor('the lower deadline', async () =>

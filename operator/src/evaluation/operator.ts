@@ -167,8 +167,10 @@ export class EvaluationOperator {
   #watch(): void {
     const { caches } = this.#deps;
     caches.evaluations.onChange((key, current, previous) => {
-      if (previous?.metadata.uid !== undefined && previous.metadata.uid !== current?.metadata.uid)
+      if (previous?.metadata.uid !== undefined && previous.metadata.uid !== current?.metadata.uid) {
         this.#keys.delete(previous.metadata.uid);
+        this.#deps.metrics.forget(previous.metadata.uid);
+      }
       if (current?.metadata.uid !== undefined) this.#keys.set(current.metadata.uid, key);
       this.#term?.queue.add(key);
     });

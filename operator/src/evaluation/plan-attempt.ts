@@ -42,6 +42,7 @@ const CAPTURE_RECHECK_SECONDS = 2;
 const SCORING_RECHECK_SECONDS = 5;
 /** The kubelet says what became of a pod some time after it was deleted; a node that is lost never does. */
 const LOST_NODE_SECONDS = 60;
+const LOWER_DEADLINE_AFTER_SECONDS = 5;
 /** The lowest deadline there is: the kubelet ends the pod, politely, and its log stays. */
 const END_NOW_SECONDS = 1;
 
@@ -139,17 +140,27 @@ function planGiveUp(context: Context, pod: Pod | undefined, judged: Verdict): Pl
 }
 
 function planRunning(context: Context, pod: Pod): Plan {
-  const { snapshot, settings, timeoutSeconds } = context;
-  const actions = [...recordPod(context, pod), ...planDeadline(snapshot, pod, timeoutSeconds, settings)];
-  return going(context, actions, { phase: 'Running', started: views.STARTED }, RUNNING_RECHECK_SECONDS);
+  const { snapshot, settings, timeoutSeconds, now } = context;
+  const actions = [...recordPod(context, pod), ...planDeadline(snapshot, pod, timeoutSeconds, now, settings)];
+  const lowerIn = LOWER_DEADLINE_AFTER_SECONDS - ageSeconds(startedAt(pod), now);
+  const recheck = lowerIn > 0 ? Math.min(lowerIn, RUNNING_RECHECK_SECONDS) : RUNNING_RECHECK_SECONDS;
+  return going(context, actions, { phase: 'Running', started: views.STARTED }, recheck);
 }
 
 /** All that may be done without the record: it depends on the spec and the pod alone, and decides nothing. */
-export function planDeadline(snapshot: Snapshot, pod: Pod, timeoutSeconds: number, settings: Settings): Action[] {
+export function planDeadline(
+  snapshot: Snapshot,
+  pod: Pod,
+  timeoutSeconds: number,
+  now: number,
+  settings: Settings,
+): Action[] {
   if (!hasNode(pod) || hasEndPhase(pod)) return [];
   if (wantsEnd(snapshot)) return lowerDeadline(pod, END_NOW_SECONDS);
   const [podStart, codeStart] = [pod.status?.startTime, startedAt(pod)];
   if (podStart === undefined || codeStart === undefined) return [];
+  // The launcher keeps the time, this stands behind it: for what is over sooner it is not worth a write.
+  if (ageSeconds(codeStart, now) < LOWER_DEADLINE_AFTER_SECONDS) return [];
   return lowerDeadline(pod, runningDeadlineSeconds(podStart, codeStart, timeoutSeconds, settings.sandbox));
 }
 
@@ -162,11 +173,16 @@ function lowerDeadline(pod: Pod, seconds: number): Action[] {
 function planOver(context: Context, pod: Pod): Plan {
   const { snapshot, attempt, timeoutSeconds } = context;
   const { output, capture } = snapshot;
+  const { now } = context;
   const ran = hasRun(snapshot, pod);
   if (output === undefined && (hasNode(pod) || capture !== undefined)) {
     const started = ran ? views.STARTED : ENDING;
     const view = { phase: 'Capturing', started, captured: views.CAPTURING } as const;
-    return going(context, recordPod(context, pod), view, CAPTURE_RECHECK_SECONDS);
+    const decision = going(context, recordPod(context, pod), view, CAPTURE_RECHECK_SECONDS);
+    // Most captures take less than a second: a status that would not last is not written.
+    const endedAgo = ageSeconds(finishedAt(pod), now);
+    const fresh = ran && endedAgo > 0 && endedAgo < CAPTURE_RECHECK_SECONDS;
+    return fresh ? { ...decision, view: undefined, requeueAfterSeconds: CAPTURE_RECHECK_SECONDS - endedAgo } : decision;
   }
   const summary = (output?.capture.summary ?? undefined) as LauncherSummary | undefined;
   const ending = asVerdict(attempt.ending);
@@ -213,6 +229,7 @@ function going(
     view: { ...view, accepted: views.ADMITTED, attempts: views.attemptViews(snapshot) },
     requeueAfterSeconds,
     turn: 'hold',
+    capturing: view.phase === 'Capturing',
   };
 }
 

@@ -105,7 +105,7 @@ function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings):
     if (isDeletingSnapshot(snapshot) && abandonedFor(snapshot, now) >= settings.patience.lostCapture)
       return { actions: planAbandon(snapshot), view: undefined, requeueAfterSeconds, turn };
     const view = turn === 'release' ? stillQueuedView(snapshot) : undefined;
-    return { actions: planDeadlines(snapshot, settings), view, requeueAfterSeconds, turn };
+    return { actions: planDeadlines(snapshot, now, settings), view, requeueAfterSeconds, turn };
   }
   if (isDeletingSnapshot(snapshot)) return { actions: [], view: undefined, turn: 'release' };
   const view: View = {
@@ -129,10 +129,10 @@ function stillQueuedView(snapshot: Snapshot): View | undefined {
 }
 
 /** Only the deadlines of planAttempt: the rest of it writes to the record. */
-function planDeadlines(snapshot: Snapshot, settings: Settings): Action[] {
+function planDeadlines(snapshot: Snapshot, now: number, settings: Settings): Action[] {
   const { job, pod } = snapshot;
   if (job === undefined || pod === undefined) return [];
-  return planDeadline(snapshot, pod, allowedSeconds(snapshot, settings), settings);
+  return planDeadline(snapshot, pod, allowedSeconds(snapshot, settings), now, settings);
 }
 
 /** How long the record has been away while it was being deleted, in seconds. */

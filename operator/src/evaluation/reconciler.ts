@@ -58,8 +58,7 @@ export class Reconciler {
       else this.#deps.scores.want(key, { uid: raw.metadata.uid ?? '', ...decision.scoring });
       const { turns } = this.#deps;
       if (decision.turn === 'release') turns.release(key, raw.metadata.namespace ?? '');
-      if (decision.view !== undefined || decision.turn === 'release')
-        turns.setUncaptured(key, decision.view?.phase === 'Capturing');
+      if (decision.capturing !== undefined) turns.setUncaptured(key, decision.capturing);
       if (decision.actions.length > 0)
         context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');
       if (decision.view !== undefined) await this.#writeStatus(snapshot, decision.view, signal);

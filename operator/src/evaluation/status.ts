@@ -156,6 +156,8 @@ export function announcements(previous: EvaluationStatus | undefined, next: Eval
         : type === 'Accepted' || type === 'Passed'
           ? after.status === 'False'
           : WARNINGS.has(after.reason);
+    // Of what goes as it should, the end is enough: each is a write, and the timeline is in the record.
+    if (!warning && type !== 'Finished') continue;
     events.push({ type: warning ? 'Warning' : 'Normal', reason: after.reason, message: after.message });
   }
   return events;

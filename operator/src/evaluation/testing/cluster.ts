@@ -10,7 +10,7 @@ import { ApiServer } from '../../../../test/integration/api-server.ts';
 import { createDatabase } from '../../../../test/integration/database.ts';
 import type { TestDatabase } from '../../../../test/integration/database.ts';
 import { testServer } from '../../../../test/integration/environment.ts';
-import { EventRecorder, KubeClient, loadAccess } from '../../kube/index.ts';
+import { EventRecorder, KubeClient, KubeMetrics, loadAccess } from '../../kube/index.ts';
 import { ClusterCaches } from '../caches.ts';
 import { DomainMetrics } from '../metrics.ts';
 import { EvaluationOperator } from '../operator.ts';
@@ -39,10 +39,11 @@ export class TestCluster {
   #caches: ClusterCaches | undefined;
   #operator: EvaluationOperator | undefined;
   #events: EventRecorder | undefined;
+  readonly #kubeMetrics = new KubeMetrics(new Registry());
   #epoch = 0;
 
   constructor(changes: Partial<Settings> = {}) {
-    this.settings = settings({ ...changes, evaluationNamespaces: [this.namespace] });
+    this.settings = settings({ kueue: false, ...changes, evaluationNamespaces: [this.namespace] });
   }
 
   async start(): Promise<void> {
@@ -69,6 +70,7 @@ export class TestCluster {
     const client = new KubeClient({
       access: await loadAccess({ kubeconfig: testServer('CRUCIBLE_TEST_KUBECONFIG') }),
       logger,
+      metrics: this.#kubeMetrics,
     });
     const { ownNamespace, kueue } = this.settings;
     const caches = new ClusterCaches({ client, namespaces: [this.namespace], ownNamespace, kueue, logger });
@@ -99,6 +101,17 @@ export class TestCluster {
     caches.start();
     this.#epoch += 1;
     await this.#operator.start(this.#epoch, new AbortController().signal);
+  }
+
+  /** Calls of the operator to the API server until now, watches aside: `POST jobs`, by verb and resource. */
+  async calls(): Promise<Record<string, number>> {
+    const counts: Record<string, number> = {};
+    for (const { labels, value } of (await this.#kubeMetrics.requests.get()).values) {
+      if (labels.verb === 'watch') continue;
+      const call = `${labels.verb} ${labels.resource}`;
+      counts[call] = (counts[call] ?? 0) + value;
+    }
+    return counts;
   }
 
   async stopOperator(): Promise<void> {
