@@ -79,11 +79,6 @@ describe('stopped by Kueue', () => {
       expect(actions.map(({ type }) => type)).toContain('deleteJob');
     }
   });
-  it('is not, when the code had ended before', () => {
-    const ended = pod().ended(3, { to: -30 }).meta(deleted).build();
-    const { view } = plan(launched({ spec: { queue: 'q' }, job: suspended(), pod: ended, output: output(), record: rows }), NOW, settings());
-    expect(view?.end?.verdict.class).toBe('NonZeroExit');
-  });
   it('for Kueue’s other reasons counts as Evicted, and without a Workload as probably Preempted', () => {
     expect(stoppedByKueue(workload([['Evicted', 'True', 'ClusterQueueStopped', 'stop']]))).toMatchObject({ class: 'Evicted' });
     expect(stoppedByKueue(undefined)).toMatchObject({ class: 'Preempted', confidence: 'Probable' });

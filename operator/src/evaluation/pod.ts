@@ -63,15 +63,6 @@ export function finishedAt(pod: Pod): string | undefined {
   return validTime(terminated(pod)?.finishedAt);
 }
 
-/** It had ended by itself when somebody asked for the pod's deletion. */
-export function endedBeforeDeletion(pod: Pod): boolean {
-  const { deletionTimestamp, deletionGracePeriodSeconds } = pod.metadata;
-  const ended = finishedAt(pod);
-  if (ended === undefined || deletionTimestamp === undefined || deletionGracePeriodSeconds === undefined) return false;
-  // deletionTimestamp is the end of the grace period.
-  return Date.parse(ended) < Date.parse(deletionTimestamp) - deletionGracePeriodSeconds * 1000;
-}
-
 /** Whole seconds between the kubelet's own times; both are cut to seconds, so the value is exact to one. */
 export function ranSeconds(pod: Pod): number | undefined {
   const [from, to] = [startedAt(pod), finishedAt(pod)];

@@ -2,7 +2,7 @@ import { constants } from 'node:os';
 import { clip, formatDuration } from '@crucible/crds';
 import type { Attribution, Confidence, Verdict, VerdictClass } from '@crucible/crds';
 import type { Pod } from './objects.ts';
-import { disruption, endedBeforeDeletion, hasStarted, isWithdrawn, ranSeconds, terminated } from './pod.ts';
+import { disruption, hasStarted, isWithdrawn, ranSeconds, terminated } from './pod.ts';
 import type { Terminated } from './pod.ts';
 
 /** Everything a verdict may be concluded from. */
@@ -142,7 +142,7 @@ function fromOutside(pod: Pod, { cancelled, ending }: Ending): Verdict | undefin
   // A container that was never made is lost track of as well when the deadline ends its pod; that reason is known.
   const unknown = ended?.reason === 'ContainerStatusUnknown' && reason !== 'DeadlineExceeded';
   if (ended !== undefined) facts.push(container(ended));
-  const deleted = pod.metadata.deletionTimestamp !== undefined && !endedBeforeDeletion(pod);
+  const deleted = pod.metadata.deletionTimestamp !== undefined;
 
   if (deleted && ending !== undefined && isKueueStop(ending))
     return withEvidence(ending, facts);
