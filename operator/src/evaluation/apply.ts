@@ -41,6 +41,12 @@ export interface ApplyDependencies {
   readonly sandboxUids: () => ReadonlySet<number>;
 }
 
+/** The Evaluation as a plan left it: at which version, or that it is gone. */
+export interface Left {
+  readonly version?: string | undefined;
+  readonly gone?: boolean;
+}
+
 /**
  * Carries out a plan, action by action; the first failure ends it, and the next reconcile decides anew. Every action may
  * be repeated: it was perhaps done by a process that did not live to see the answer.
@@ -52,21 +58,27 @@ export class Applier {
     this.#deps = deps;
   }
 
-  async apply(snapshot: Snapshot, actions: readonly Action[], signal: AbortSignal): Promise<void> {
+  async apply(snapshot: Snapshot, actions: readonly Action[], signal: AbortSignal): Promise<Left> {
+    let version = snapshot.raw.metadata.resourceVersion;
     for (const action of actions) {
       signal.throwIfAborted();
-      await this.#perform(snapshot, action, { signal });
+      const left = await this.#perform(snapshot, action, { signal });
+      if (left?.version !== undefined) version = left.version;
+      // What is still to be done is for its Job and pods, by their uids.
+      if (left?.gone === true) version = undefined;
     }
+    return version === undefined ? { gone: true } : { version };
   }
 
-  async #perform(snapshot: Snapshot, action: Action, call: CallOptions): Promise<void> {
+  /** Says what became of the Evaluation when it was the action's object. */
+  async #perform(snapshot: Snapshot, action: Action, call: CallOptions): Promise<Left | void> {
     const { client } = this.#deps;
     const { namespace = '', uid = '' } = snapshot.raw.metadata;
     switch (action.type) {
       case 'addFinalizer':
         return await this.#addFinalizer(snapshot, call);
       case 'removeFinalizer':
-        return await this.#removeFinalizer(EVALUATIONS, snapshot.raw, call);
+        return leftOf(await this.#removeFinalizer(EVALUATIONS, snapshot.raw, call));
       case 'deleteEvaluation':
         return await ignoreGone(
           client.delete(EVALUATIONS, namespace, snapshot.raw.metadata.name ?? '', {
@@ -308,30 +320,33 @@ export class Applier {
     if (pod !== undefined) await this.#removeFinalizer(PODS, pod, call);
   }
 
-  async #addFinalizer(snapshot: Snapshot, call: CallOptions): Promise<void> {
+  async #addFinalizer(snapshot: Snapshot, call: CallOptions): Promise<Left> {
     const { namespace = '', name = '', uid, finalizers, resourceVersion } = snapshot.raw.metadata;
     // The resourceVersion makes it a compare-and-set: the list is replaced as a whole, and others keep theirs in it.
     const patch = { metadata: { uid, resourceVersion, finalizers: [...(finalizers ?? []), CAPTURE_FINALIZER] } };
-    await this.#deps.client.mergePatch(EVALUATIONS, namespace, name, patch, {
-      fieldManager: FIELD_MANAGERS.objects,
-      ...call,
-    });
+    return leftOf(
+      await this.#deps.client.mergePatch<KubeObject>(EVALUATIONS, namespace, name, patch, {
+        fieldManager: FIELD_MANAGERS.objects,
+        ...call,
+      }),
+    );
   }
 
   /**
    * Others remove theirs at the same time (the Job controller from the pod), so ours is found anew when the first try
-   * misses.
+   * misses. The object as it is then; undefined when it is gone, or another one has its name.
    */
-  async #removeFinalizer(resource: Resource, object: KubeObject, call: CallOptions): Promise<void> {
+  async #removeFinalizer(resource: Resource, object: KubeObject, call: CallOptions): Promise<KubeObject | undefined> {
     const { client } = this.#deps;
     const { namespace, name = '', uid } = object.metadata;
     let current: KubeObject | undefined = object;
     for (let attempt = 0; attempt < 3 && current !== undefined; attempt += 1) {
       const index = current.metadata.finalizers?.indexOf(CAPTURE_FINALIZER) ?? -1;
-      if (index < 0 || current.metadata.uid !== uid) return;
+      if (current.metadata.uid !== uid) return undefined;
+      if (index < 0) return current;
       const path = `/metadata/finalizers/${index}`;
       try {
-        await client.jsonPatch(
+        return await client.jsonPatch<KubeObject>(
           resource,
           namespace,
           name,
@@ -342,14 +357,18 @@ export class Applier {
           ],
           { fieldManager: FIELD_MANAGERS.objects, ...call },
         );
-        return;
       } catch (error) {
-        if (isNotFound(error)) return;
+        if (isNotFound(error)) return undefined;
         if (!isInvalid(error) && !isConflict(error)) throw error;
         current = await client.get<KubeObject>(resource, namespace, name, call).catch(undefinedIfGone);
       }
     }
+    return current;
   }
+}
+
+function leftOf(object: KubeObject | undefined): Left {
+  return object === undefined ? { gone: true } : { version: object.metadata.resourceVersion };
 }
 
 function placed(): WaitingError {

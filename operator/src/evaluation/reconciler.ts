@@ -7,7 +7,7 @@ import { EVALUATIONS, isNotFound } from '../kube/index.ts';
 import type { EventRecorder, KubeClient, ObjectCache } from '../kube/index.ts';
 import type { Plan, View } from './actions.ts';
 import { LaunchRefusedError } from './apply.ts';
-import type { Applier } from './apply.ts';
+import type { Applier, Left } from './apply.ts';
 import type { Gatherer } from './gather.ts';
 import type { DomainMetrics } from './metrics.ts';
 import { plan } from './plan.ts';
@@ -53,7 +53,7 @@ export class Reconciler {
     }
     try {
       const { snapshot, decision } = await this.#decide(key, raw, signal);
-      await this.#apply(snapshot, decision, signal);
+      const left = await this.#apply(snapshot, decision, signal);
       if (decision.scoring === undefined) this.#deps.scores.forget(key);
       else this.#deps.scores.want(key, { uid: raw.metadata.uid ?? '', ...decision.scoring });
       const { turns } = this.#deps;
@@ -61,8 +61,8 @@ export class Reconciler {
       if (decision.capturing !== undefined) turns.setUncaptured(key, decision.capturing);
       if (decision.actions.length > 0)
         context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');
-      if (decision.view !== undefined) await this.#writeStatus(snapshot, decision.view, signal);
-      else if (decision.observe === true) await this.#writeObserved(snapshot, signal);
+      if (decision.view !== undefined) await this.#writeStatus(snapshot, left, decision.view, signal);
+      else if (decision.observe === true) await this.#writeObserved(snapshot, left, signal);
       this.#refusals.delete(key);
       return { requeueAfterSeconds: decision.requeueAfterSeconds };
     } catch (error) {
@@ -71,16 +71,16 @@ export class Reconciler {
   }
 
   /** A refusal is what the status says from then on: nothing after it in the plan has been done. */
-  async #apply(snapshot: Snapshot, { actions }: Plan, signal: AbortSignal): Promise<void> {
+  async #apply(snapshot: Snapshot, { actions }: Plan, signal: AbortSignal): Promise<Left> {
     const { applier, settings, now } = this.#deps;
     try {
-      await applier.apply(snapshot, actions, signal);
+      return await applier.apply(snapshot, actions, signal);
     } catch (error) {
       const refused = error instanceof LaunchRefusedError;
       const view = refused ? refusedView(snapshot, error.message, now(), settings) : undefined;
       if (view !== undefined) {
-        await applier.apply(snapshot, [{ type: 'recordPhase', phase: view.phase }], signal);
-        await this.#writeStatus(snapshot, view, signal);
+        const left = await applier.apply(snapshot, [{ type: 'recordPhase', phase: view.phase }], signal);
+        await this.#writeStatus(snapshot, left, view, signal);
       }
       throw error;
     }
@@ -118,29 +118,32 @@ export class Reconciler {
     return newer ? written : cached;
   }
 
-  async #writeStatus(snapshot: Snapshot, view: View, signal: AbortSignal): Promise<void> {
+  async #writeStatus(snapshot: Snapshot, left: Left, view: View, signal: AbortSignal): Promise<void> {
     const { events, metrics, now } = this.#deps;
     const { raw } = snapshot;
     const status = buildStatus(view, raw.metadata.generation ?? 1, raw.status, now());
-    if (sameStatus(raw.status, status) || !(await this.#applyStatus(snapshot, status, signal))) return;
+    if (sameStatus(raw.status, status) || !(await this.#applyStatus(snapshot, left, status, signal))) return;
     for (const announcement of announcements(raw.status, status)) events.event(raw, announcement);
     metrics.statusWritten(raw, status, now());
   }
 
   /** kstatus: a change of spec counts as in progress until the status says that it was seen. */
-  async #writeObserved(snapshot: Snapshot, signal: AbortSignal): Promise<void> {
+  async #writeObserved(snapshot: Snapshot, left: Left, signal: AbortSignal): Promise<void> {
     const { metadata, status } = snapshot.raw;
     const { generation = 1 } = metadata;
     if (status === undefined || status.observedGeneration === generation || metadata.deletionTimestamp !== undefined) return;
-    await this.#applyStatus(snapshot, observedStatus(status, generation), signal);
+    await this.#applyStatus(snapshot, left, observedStatus(status, generation), signal);
   }
 
   /** False: the resource is gone in the meantime, which is what happens to a finished one once its finalizer is off. */
-  async #applyStatus(snapshot: Snapshot, status: EvaluationStatus, signal: AbortSignal): Promise<boolean> {
+  async #applyStatus(snapshot: Snapshot, left: Left, status: EvaluationStatus, signal: AbortSignal): Promise<boolean> {
+    if (left.gone === true) return false;
     const { key } = snapshot;
     const { namespace = '', name = '', uid = '' } = snapshot.raw.metadata;
-    // The uid makes it fail on another resource of the same name.
-    const object = { apiVersion: API_VERSION, kind: 'Evaluation', metadata: { namespace, name, uid }, status };
+    // Of another resource of the same name the API server would write the status all the same: for a subresource it
+    // compares no uid, only the version.
+    const metadata = { namespace, name, uid, ...(left.version !== undefined && { resourceVersion: left.version }) };
+    const object = { apiVersion: API_VERSION, kind: 'Evaluation', metadata, status };
     const options = { fieldManager: FIELD_MANAGERS.status, force: true, subresource: 'status', signal };
     try {
       const written = await this.#deps.client.apply<RawEvaluation>(EVALUATIONS, object, options);

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { API_VERSION } from '@crucible/crds';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { testServer } from '../../../test/integration/environment.ts';
@@ -8,7 +9,7 @@ import { isAlreadyExists, isConflict, isNotFound } from './errors.ts';
 import { EventRecorder } from './events.ts';
 import { Informer } from './informer.ts';
 import { LeaderElector } from './leader.ts';
-import { CONFIG_MAPS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, type KubeObject } from './resources.ts';
+import { CONFIG_MAPS, EVALUATIONS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, type KubeObject } from './resources.ts';
 import type { ClusterAccess } from './types.ts';
 
 type ConfigMap = KubeObject & { data?: Record<string, string> };
@@ -89,6 +90,21 @@ describe('KubeClient on a real API server', () => {
       force: true,
     });
     expect(forced.data).toEqual({ x: '2' });
+  });
+
+  it('a status is written to another object of the same name, whatever uid it is for; not at another version', async () => {
+    const evaluation = { apiVersion: API_VERSION, kind: 'Evaluation', metadata: { name: 'anew', namespace } };
+    const { uid, resourceVersion } = (
+      await client.create(EVALUATIONS, { ...evaluation, spec: { runtime: 'python', code: '1' } } as KubeObject)
+    ).metadata;
+    const write = (metadata: object): Promise<KubeObject> =>
+      client.apply(
+        EVALUATIONS,
+        { ...evaluation, metadata: { ...evaluation.metadata, ...metadata }, status: { phase: 'Queued' } } as KubeObject,
+        { fieldManager: 'm', force: true, subresource: 'status' },
+      );
+    expect((await write({ uid: randomUUID(), resourceVersion })).metadata.uid).toBe(uid);
+    expect(isConflict(await write({ uid, resourceVersion }).catch((e: unknown) => e))).toBe(true);
   });
 
   it('refuses a field that the server would drop in silence', async () => {

@@ -109,6 +109,8 @@ describe('one recorder', () => {
     expect(capture).toMatchObject({ complete: false, reason: 'FramesMissing', missing: [{ from: 3, to: 4 }] });
     expect(capture.streams.stdout).toMatchObject({ gaps: [{ fromSeq: 3, toSeq: 4, afterByte: 4 }], complete: false });
     expect((await world.stored(lost, 'stdout')).toString()).toBe('one\nfour\n');
+    const { complete, reason, missing, streams } = capture;
+    console.log(`the ledger of a log that lost lines 3 and 4: ${JSON.stringify({ complete, reason, missing, stdout: streams.stdout })}`);
 
     const healed = await newPod();
     world.cluster.setState(healed, 'running');
