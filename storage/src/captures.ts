@@ -6,7 +6,7 @@ import { checkAppend, checkFinish, checkReconcile } from './capture-rules.ts';
 import { ConflictError, IntegrityError, NotFoundError, isForeignPod } from './errors.ts';
 import { appendEvent } from './events.ts';
 import { advisoryJsonText, jsonbText } from './json.ts';
-import { readSlice } from './output.ts';
+import { MISSING_RANGES, readSlice } from './output.ts';
 import { CAPTURED_CHANNEL, EVENT_TYPES, STREAM_NAMES } from './types.ts';
 import type {
   AppendChunks, AppendOutcome, ArtifactInput, BeginCapture, BeginOutcome, CaptureKey, CapturePosition, CaptureRecord,
@@ -14,8 +14,6 @@ import type {
 } from './types.ts';
 
 const KEY = 'evaluation_uid = $1 AND attempt = $2';
-const MISSING = `(SELECT coalesce(json_agg(json_build_object('from', lower(r), 'to', upper(r) - 1) ORDER BY lower(r)), '[]')
-  FROM unnest(missing) r) AS missing`;
 const NIL_UID = '00000000-0000-0000-0000-000000000000';
 const MAX_PAGE = 1000;
 /** Rows in one INSERT: bounds parameters and the size of a message (64 × 64 KiB). */
@@ -172,7 +170,7 @@ async function begin(tx: Transaction, input: BeginCapture): Promise<BeginOutcome
 
 async function readRow(db: Queryable, key: CaptureKey, suffix = ''): Promise<CaptureRow | undefined> {
   const { rows } = await db.query<CaptureRow>(
-    `SELECT pod_uid AS "podUid", state, last_seq AS "lastSeq", ${MISSING} FROM crucible.captures WHERE ${KEY} ${suffix}`,
+    `SELECT pod_uid AS "podUid", state, last_seq AS "lastSeq", ${MISSING_RANGES} FROM crucible.captures WHERE ${KEY} ${suffix}`,
     [key.evaluationUid, key.attempt],
   );
   return rows[0];
@@ -305,7 +303,7 @@ async function close(tx: Transaction, input: FinishCapture): Promise<void> {
 async function readCapture(tx: Transaction, key: CaptureKey): Promise<CaptureRecord | undefined> {
   const values = [key.evaluationUid, key.attempt];
   const { rows } = await tx.query<Omit<CaptureRecord, 'streams' | 'artifacts'> & { artifactsComplete: boolean | null }>(
-    `SELECT evaluation_uid AS "evaluationUid", attempt, pod_uid AS "podUid", recorder, state, last_seq AS "lastSeq", ${MISSING},
+    `SELECT evaluation_uid AS "evaluationUid", attempt, pod_uid AS "podUid", recorder, state, last_seq AS "lastSeq", ${MISSING_RANGES},
             started_at AS "startedAt", captured_at AS "capturedAt", complete, reason, summary, receipt,
             artifacts_complete AS "artifactsComplete" FROM crucible.captures WHERE ${KEY}`,
     values,

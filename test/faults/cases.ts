@@ -1,3 +1,4 @@
+import { connectRedis } from '@crucible/storage';
 import { random } from './seed.ts';
 import { pause } from './world.ts';
 import type { World } from './world.ts';
@@ -54,6 +55,24 @@ export function brokenAtCommits(program: Program, how: 'killed' | 'cut', ...poin
     struck: (world) =>
       proxy(world).points.length >= Math.max(...points.map(({ number }) => number)) &&
       (how === 'cut' || world[program].starts > points.length),
+  };
+}
+
+/** 2. The recorder dies, or loses Redis, before publish N is sent, or after it was done without knowing. */
+export function brokenAtPublishes(how: 'killed' | 'cut', ...points: readonly Point[]): FaultCase {
+  return {
+    id: `2/recorder-${how}-at-publish-${named(points)}`,
+    arm: (world) => {
+      if (world.redis === undefined) return;
+      const act = how === 'killed' ? () => world.recorder.kill() : undefined;
+      world.redis.rule = (publish) => {
+        const point = points.find(({ number }) => number === publish.number);
+        return point === undefined ? undefined : { when: point.moment, ...(act && { act }) };
+      };
+    },
+    struck: (world) =>
+      (world.redis?.points.length ?? 0) >= Math.max(...points.map(({ number }) => number)) &&
+      (how === 'cut' || world.recorder.starts > points.length),
   };
 }
 
@@ -205,6 +224,58 @@ export function postgresAway(awayMs: number): FaultCase {
     },
     struck: () => true,
   };
+}
+
+/** 12. Redis is slow, flushed, frozen, cannot be reached, and dies with all it has; one after another in random order. */
+export function redisTroubled(): FaultCase {
+  let published = 0;
+  return {
+    id: '12/redis-slow-flushed-frozen-away-killed',
+    arm: (world, seed) => {
+      const next = random(seed);
+      const { redis: server } = world.servers;
+      const { redis: proxy } = world;
+      if (server === undefined || proxy === undefined) return;
+      const troubles = [
+        async () => {
+          proxy.delayMs = 700;
+          await pause(1500);
+          proxy.delayMs = 0;
+        },
+        () => flush(server.url),
+        async () => {
+          server.signal('SIGSTOP');
+          await pause(2500);
+          server.signal('SIGCONT');
+        },
+        async () => {
+          await proxy.down();
+          await pause(1000);
+          await proxy.up();
+        },
+        async () => {
+          await server.kill();
+          await pause(next() * 500);
+          await server.start();
+        },
+      ];
+      return async () => {
+        while (troubles.length > 0) {
+          await pause(next() * 300);
+          await troubles.splice(Math.floor(next() * troubles.length), 1)[0]!();
+        }
+        published = proxy.points.length;
+      };
+    },
+    struck: () => published > 0,
+  };
+}
+
+async function flush(url: string): Promise<void> {
+  const redis = connectRedis({ url });
+  await new Promise((resolve) => redis.once('ready', resolve));
+  await redis.flushall();
+  redis.disconnect();
 }
 
 /** The must-show run: recorder, Postgres and Redis are each killed as the bytes of one run flow. */

@@ -1,12 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   brokenAtCommits,
+  brokenAtPublishes,
   conflictStorm,
   cutLogs,
   killedAtCalls,
   lyingAnswers,
   postgresAway,
   postgresKilled,
+  redisTroubled,
   terminalUpdateLost,
   together,
 } from './cases.ts';
@@ -61,6 +63,7 @@ describe('faults', () => {
     expect(reference.calls).toBeGreaterThan(20);
     expect(reference.operatorCommits).toBeGreaterThan(10);
     expect(reference.recorderCommits).toBeGreaterThan(8);
+    expect(reference.publishes).toBeGreaterThan(8);
   });
   it('1: the operator killed at mutating calls', { timeout: CASE_MS }, () => survives(killedAtCalls(...points(3, reference.calls))));
   it('2: the operator and the recorder killed at commits', { timeout: CASE_MS }, () =>
@@ -70,12 +73,15 @@ describe('faults', () => {
         brokenAtCommits('recorder', 'killed', ...points(2, reference.recorderCommits)),
       ),
     ));
+  it('2: the recorder killed at publishes to Redis', { timeout: CASE_MS }, () =>
+    survives(brokenAtPublishes('killed', ...points(2, reference.publishes / 2))));
   it('3: errors after writes that went through', { timeout: CASE_MS }, () => survives(lyingAnswers()));
   it('3: a conflict storm', { timeout: CASE_MS }, () => survives(conflictStorm()));
   it("4: the pod's terminal update is lost", { timeout: CASE_MS }, () => survives(terminalUpdateLost()));
   it('11 and 12: the log is cut at random bytes, and Postgres cannot be reached for some seconds', { timeout: CASE_MS }, () =>
     survives(together(cutLogs(20), postgresAway(4000))));
   it('12: Postgres is killed and comes back', { timeout: CASE_MS }, () => survives(postgresKilled(2, 500)));
+  it('12: Redis is slow, flushed, frozen, out of reach and killed', { timeout: CASE_MS }, () => survives(redisTroubled()));
 });
 
 describe('the oracles on a real world', () => {

@@ -13,6 +13,7 @@ export interface Reference {
   readonly calls: number;
   readonly operatorCommits: number;
   readonly recorderCommits: number;
+  readonly publishes: number;
   readonly breaches: readonly Breach[];
 }
 
@@ -30,6 +31,7 @@ export async function referenceRun(servers: Servers, options: ScenarioOptions, q
       calls: world.operatorApi.mutations.length,
       operatorCommits: world.operatorCommits.points.length,
       recorderCommits: world.recorderCommits.points.length,
+      publishes: world.redis?.points.length ?? 0,
     };
   } finally {
     await world.close();

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
   brokenAtCommits,
+  brokenAtPublishes,
   brokenWatches,
   conflictStorm,
   cutLogs,
@@ -16,6 +17,7 @@ import {
   lyingAnswers,
   postgresAway,
   postgresKilled,
+  redisTroubled,
   terminalUpdateLost,
 } from './cases.ts';
 import type { FaultCase, Moment } from './cases.ts';
@@ -51,6 +53,7 @@ function exhaustive(reference: Reference): Planned[] {
     ...(['killed', 'cut'] as const).flatMap((how) => [
       ...at(reference.operatorCommits, (moment, number) => brokenAtCommits('operator', how, { moment, number })),
       ...at(reference.recorderCommits, (moment, number) => brokenAtCommits('recorder', how, { moment, number })),
+      ...at(reference.publishes, (moment, number) => brokenAtPublishes(how, { moment, number })),
     ]),
   ].map((fault) => ({ fault, seed }));
 }
@@ -64,6 +67,7 @@ function seeded(): Planned[] {
     () => cutLogs(100),
     () => postgresAway(8000),
     () => postgresKilled(3, 1000),
+    redisTroubled,
   ];
   return makers.flatMap((make) => [0, 1, 2].map((round) => ({ fault: make(), seed: seed + round })));
 }
@@ -99,7 +103,7 @@ try {
   for (const breach of reference.breaches) console.log(`BREACH reference run: ${breach}`);
   count.breached += reference.breaches.length > 0 ? 1 : 0;
   console.log(
-    `reference: ${reference.calls} mutating calls, ${reference.operatorCommits} commits of the operator, ${reference.recorderCommits} of the recorder`,
+    `reference: ${reference.calls} mutating calls, ${reference.operatorCommits} commits of the operator, ${reference.recorderCommits} of the recorder, ${reference.publishes} publishes`,
   );
   // What is quick and different first: an exhausted budget cuts the longest list.
   await run(servers, seeded(), reference);

@@ -69,3 +69,18 @@ export class TcpProxy {
 function pipeBoth(near: Socket, far: Socket): void {
   near.pipe(far).pipe(near);
 }
+
+/** Everything arrives, each way so many milliseconds late. */
+export function late(milliseconds: () => number): Join {
+  const carry = async (from: Socket, to: Socket): Promise<void> => {
+    for await (const data of from) {
+      await new Promise((resolve) => setTimeout(resolve, milliseconds()));
+      if (!to.writable) return;
+      to.write(data as Buffer);
+    }
+    to.end();
+  };
+  return (near, far) => {
+    for (const [from, to] of [[near, far], [far, near]] as const) void carry(from, to).catch(() => to.destroy());
+  };
+}

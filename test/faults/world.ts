@@ -8,12 +8,15 @@ import { Client } from 'pg';
 import { ApiServer } from '../integration/api-server.ts';
 import { ApiProxy } from './api-proxy.ts';
 import { CommitProxy } from './commit-proxy.ts';
+import { LiveReaders } from './live-reader.ts';
 import { endState, quiet, sameEnd, standing } from './oracles.ts';
 import type { Breach, Writes } from './oracles.ts';
+import { RedisProxy } from './redis-proxy.ts';
 import { scriptOf } from './scenario.ts';
 import type { Part } from './scenario.ts';
 import type { Servers } from './servers.ts';
 import { readState } from './state.ts';
+import { streamBreaches } from './stream-oracle.ts';
 import type { Json, WorldState } from './state.ts';
 import { SupervisedProgram } from './supervised.ts';
 
@@ -26,6 +29,8 @@ const CONVERGE_MS = Number(process.env['CRUCIBLE_CONVERGE_SECONDS'] ?? 90) * 100
 /** How long the last writes may trail behind the end. */
 const TAIL_MS = 20_000;
 const TAIL_PAUSE_MS = 1000;
+/** How long a reader may trail behind, after an outage too. */
+const READER_MS = 20_000;
 /** The owner cancels or deletes when the pod has run for about this long. */
 const OWNER_ACTS_MS = 300;
 const MAIN = resolve(import.meta.dirname, '../../operator/src/main.ts');
@@ -48,10 +53,13 @@ export class World {
   readonly recorderApi: ApiProxy;
   readonly operatorCommits: CommitProxy;
   readonly recorderCommits: CommitProxy;
+  /** Between the recorder and Redis; undefined when the machine has none. */
+  readonly redis: RedisProxy | undefined;
   readonly #files: string;
   readonly #operatorEnvironment: Readonly<Record<string, string>>;
   readonly #uncast: () => void;
   #record: Database | undefined;
+  #readers: LiveReaders | undefined;
   #operator: SupervisedProgram | undefined;
   #recorder: SupervisedProgram | undefined;
   readonly #done = new Set<string>();
@@ -79,6 +87,8 @@ export class World {
     const { hostname, port } = new URL(servers.postgres.dsn);
     this.operatorCommits = new CommitProxy({ host: hostname, port: Number(port) });
     this.recorderCommits = new CommitProxy({ host: hostname, port: Number(port) });
+    const redis = servers.redis && new URL(servers.redis.url);
+    this.redis = redis && new RedisProxy({ host: redis.hostname, port: Number(redis.port) });
     this.#files = join(servers.sandbox.directory, `data-${this.id}`);
     this.#uncast = servers.node.cast(({ namespace, evaluation, attempt }) =>
       namespace === this.namespace ? scriptOf(parts, evaluation, attempt) : undefined,
@@ -129,6 +139,7 @@ export class World {
     const deadline = Date.now() + limitMs;
     for (;;) {
       await this.#ownerActs();
+      await this.#follow();
       const breaches = await this.state().then(
         (state) => standing(state, this.parts),
         (error: unknown) => [`the state cannot be read: ${String(error)}`],
@@ -145,10 +156,14 @@ export class World {
   ): Promise<Breach[]> {
     const breaches = await this.settle();
     if (breaches.length > 0) return breaches;
+    const live = (await this.#readers?.breaches(READER_MS)) ?? [];
+    const streamed = await this.#streamed();
     const writes = await this.watchWrites(quietMs);
     const state = await this.state();
     return [
       ...standing(state, this.parts),
+      ...live,
+      ...streamed,
       ...quiet(writes).map((breach) => `(d) ${breach}`),
       ...(reference === undefined ? [] : sameEnd(state, reference(endState(state))).map((breach) => `(f) ${breach}`)),
       ...[...this.operator.crashes, ...this.recorder.crashes].map((crash) => `a process ended by itself: ${crash}`),
@@ -200,7 +215,9 @@ export class World {
     await Promise.all([this.#operator?.stop(), this.#recorder?.stop()]);
     this.#uncast();
     for (const proxy of [this.operatorApi, this.recorderApi]) await proxy.close();
+    await this.#readers?.close();
     for (const proxy of [this.operatorCommits, this.recorderCommits]) await proxy.down();
+    await this.redis?.down();
     await this.#record?.close();
     await this.#onServer(`drop database if exists "${this.#databaseName}" with (force)`).catch(() => undefined);
     await this.#removeObjects();
@@ -233,7 +250,8 @@ export class World {
     dsn.pathname = `/${this.#databaseName}`;
     const dsns = await prepareDatabase(dsn.href);
     this.#record = connect({ connectionString: dsns.owner, poolSize: 4 });
-    await Promise.all([this.operatorApi.open(), this.recorderApi.open(), this.operatorCommits.up(), this.recorderCommits.up()]);
+    await Promise.all([this.operatorApi.open(), this.recorderApi.open(), this.operatorCommits.up(), this.recorderCommits.up(), this.redis?.up()]);
+    this.#readers = new LiveReaders(this.record, this.#redisUrl);
     await this.must('POST', '/api/v1/namespaces', {
       metadata: { name: this.namespace, labels: { 'crucible.dev/evaluations': 'enabled' } },
     });
@@ -257,7 +275,10 @@ export class World {
     this.#recorder = new SupervisedProgram(sandbox, {
       name: `recorder-${this.id}`,
       program: [RECORDER],
-      environment: this.#environment(this.recorderApi, this.recorderCommits.through(dsns.recorder), 'recorder-0'),
+      environment: {
+        ...this.#environment(this.recorderApi, this.recorderCommits.through(dsns.recorder), 'recorder-0'),
+        ...(this.#redisUrl !== undefined && { CRUCIBLE_REDIS_URL: this.#redisUrl }),
+      },
     });
   }
 
@@ -275,6 +296,27 @@ export class World {
       PORT: '0',
       NODE_COMPILE_CACHE: join(this.servers.sandbox.directory, 'compile-cache'),
     };
+  }
+
+  get #redisUrl(): string | undefined {
+    return this.servers.redis && this.redis?.through(this.servers.redis.url);
+  }
+
+  /** Readers come as soon as there is something to read. */
+  async #follow(): Promise<void> {
+    const found = await this.record.query<{ uid: string }>('SELECT uid FROM crucible.evaluations').catch(() => undefined);
+    this.#readers?.follow(found?.rows.map(({ uid }) => uid) ?? []);
+  }
+
+  /** What is in the stream in the end, as soon as it is right or when there was time enough. */
+  async #streamed(): Promise<Breach[]> {
+    const { redis } = this.servers;
+    if (redis === undefined) return [];
+    for (const deadline = Date.now() + READER_MS; ; ) {
+      const breaches = await streamBreaches(redis.url, this.record);
+      if (breaches.length === 0 || Date.now() > deadline) return breaches;
+      await pause(POLL_MS);
+    }
   }
 
   /** Its holder is dead, and that is known here: the wait for its end, 15 s, teaches nothing in every single case. */

@@ -2,12 +2,15 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LABELS } from '@crucible/crds';
 import {
+  AnnouncingCaptures,
   AttemptRepository,
-  CaptureRepository,
   connect,
+  connectRedis,
   ArtifactRepository,
   openFileStore,
+  OutputAnnouncer,
   waitForSchema,
+  type CaptureRepository,
   type Database,
 } from '@crucible/storage';
 import { pino, type Logger } from 'pino';
@@ -56,6 +59,9 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
     transform: slimPod,
     logger,
   });
+  const redis = config.redisUrl === undefined ? undefined : connectRedis({ url: config.redisUrl, connectionName: 'crucible-recorder' });
+  const announcer = new OutputAnnouncer(redis);
+  metrics.countAnnouncements(() => announcer.announced);
   let starting = true;
   let relay: RunningRelay | undefined;
   const notReady = (): string | undefined => {
@@ -67,7 +73,7 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
   const server = await serveHealth({ port: config.port, registry, notReady });
   try {
     await waitForSchema(database, { signal, onWait: (reason) => logger.info({ reason }, 'waiting for the database') });
-    const context = await createContext({ config, logger, metrics, database, health, logs: client });
+    const context = await createContext({ config, logger, metrics, database, health, logs: client, announcer });
     const recorder = new Recorder({ context, pods, unfinished: context.captures, namespaces: config.namespaces });
     recorder.start();
     const { storage } = config;
@@ -82,6 +88,7 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
     if (!signal.aborted) throw error;
   } finally {
     health.stop();
+    redis?.disconnect();
     await Promise.allSettled([server.close(), client.close(), database.close(), relay?.stop()]);
   }
 }
@@ -95,6 +102,8 @@ interface Parts {
   readonly database: Database;
   readonly health: DatabaseHealth;
   readonly logs: LogReader;
+  /** Default: nobody is told of output. */
+  readonly announcer?: OutputAnnouncer;
 }
 
 export async function createContext({
@@ -104,6 +113,7 @@ export async function createContext({
   database,
   health,
   logs,
+  announcer = new OutputAnnouncer(undefined),
 }: Parts): Promise<Made> {
   const spool = new Spool(join(config.dataDir, 'spool'), config.maxSpoolBytes);
   await spool.open();
@@ -114,7 +124,7 @@ export async function createContext({
   return {
     logs,
     attempts: new AttemptRepository(database),
-    captures: new CaptureRepository(database),
+    captures: new AnnouncingCaptures(database, announcer),
     files: await openFileStore(location, { credentials: storage.credentials() }),
     quota: {
       run: { ...ARTIFACT_LIMITS, maxTotalBytes: storage.maxRunBytes, maxFiles: storage.maxRunFiles },

@@ -22,7 +22,10 @@ export class RecorderMetrics {
   readonly expired: Counter<'class'>;
   readonly sweptBytes: Counter;
 
+  readonly #registry: Registry;
+
   constructor(registry: Registry, databaseUp: () => boolean = () => true) {
+    this.#registry = registry;
     const registers = [registry];
     const name = (suffix: string): string => `crucible_recorder_${suffix}`;
     this.bytes = new Counter({
@@ -106,5 +109,18 @@ export class RecorderMetrics {
     for (const result of RESULTS) this.captures.inc({ result }, 0);
     for (const read of READS) for (const end of READ_ENDS) this.reads.inc({ read, end }, 0);
     for (const result of ['stored', 'refused']) this.artifacts.inc({ result }, 0);
+  }
+
+  /** Kept by who announces; a counter that is read, not written. */
+  countAnnouncements(announced: () => number): void {
+    new Counter({
+      name: 'crucible_recorder_announcements_total',
+      help: 'Messages through Redis that there is more output.',
+      registers: [this.#registry],
+      collect() {
+        this.reset();
+        this.inc(announced());
+      },
+    });
   }
 }

@@ -14,6 +14,11 @@ export interface CacheOptions {
 }
 
 const MAX_VALUE_BYTES = 256 * 1024;
+/** Hash with `hits` and `misses` of all caches of all processes, for the storage overview. */
+export const CACHE_STATISTICS_KEY = 'cache-statistics';
+const STATISTICS_TTL_SECONDS = 7 * 86_400;
+/** Told this often, so that counting costs nothing. */
+const TELL_MILLISECONDS = 1_000;
 
 /**
  * Answers that are expensive to make, kept for a while. Never the only copy: whatever goes wrong with Redis is a miss, so
@@ -23,6 +28,8 @@ export class Cache<T> {
   readonly #options: CacheOptions;
   readonly #counters: CacheCounters = { hits: 0, misses: 0 };
   readonly #loading = new Map<string, Promise<T>>();
+  #told: CacheCounters = { hits: 0, misses: 0 };
+  #nextTell = 0;
 
   constructor(options: CacheOptions) {
     this.#options = options;
@@ -36,6 +43,7 @@ export class Cache<T> {
   /** T must survive JSON. One process asks `load` once at a time for one key. */
   async get(key: string, load: () => Promise<T>): Promise<T> {
     const found = await this.#read(key);
+    this.#tell();
     if (found !== undefined) {
       this.#counters.hits += 1;
       return found.value;
@@ -52,6 +60,23 @@ export class Cache<T> {
 
   async forget(key: string): Promise<void> {
     await this.#ready()?.del(this.#key(key)).catch(() => undefined);
+  }
+
+  /** Adds what was counted since the last time to the sum in Redis. What gets lost on the way is only a statistic. */
+  #tell(): void {
+    const redis = this.#ready();
+    if (redis === undefined || performance.now() < this.#nextTell) return;
+    this.#nextTell = performance.now() + TELL_MILLISECONDS;
+    const { hits, misses } = this.#counters;
+    const told = this.#told;
+    this.#told = { hits, misses };
+    void redis
+      .multi()
+      .hincrby(CACHE_STATISTICS_KEY, 'hits', hits - told.hits)
+      .hincrby(CACHE_STATISTICS_KEY, 'misses', misses - told.misses)
+      .expire(CACHE_STATISTICS_KEY, STATISTICS_TTL_SECONDS)
+      .exec()
+      .catch(() => undefined);
   }
 
   #key(key: string): string {

@@ -17,3 +17,15 @@ export async function isPending(redis: Redis | undefined, evaluationUid: string)
   const count = await redis.exists(pendingKey(evaluationUid)).catch(() => 0);
   return count === 1 ? true : undefined;
 }
+
+/**
+ * For whoever submits, before the operator has seen it: the relay's events come later and end it. Not when it is there
+ * already. False when there is no Redis to keep it: nothing is lost by that.
+ */
+export async function markPending(redis: Redis | undefined, evaluationUid: string): Promise<boolean> {
+  if (redis === undefined || !isUp(redis)) return false;
+  return await redis.set(pendingKey(evaluationUid), '1', 'EX', PENDING_TTL_SECONDS, 'NX').then(
+    () => true,
+    () => false,
+  );
+}

@@ -12,8 +12,8 @@ export class TestRedis {
   readonly #program: string;
   #child: ChildProcess | undefined;
 
-  static async start(): Promise<TestRedis> {
-    const program = process.env['CRUCIBLE_TEST_REDIS_SERVER'] ?? findProgram('redis-server', 'valkey-server');
+  static async start(wanted?: string): Promise<TestRedis> {
+    const program = wanted ?? process.env['CRUCIBLE_TEST_REDIS_SERVER'] ?? findProgram('redis-server', 'valkey-server');
     if (program === undefined) throw new SetupError('no Redis found: apt-get install redis-server (or valkey-server)');
     const redis = new TestRedis(program, await freePort());
     await redis.start();
@@ -54,6 +54,15 @@ export class TestRedis {
   thaw(): void {
     this.#child?.kill('SIGCONT');
   }
+}
+
+/** Both kinds of server, as far as this machine has them: Debian 12 has Redis, Debian 13 both. */
+export function serversHere(): { kind: string; program: string }[] {
+  const valkey = process.env['CRUCIBLE_TEST_VALKEY_SERVER'] ?? findProgram('valkey-server');
+  const programs = { redis: findProgram('redis-server'), valkey };
+  const found = Object.entries(programs).flatMap(([kind, program]) => (program === undefined ? [] : [{ kind, program }]));
+  if (found.length === 0) throw new SetupError('no Redis found: apt-get install redis-server (or valkey-server)');
+  return found;
 }
 
 type Fault = 'none' | 'withhold requests' | 'withhold answers';
