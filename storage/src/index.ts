@@ -64,3 +64,5 @@ export type { SubmissionRecord } from './submissions.ts';
 export { atLimit, compareShares, compareWaiting, grantOrder, nextNamespace } from './queue-order.ts';
 export type { QueueLimits, Share, Waiting } from './queue-order.ts';
 export * from './queries/index.ts';
+export { EventFeed } from './bus/feed.ts';
+export type { EventFeedOptions } from './bus/feed.ts';

@@ -28,8 +28,8 @@ interface State {
   sha256: string | null;
 }
 
-/** Looks again after this in any case. */
-const IDLE_MILLISECONDS = 15_000;
+/** Looks again after this in any case, though the watch does so too. */
+const IDLE_MILLISECONDS = 60_000;
 
 /**
  * One stream of one attempt from an offset on, as it is stored: every byte once, in order, to its end. Read from Postgres

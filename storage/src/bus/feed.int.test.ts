@@ -1,0 +1,102 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { connect } from '../database.ts';
+import type { CloudEvent } from './cloud-event.ts';
+import { EventFeed } from './feed.ts';
+import { TestRedis, serversHere } from './testing/redis.ts';
+import { BusWorld, eventually } from './testing/world.ts';
+
+let world: BusWorld;
+beforeEach(async () => void (world = await BusWorld.create()));
+afterEach(() => world.close());
+
+function feed(url: string | undefined, keep?: number): EventFeed {
+  const database = connect(world.dsns.api);
+  const made = new EventFeed({ database, redis: url === undefined ? undefined : world.client(url), ...(keep !== undefined && { keep }) });
+  made.start();
+  world.later(() => made.stop().then(() => database.close()));
+  return made;
+}
+
+/** Reads at its own pace; `positions` is what it got. */
+class Reader {
+  readonly events: CloudEvent[] = [];
+  readonly #stop = new AbortController();
+  readonly #done: Promise<void>;
+
+  constructor(source: EventFeed, after = 0, pace: () => Promise<unknown> = () => Promise.resolve()) {
+    this.#done = this.#read(source, after, pace);
+    world.later(() => this.stop());
+  }
+
+  get positions(): number[] {
+    return this.events.map(({ position }) => Number(position));
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#done;
+  }
+
+  async #read(source: EventFeed, after: number, pace: () => Promise<unknown>): Promise<void> {
+    for await (const event of source.follow(after, this.#stop.signal)) {
+      this.events.push(event);
+      await pace();
+    }
+  }
+}
+
+const upTo = (last: number, from = 1): number[] => Array.from({ length: last - from + 1 }, (_, index) => from + index);
+
+describe.each(serversHere())('with $kind', ({ program }) => {
+  let server: TestRedis;
+  beforeAll(async () => void (server = await TestRedis.start(program)));
+  afterAll(() => server.kill());
+
+  test('every reader gets every event once and in order: early, late, come back, too slow for what is kept; Redis killed and flushed meanwhile', async () => {
+    world.relay(server.url);
+    const source = feed(server.url, 20);
+    const early = new Reader(source);
+    const slow = new Reader(source, 0, () => new Promise((resolve) => setTimeout(resolve, 3)));
+    await world.load(4, 20);
+    await server.kill();
+    await world.load(4, 10);
+    await server.start();
+    await world.load(4, 10);
+    const redis = await world.ready(server.url);
+    await redis.flushall();
+    await world.load(4, 10);
+    const count = await world.count();
+    const late = new Reader(source);
+    const back = new Reader(source, 50);
+    await eventually(() => expect(early.positions).toEqual(upTo(count)));
+    await eventually(() => expect([slow, late].map(({ positions }) => positions)).toEqual([upTo(count), upTo(count)]));
+    await eventually(() => expect(back.positions).toEqual(upTo(count, 51)));
+    expect(early.events.map(({ id }) => id)).toEqual((await world.allRows()).map(({ evaluationUid, seq }) => `${evaluationUid}/${seq}`));
+    await redis.flushall();
+  });
+
+  test('what is missing in the stream comes from Postgres', async () => {
+    world.relay(server.url);
+    const uid = await world.accept();
+    await world.append(uid);
+    const redis = await world.ready(server.url);
+    await eventually(async () => expect(await redis.xlen('crucible:events')).toBe(2));
+    const source = feed(server.url);
+    const reader = new Reader(source, 2);
+    await eventually(() => world.append(uid).then(() => expect(reader.events.length).toBeGreaterThan(0)));
+    // Taken out of the stream before anybody saw it, as trimming would.
+    await redis.eval("redis.call('XADD', KEYS[1], ARGV[1], 'event', ARGV[2])", 1, 'crucible:events', '1000-0', JSON.stringify({ ...reader.events[0], position: '1000' }));
+    await world.append(uid);
+    await eventually(async () => expect(reader.positions).toEqual(upTo(await world.count(), 3)));
+    await redis.flushall();
+  });
+});
+
+test('without Redis Postgres tells, and nothing comes twice', async () => {
+  world.relay(undefined);
+  const source = feed(undefined);
+  const readers = [new Reader(source), new Reader(source)];
+  await world.load(4, 20);
+  const count = await world.count();
+  await eventually(() => expect(readers.map(({ positions }) => positions)).toEqual([upTo(count), upTo(count)]));
+});
