@@ -15,6 +15,14 @@ export const LABELS = {
   attempt: 'crucible.dev/attempt',
   /** On namespaces: "enabled" where Evaluations may run. */
   evaluations: 'crucible.dev/evaluations',
+  /** metadata.uid of the EvaluationSuite, on its Evaluations: whose run it is. */
+  suiteUid: 'crucible.dev/suite-uid',
+  /** metadata.name of the EvaluationSuite, for people and selectors; never trusted as identity. */
+  suite: 'crucible.dev/suite',
+  /** Which cell of the matrix, from "1". */
+  suiteCell: 'crucible.dev/suite-cell',
+  /** Which sample of the cell, from "1". */
+  suiteSample: 'crucible.dev/suite-sample',
   /** Kueue's label on Jobs, set from spec.queue. */
   kueueQueue: 'kueue.x-k8s.io/queue-name',
 } as const;
@@ -24,6 +32,9 @@ export const CAPTURE_FINALIZER = 'crucible.dev/capture';
 
 /** A ConfigMap of this name with data.paused "true" stops new runs: in Crucible's own namespace all, else those there. */
 export const PAUSE_CONFIG_MAP = 'crucible-pause';
+
+/** On an EvaluationSuite: it goes only when all of its runs have ended and their results are in the record. */
+export const SUITE_FINALIZER = 'crucible.dev/suite';
 
 export const FIELD_MANAGERS = { objects: 'crucible-operator', status: 'crucible-operator-status' } as const;
 
@@ -59,6 +70,14 @@ export const LIMITS = {
   messageCharacters: 1024,
   attemptMessageCharacters: 256,
   queueMessageCharacters: 512,
+  /** Evaluations of one suite: all combinations before excludes, and includes, times samples. */
+  suiteRuns: 1000,
+  suiteParallelism: 100,
+  suiteParameters: 6,
+  suiteParameterValues: 100,
+  /** Entries of matrix.include, and of matrix.exclude. */
+  suiteMatrixEntries: 32,
+  suiteMessageCharacters: 512,
 } as const;
 
 export const DEFAULTS = {
@@ -70,6 +89,8 @@ export const DEFAULTS = {
   streamBytes: 1 * MI,
   artifactBytes: 4 * MI,
   artifactFiles: 1000,
+  suiteParallelism: 10,
+  suiteMinPassPercent: 100,
 } as const;
 
 export const PHASES = ['Queued', 'Starting', 'Running', 'Capturing', 'Succeeded', 'Failed', 'Cancelled'] as const;
@@ -97,6 +118,8 @@ export const VERDICT_CLASSES = [
 export const ATTRIBUTIONS = ['Code', 'Infrastructure', 'Policy', 'User'] as const;
 export const CONFIDENCES = ['Confirmed', 'Probable'] as const;
 export const RETRY_CAUSES = ['Infrastructure', 'Any'] as const;
+
+export const SUITE_PHASES = ['Pending', 'Running', 'Cancelling', 'Succeeded', 'Failed', 'Cancelled'] as const;
 
 /** What a pipeline can wait on. Finished is either way; Ready, Reconciling and Stalled are for kstatus. */
 export const CONDITIONS = [

@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import { GROUP, VERSION } from './constants.ts';
 import { evaluationRuntimeSpecSchema, evaluationRuntimeStatusSchema } from './schema/evaluation-runtime.ts';
 import { evaluationSpecSchema } from './schema/evaluation-spec.ts';
+import { evaluationSuiteSpecSchema, evaluationSuiteStatusSchema } from './schema/evaluation-suite.ts';
 import { evaluationStatusSchema } from './schema/evaluation-status.ts';
 import { toStructuralSchema } from './structural.ts';
 
@@ -61,6 +62,38 @@ export const RESOURCE_DEFINITIONS: readonly ResourceDefinition[] = [
     ],
   },
   {
+    kind: 'EvaluationSuite',
+    plural: 'evaluationsuites',
+    singular: 'evaluationsuite',
+    shortNames: ['evalsuite'],
+    scope: 'Namespaced',
+    description: 'One Evaluation for every cell of a matrix, several times if wanted, and how many of them passed.',
+    spec: evaluationSuiteSpecSchema,
+    status: evaluationSuiteStatusSchema,
+    columns: [
+      { name: 'Phase', type: 'string', jsonPath: '.status.phase' },
+      { name: 'Total', type: 'integer', jsonPath: '.status.summary.total' },
+      { name: 'Passed', type: 'integer', jsonPath: '.status.summary.passed' },
+      { name: 'Failed', type: 'integer', jsonPath: '.status.summary.failed' },
+      {
+        name: 'Infra',
+        type: 'integer',
+        jsonPath: '.status.summary.infrastructureFailed',
+        description: 'Runs that the infrastructure broke.',
+      },
+      {
+        name: 'Pass rate',
+        type: 'string',
+        jsonPath: '.status.summary.passRate',
+        description: 'Of the runs that passed or failed, with its 95 % Wilson interval.',
+      },
+      AGE,
+      { name: 'Running', type: 'integer', jsonPath: '.status.summary.running', priority: 1 },
+      { name: 'Duration', type: 'string', jsonPath: '.status.duration', priority: 1 },
+      { name: 'Message', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].message', priority: 1 },
+    ],
+  },
+  {
     kind: 'EvaluationRuntime',
     plural: 'evaluationruntimes',
     singular: 'evaluationruntime',
@@ -73,7 +106,20 @@ export const RESOURCE_DEFINITIONS: readonly ResourceDefinition[] = [
       { name: 'Image', type: 'string', jsonPath: '.spec.image' },
       { name: 'Entry', type: 'string', jsonPath: '.spec.entryFile' },
       { name: 'RuntimeClass', type: 'string', jsonPath: '.spec.runtimeClassName' },
+      {
+        name: 'Ready',
+        type: 'string',
+        jsonPath: '.status.conditions[?(@.type=="Ready")].status',
+        description: 'Whether evaluations can use it.',
+      },
+      {
+        name: 'Pinned',
+        type: 'string',
+        jsonPath: '.status.conditions[?(@.type=="ImagePinned")].status',
+        description: 'Whether its image is named by digest.',
+      },
       AGE,
+      { name: 'Message', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].message', priority: 1 },
     ],
   },
 ];

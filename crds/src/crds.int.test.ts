@@ -6,7 +6,7 @@ import { ApiServer, readCrds } from '../../test/integration/api-server.ts';
 import type { ApiResponse } from '../../test/integration/api-server.ts';
 import { testServer } from '../../test/integration/environment.ts';
 import { GROUP, VERSION } from './constants.ts';
-import { parseEvaluation } from './resources.ts';
+import { parseEvaluation, parseEvaluationSuite } from './resources.ts';
 import type { Evaluation } from './resources.ts';
 import { IMMUTABLE_SPEC_FIELDS } from './schema/evaluation-spec.ts';
 import { aRuntime, anEvaluation } from './testing/builders.ts';
@@ -14,6 +14,7 @@ import { ACCEPTED, FIELD_VALUES, REJECTED } from './testing/samples.ts';
 
 const NAMESPACE = `crds-${process.pid}`;
 const EVALUATIONS = `/apis/${GROUP}/${VERSION}/namespaces/${NAMESPACE}/evaluations`;
+const SUITES = `/apis/${GROUP}/${VERSION}/namespaces/${NAMESPACE}/evaluationsuites`;
 const RUNTIMES = `/apis/${GROUP}/${VERSION}/evaluationruntimes`;
 const DRY_RUN = '?dryRun=All&fieldValidation=Strict';
 
@@ -104,8 +105,9 @@ describe('every sample is accepted:', () => {
   test.each(documents)('$file: $sample.metadata.name', async ({ sample }) => {
     expect(sample.metadata.namespace).toBe('evals');
     const here = { ...sample, metadata: { ...sample.metadata, namespace: NAMESPACE } };
-    expectStatus(await api.create(EVALUATIONS + DRY_RUN, here), 201);
-    expect(parseEvaluation(sample)).toEqual(sample);
+    const suite = (sample.kind as string) === 'EvaluationSuite';
+    expectStatus(await api.create((suite ? SUITES : EVALUATIONS) + DRY_RUN, here), 201);
+    expect(suite ? parseEvaluationSuite(sample) : parseEvaluation(sample)).toEqual(sample);
   });
 });
 

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { API_VERSION } from './constants.ts';
 import { evaluationRuntimeSpecSchema, evaluationRuntimeStatusSchema } from './schema/evaluation-runtime.ts';
 import { evaluationSpecSchema } from './schema/evaluation-spec.ts';
+import { evaluationSuiteSpecSchema, evaluationSuiteStatusSchema } from './schema/evaluation-suite.ts';
 import { evaluationStatusSchema } from './schema/evaluation-status.ts';
 
 // Whole resources, as they come over the wire. metadata is the API server's own business and only typed here.
@@ -43,9 +44,19 @@ export const evaluationRuntimeSchema = z.object({
   status: evaluationRuntimeStatusSchema.optional(),
 });
 
+export const evaluationSuiteSchema = z.object({
+  apiVersion: z.literal(API_VERSION),
+  kind: z.literal('EvaluationSuite'),
+  metadata: objectMetaSchema,
+  spec: evaluationSuiteSpecSchema,
+  status: evaluationSuiteStatusSchema.optional(),
+});
+
 export type ObjectMeta = z.infer<typeof objectMetaSchema>;
 export type Evaluation = z.infer<typeof evaluationSchema>;
 export type EvaluationRuntime = z.infer<typeof evaluationRuntimeSchema>;
+
+export type EvaluationSuite = z.infer<typeof evaluationSuiteSchema>;
 
 /** What the API server let through but we cannot read, or what it would refuse: each problem with its path. */
 export class InvalidResourceError extends Error {
@@ -65,6 +76,8 @@ export function parseEvaluation(raw: unknown): Evaluation {
   if (retry?.true === undefined) return evaluation;
   return { ...evaluation, spec: { ...evaluation.spec, retry: { limit: retry.limit, on: retry.true } } };
 }
+
+export const parseEvaluationSuite = (raw: unknown): EvaluationSuite => parse(evaluationSuiteSchema, 'EvaluationSuite', raw);
 
 export const parseEvaluationRuntime = (raw: unknown): EvaluationRuntime =>
   parse(evaluationRuntimeSchema, 'EvaluationRuntime', raw);

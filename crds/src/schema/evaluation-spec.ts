@@ -313,6 +313,11 @@ export const evaluationSpecSchema = withRules(z.object(shape), rules, transition
   'What to run. Cannot be changed, apart from cancel, priority and ttlSecondsAfterFinished.',
 );
 
+/** What a suite makes its Evaluations from: the same rules, and no cancel, which is the suite's own. */
+export const evaluationTemplateSpecSchema = withRules(z.object(shape).omit({ cancel: true }), rules).describe(
+  'spec of every Evaluation of the suite; the same fields, without cancel.',
+);
+
 export type EvaluationSpec = z.infer<typeof evaluationSpecSchema>;
 export type Resources = z.infer<typeof resourcesSchema>;
 export type Expectation = z.infer<typeof expectSchema>;

@@ -1,6 +1,7 @@
 import { API_VERSION } from '../constants.ts';
-import type { Evaluation, EvaluationRuntime, ObjectMeta } from '../resources.ts';
+import type { Evaluation, EvaluationRuntime, EvaluationSuite, ObjectMeta } from '../resources.ts';
 import type { EvaluationRuntimeSpec } from '../schema/evaluation-runtime.ts';
+import type { EvaluationSuiteSpec } from '../schema/evaluation-suite.ts';
 import type { EvaluationSpec } from '../schema/evaluation-spec.ts';
 
 /** The smallest valid Evaluation, with what a test cares about on top; undefined removes a field. */
@@ -28,6 +29,16 @@ export function aRuntime(
       launcher: 'Included' as const,
       ...spec,
     }),
+  };
+}
+
+export function aSuite(spec: Partial<EvaluationSuiteSpec> = {}, metadata: Partial<ObjectMeta> = {}): EvaluationSuite {
+  const template = { spec: { runtime: 'python', code: 'print("hello")' } };
+  return {
+    apiVersion: API_VERSION,
+    kind: 'EvaluationSuite',
+    metadata: { name: 'sums', namespace: 'evals', ...metadata } as ObjectMeta,
+    spec: withoutUndefined({ template, ...spec }),
   };
 }
 
