@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { AttemptRepository, CaptureRepository, EvaluationRepository, connect, waitForSchema } from '@crucible/storage';
+import { AttemptRepository, CaptureRepository, EvaluationRepository, SuiteRepository, connect, waitForSchema } from '@crucible/storage';
 import { pino } from 'pino';
 import { Registry, collectDefaultMetrics } from 'prom-client';
 import { readConfig } from './config.ts';
@@ -13,11 +13,22 @@ import { EventRecorder, KubeClient, KubeMetrics, LeaderElector, loadAccess } fro
 import type { LeaderElectorOptions } from './kube/index.ts';
 import { aborted, runUntilSignalled } from './process.ts';
 import { serveHealth } from './recorder/http.ts';
+import { RuntimeOperator } from './runtime/operator.ts';
+import { SuiteMetrics } from './suite/metrics.ts';
+import { SuiteOperator } from './suite/operator.ts';
 
 const LEASE_NAME = 'crucible-operator';
 const DEFAULT_NAMESPACE = 'crucible-system';
+/** A suite's reconcile creates Evaluations one by one; a few at once keep a large one from holding up the others. */
+const SUITE_WORKERS = 2;
 /** A watch that has been silent for longer, bookmarks included, is broken. */
 const MAX_SYNC_AGE_SECONDS = 180;
+
+/** What runs while this replica leads. */
+interface Operator {
+  start(epoch: number, signal: AbortSignal): Promise<void>;
+  stop(limitSeconds: number): Promise<void>;
+}
 
 /** Runs until the signal aborts; then running reconciles end, the lease is released and everything is closed. */
 export async function runOperator(config: OperatorConfig, signal: AbortSignal): Promise<void> {
@@ -43,35 +54,34 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
   });
   const events = new EventRecorder({ client, component: 'crucible-operator', instance: config.instance, logger });
   const evaluations = new EvaluationRepository(database);
+  const suites = new SuiteRepository(database);
   let operator: EvaluationOperator | undefined;
   const metrics = new DomainMetrics(
     registry,
     () => operator?.turns,
     () => caches.evaluations.list(),
   );
+  const controllerMetrics = new ControllerMetrics(registry);
+  const common = { client, caches, events, settings, logger, controllerMetrics, now: () => Date.now() };
   operator = new EvaluationOperator({
-    client,
-    caches,
+    ...common,
     database,
-    events,
     metrics,
-    settings,
-    logger,
     evaluations,
     attempts: new AttemptRepository(database),
     captures: new CaptureRepository(database),
-    controllerMetrics: new ControllerMetrics(registry),
     workers: config.workers,
-    now: () => Date.now(),
   });
+  const suiteMetrics = new SuiteMetrics(registry, () => caches.suites.list());
+  const suiteOperator = new SuiteOperator({ ...common, suites, metrics: suiteMetrics, workers: SUITE_WORKERS });
   const probe = new DatabaseProbe(database);
   const server = await serveHealth({ port: config.port, registry, notReady: () => notReady(caches, probe) });
-  const elector = createElector(config, operator, {
+  const elector = createElector(config, [operator, suiteOperator, new RuntimeOperator(common)], {
     client,
     logger,
     metrics: kubeMetrics,
     namespace: config.leaseNamespace ?? access.namespace ?? DEFAULT_NAMESPACE,
-    epochFloor: () => evaluations.maxEpoch(),
+    epochFloor: async () => Math.max(await evaluations.maxEpoch(), await suites.maxEpoch()),
   });
   try {
     caches.start();
@@ -97,16 +107,21 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
 
 function createElector(
   { instance, shutdownSeconds }: OperatorConfig,
-  operator: EvaluationOperator,
+  operators: readonly Operator[],
   options: Pick<LeaderElectorOptions, 'client' | 'logger' | 'metrics' | 'namespace' | 'epochFloor'>,
 ): LeaderElector {
   return new LeaderElector({
     ...options,
     name: LEASE_NAME,
     identity: `${instance}_${randomUUID()}`,
-    onStarted: (term) => operator.start(term.epoch, term.signal),
+    onStarted: async (term) => {
+      for (const operator of operators) await operator.start(term.epoch, term.signal);
+    },
     // Time to finish is there only while nobody else can lead.
-    onStopped: (reason) => operator.stop(reason === 'lost' ? 0 : shutdownSeconds / 2),
+    onStopped: async (reason) => {
+      const limitSeconds = reason === 'lost' ? 0 : shutdownSeconds / 2;
+      await Promise.all(operators.map((operator) => operator.stop(limitSeconds)));
+    },
   });
 }
 

@@ -24,6 +24,15 @@ GRANT EXECUTE ON FUNCTION crucible.append_event TO crucible_operator;
 -- It watches the namespaces, and it alone sees that a submitted Evaluation is gone.
 GRANT SELECT ON crucible.namespaces, crucible.submissions TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.observe_namespace, crucible.end_namespace, crucible.withdraw_submission TO crucible_operator;
+-- Suites are its own as well.
+GRANT SELECT ON crucible.suites, crucible.suite_cells, crucible.suite_runs, crucible.suite_events TO crucible_operator;
+GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, phase, total, created_at, epoch)
+  ON crucible.suites TO crucible_operator;
+GRANT UPDATE (generation, spec, labels, phase, reason, message, summary, finished_at, epoch) ON crucible.suites TO crucible_operator;
+GRANT INSERT (suite_uid, cell, parameters), UPDATE (summary) ON crucible.suite_cells TO crucible_operator;
+GRANT INSERT (suite_uid, cell, sample, evaluation_uid, evaluation_name),
+  UPDATE (outcome, verdict_class, attempts, finished_at) ON crucible.suite_runs TO crucible_operator;
+GRANT EXECUTE ON FUNCTION crucible.append_suite_event TO crucible_operator;
 
 -- The recorder reads what the sandbox wrote, which is hostile: it sees no code, makes no verdict and writes output only.
 GRANT SELECT (uid, namespace, namespace_uid, name, artifacts_deleted_at) ON crucible.evaluations TO crucible_recorder;
@@ -39,7 +48,7 @@ GRANT INSERT ON crucible.artifacts TO crucible_recorder;
 GRANT EXECUTE ON FUNCTION crucible.append_capture_event TO crucible_recorder;
 -- Quota and retention: it deletes nothing itself, and the function nothing that is not a day old.
 GRANT SELECT ON crucible.artifact_usage TO crucible_recorder;
-GRANT EXECUTE ON FUNCTION crucible.lock_artifact_usage, crucible.expire TO crucible_recorder;
+GRANT EXECUTE ON FUNCTION crucible.lock_artifact_usage, crucible.expire, crucible.expire_suites TO crucible_recorder;
 -- It also relays events: it reads them (a verdict is in what they tell) and has positions given, which it cannot choose.
 GRANT SELECT ON crucible.events, crucible.event_positions TO crucible_recorder;
 GRANT EXECUTE ON FUNCTION crucible.assign_positions TO crucible_recorder;
@@ -50,3 +59,4 @@ GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, cruc
   crucible.artifacts, crucible.events, crucible.event_positions, crucible.artifact_usage, crucible.namespaces,
   crucible.submissions, crucible.evaluation_labels, crucible.namespace_usage TO crucible_api;
 GRANT INSERT (uid, namespace, namespace_uid, name, submitted_by) ON crucible.submissions TO crucible_api;
+GRANT SELECT ON crucible.suites, crucible.suite_cells, crucible.suite_runs, crucible.suite_events TO crucible_api;

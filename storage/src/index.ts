@@ -12,6 +12,10 @@ export { ROLES } from './roles.ts';
 export type { RoleName, RolePasswords } from './roles.ts';
 export { SCHEMA_VERSION, schemaReady, waitForSchema } from './schema.ts';
 export { EvaluationRepository } from './evaluations.ts';
+export { RUN_OUTCOMES, SUITE_EVENT_TYPES, SuiteRepository } from './suites.ts';
+export type {
+  AcceptedSuite, RunOutcome, RunPlace, RunResult, SuiteProgress, SuiteRecord, SuiteRunRecord,
+} from './suites.ts';
 export { AttemptRepository } from './attempts.ts';
 export { CaptureRepository } from './captures.ts';
 export { MAX_CHUNK_BYTES } from './capture-rules.ts';

@@ -20,6 +20,7 @@ export async function expire(
   db: Database,
   options: { class: RetentionClass; days: number; maxRuns: number; signal?: AbortSignal },
 ): Promise<number> {
+  if (options.class === 'records') await expireSuites(db, options);
   let total = 0;
   while (total < options.maxRuns && options.signal?.aborted !== true) {
     const batch = Math.min(EXPIRE_BATCH, options.maxRuns - total);
@@ -31,6 +32,16 @@ export async function expire(
     if (runs < batch) break;
   }
   return total;
+}
+
+/** Suites go with the records of their runs. */
+async function expireSuites(db: Database, { days, maxRuns, signal }: { days: number; maxRuns: number; signal?: AbortSignal }): Promise<void> {
+  for (let total = 0; total < maxRuns && signal?.aborted !== true; total += EXPIRE_BATCH) {
+    const { rows } = await db.query<{ suites: number }>('SELECT crucible.expire_suites(make_interval(days => $1), $2) AS suites', [
+      days, EXPIRE_BATCH,
+    ]);
+    if ((rows[0]?.suites ?? 0) < EXPIRE_BATCH) return;
+  }
 }
 
 export interface SweepResult {

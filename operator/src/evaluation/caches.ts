@@ -3,6 +3,7 @@ import {
   CONFIG_MAPS,
   EVALUATIONS,
   EVALUATION_RUNTIMES,
+  EVALUATION_SUITES,
   Informer,
   InformerSet,
   JOBS,
@@ -20,6 +21,7 @@ import type { Job, Namespace, Pod } from './objects.ts';
 import { PauseSwitches } from './pause.ts';
 import type { PauseConfigMap } from './pause.ts';
 import { PodIndex } from './pod-index.ts';
+import type { RawSuite } from '../suite/snapshot.ts';
 import type { RawEvaluation } from './snapshot.ts';
 
 export interface CacheOptions {
@@ -36,6 +38,7 @@ export interface CacheOptions {
 /** Every watch of the operator. They run in every replica, so that one that takes over knows the cluster already. */
 export class ClusterCaches implements Caches {
   readonly evaluations: ObjectCache<RawEvaluation>;
+  readonly suites: ObjectCache<RawSuite>;
   readonly jobs: ObjectCache<Job>;
   readonly pods: PodIndex;
   readonly namespaces: ObjectCache<Namespace>;
@@ -52,6 +55,7 @@ export class ClusterCaches implements Caches {
     const common = { client, logger, metrics };
     const owned = { ...common, namespaces, labelSelector: LABELS.evaluationUid };
     this.evaluations = new Informer<RawEvaluation>({ ...common, resource: EVALUATIONS });
+    this.suites = new Informer<RawSuite>({ ...common, resource: EVALUATION_SUITES });
     this.namespaces = new Informer<Namespace>({ ...common, resource: NAMESPACES });
     this.runtimes = new Informer<KubeObject>({ ...common, resource: EVALUATION_RUNTIMES });
     this.runtimeClasses = new Informer<KubeObject>({ ...common, resource: RUNTIME_CLASSES });
@@ -70,6 +74,7 @@ export class ClusterCaches implements Caches {
     this.workloads = this.workloadCache && new WorkloadIndex(this.workloadCache);
     this.#all = [
       this.evaluations,
+      this.suites,
       this.namespaces,
       this.runtimes,
       this.runtimeClasses,

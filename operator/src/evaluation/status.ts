@@ -41,7 +41,7 @@ export function buildStatus(
 }
 
 /** The same, concluded from this generation: of a finished one nothing that may still be changed changes the end. */
-export function observedStatus(status: EvaluationStatus, generation: number): EvaluationStatus {
+export function observedStatus<T extends { conditions?: Condition[] | undefined }>(status: T, generation: number): T {
   const conditions = status.conditions?.map((one) => ({ ...one, observedGeneration: generation }));
   return { ...status, observedGeneration: generation, ...(conditions && { conditions }) };
 }
@@ -119,7 +119,7 @@ function condition(
 }
 
 /** Differs in meaning: the order of keys and what the API server adds by default do not count. */
-export function sameStatus(left: EvaluationStatus | undefined, right: EvaluationStatus | undefined): boolean {
+export function sameStatus(left: object | undefined, right: object | undefined): boolean {
   return canonical(left ?? {}) === canonical(right ?? {});
 }
 

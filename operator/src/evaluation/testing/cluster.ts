@@ -3,6 +3,7 @@ import type { EvaluationStatus } from '@crucible/crds';
 import { AttemptRepository, CaptureRepository, EvaluationRepository, connect, migrate } from '@crucible/storage';
 import type { Database } from '@crucible/storage';
 import { pino } from 'pino';
+import type { Logger } from 'pino';
 import { Registry } from 'prom-client';
 import { containerStatus as container, kubeTime as iso } from '../../../../test/faults/pod-status.ts';
 import { TcpProxy } from '../../../../test/faults/tcp-proxy.ts';
@@ -26,6 +27,20 @@ const POLL_MS = 25;
 
 type Json = Record<string, any>;
 
+/** What runs beside the evaluation operator, made from the same parts. */
+export interface Neighbour {
+  start(epoch: number, signal: AbortSignal): Promise<void>;
+  stop(limitSeconds: number): Promise<void>;
+}
+export interface Parts {
+  readonly client: KubeClient;
+  readonly caches: ClusterCaches;
+  readonly database: Database;
+  readonly events: EventRecorder;
+  readonly settings: Settings;
+  readonly logger: Logger;
+}
+
 export class TestCluster {
   readonly api = new ApiServer(testServer('CRUCIBLE_TEST_KUBECONFIG'));
   readonly namespace = `evals-${randomBytes(4).toString('hex')}`;
@@ -41,8 +56,11 @@ export class TestCluster {
   #events: EventRecorder | undefined;
   readonly #kubeMetrics = new KubeMetrics(new Registry());
   #epoch = 0;
+  readonly #makeNeighbours: readonly ((parts: Parts) => Neighbour)[];
+  #neighbours: readonly Neighbour[] = [];
 
-  constructor(changes: Partial<Settings> = {}) {
+  constructor(changes: Partial<Settings> = {}, neighbours: readonly ((parts: Parts) => Neighbour)[] = []) {
+    this.#makeNeighbours = neighbours;
     this.settings = settings({ kueue: false, ...changes, evaluationNamespaces: [this.namespace] });
   }
 
@@ -98,9 +116,11 @@ export class TestCluster {
       attempts: new AttemptRepository(database),
       captures: new CaptureRepository(database),
     });
+    const parts = { client, caches, database, events: this.#events, settings: this.settings, logger };
+    this.#neighbours = this.#makeNeighbours.map((make) => make(parts));
     caches.start();
     this.#epoch += 1;
-    await this.#operator.start(this.#epoch, new AbortController().signal);
+    for (const one of [this.#operator, ...this.#neighbours]) await one.start(this.#epoch, new AbortController().signal);
   }
 
   /** Calls of the operator to the API server until now, watches aside: `POST jobs`, by verb and resource. */
@@ -115,7 +135,7 @@ export class TestCluster {
   }
 
   async stopOperator(): Promise<void> {
-    await this.#operator?.stop(5);
+    await Promise.all([this.#operator, ...this.#neighbours].map((one) => one?.stop(5)));
     await this.#events?.stop();
     await this.#caches?.stop();
     await this.#client?.close();

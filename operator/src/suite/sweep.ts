@@ -1,0 +1,86 @@
+import { API_VERSION } from '@crucible/crds';
+import type { SuiteRecord, SuiteRepository } from '@crucible/storage';
+import { isUnavailable } from '@crucible/storage';
+import type { Logger } from 'pino';
+import { EVALUATION_SUITES, isNotFound } from '../kube/index.ts';
+import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
+import type { SuiteGatherer } from './gather.ts';
+import { planGone } from './plan.ts';
+import { progressOf } from './reconciler.ts';
+import type { RawSuite } from './snapshot.ts';
+
+export interface SuiteSweepDependencies {
+  readonly client: KubeClient;
+  readonly suites: ObjectCache<RawSuite>;
+  readonly record: SuiteRepository;
+  readonly gatherer: SuiteGatherer;
+  readonly epoch: () => number;
+  readonly logger: Logger;
+  readonly now: () => number;
+}
+
+/**
+ * Ends the record of suites that are gone without it: a finalizer that was taken off by hand, a namespace that went while
+ * Postgres was away. Their runs end by themselves.
+ */
+export class SuiteSweep {
+  readonly #deps: SuiteSweepDependencies;
+  readonly #abort = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(deps: SuiteSweepDependencies) {
+    this.#deps = deps;
+  }
+
+  start(everySeconds: number): void {
+    this.#timer = setInterval(() => {
+      this.#running = this.#running.then(() => this.sweep(this.#abort.signal)).catch((error: unknown) => {
+        if (isUnavailable(error) || this.#abort.signal.aborted) return;
+        this.#deps.logger.warn({ err: error }, 'sweep of suites failed');
+      });
+    }, everySeconds * 1000);
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#abort.abort();
+    await this.#running;
+  }
+
+  /** One round. */
+  async sweep(signal: AbortSignal): Promise<void> {
+    const { record, suites } = this.#deps;
+    for (let after: string | undefined; !signal.aborted; ) {
+      const page = await record.listUnfinished(after);
+      for (const row of page) {
+        const known = suites.get(`${row.namespace}/${row.name}`)?.metadata.uid === row.uid;
+        if (!known && !signal.aborted && (await this.#isGone(row, signal))) await this.#end(row, signal);
+      }
+      after = page.at(-1)?.uid;
+      if (after === undefined) return;
+    }
+  }
+
+  async #isGone({ namespace, name, uid }: SuiteRecord, signal: AbortSignal): Promise<boolean> {
+    try {
+      return (await this.#deps.client.get<KubeObject>(EVALUATION_SUITES, namespace, name, { signal })).metadata.uid !== uid;
+    } catch (error) {
+      if (isNotFound(error)) return true;
+      throw error;
+    }
+  }
+
+  async #end({ namespace, name, uid, generation, spec, createdAt, labels }: SuiteRecord, signal: AbortSignal): Promise<void> {
+    const { gatherer, record, epoch, logger, now } = this.#deps;
+    const creationTimestamp = createdAt.toISOString();
+    const deletionTimestamp = new Date(now()).toISOString();
+    const metadata = { namespace, name, uid, generation, labels, creationTimestamp, deletionTimestamp };
+    const raw: RawSuite = { apiVersion: API_VERSION, kind: 'EvaluationSuite', metadata, spec };
+    const snapshot = await gatherer.gather(`${namespace}/${name}`, raw, undefined, signal);
+    const { view, results } = planGone(snapshot, now());
+    if (view === undefined) return;
+    await record.save(progressOf(snapshot, view, results, epoch()));
+    logger.info({ suite: `${namespace}/${name}` }, 'record of a suite that is gone was ended');
+  }
+}
