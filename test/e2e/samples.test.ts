@@ -1,8 +1,8 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { Evaluation } from '@crucible/crds';
-import { condition, getJson, NAMESPACE, kubectl, ok, samples, sql, waitFor } from './cluster.ts';
+import type { Evaluation, EvaluationRuntime, EvaluationSuite } from '@crucible/crds';
+import { condition, eventually, getJson, NAMESPACE, kubectl, ok, RUN_SECONDS, samples, sql, waitFor } from './cluster.ts';
 
 /** Applies a sample anew: an evaluation runs once, so an earlier one of that name goes first. */
 async function sample(file: string): Promise<Evaluation[]> {
@@ -102,9 +102,41 @@ describe('deploy/samples', () => {
     expect(run.status?.output?.tail?.toLowerCase()).toContain('gvisor');
   });
 
+  it('suite: six runs, counted by cell, and a pipeline can wait for it', async () => {
+    const path = join(samples, 'suite.yaml');
+    await ok(['delete', '-f', path, '--ignore-not-found', '--timeout=120s']);
+    await ok(['apply', '-f', path]);
+    await ok(['wait', '--for=condition=Complete', 'evaluationsuite/powers', '-n', NAMESPACE, `--timeout=${RUN_SECONDS}s`]);
+    const { metadata, status } = await getJson<EvaluationSuite>(['evaluationsuite/powers', '-n', NAMESPACE]);
+    expect(status).toMatchObject({
+      phase: 'Succeeded',
+      summary: { total: 6, passed: 4, failed: 2, infrastructureFailed: 0, cancelled: 0, passRates: { all: { rate: 0.6667 } } },
+    });
+    expect(status?.cells?.map(({ parameters, passed, failed }) => [parameters, passed, failed])).toEqual([
+      [{ BASE: '2', EXPONENT: '2' }, 2, 0], [{ BASE: '3', EXPONENT: '1' }, 2, 0], [{ BASE: '3', EXPONENT: '2' }, 0, 2],
+    ]);
+    const runs = await getJson<{ items: Evaluation[] }>(['evaluations', '-n', NAMESPACE, '-l', `crucible.dev/suite-uid=${metadata.uid}`]);
+    expect(runs.items).toHaveLength(6);
+    expect(await sql(`select outcome, count(*) from crucible.suite_runs where suite_uid = '${metadata.uid}' group by 1 order by 1`)).toEqual([['Failed', '2'], ['Passed', '4']]);
+    expect(await ok(['apply', '-f', path])).toContain('unchanged');
+    // Its runs go with it, by the garbage collector, and the record stays.
+    await ok(['delete', '-f', path, '--cascade=foreground', '--timeout=60s']);
+    await eventually('the runs to be gone', 60, async () => {
+      const left = await getJson<{ items: Evaluation[] }>(['evaluations', '-n', NAMESPACE, '-l', `crucible.dev/suite-uid=${metadata.uid}`]);
+      return left.items.length === 0 ? true : undefined;
+    });
+    expect(await sql(`select phase, summary->>'passed' from crucible.suites where uid = '${metadata.uid}'`)).toEqual([['Succeeded', '4']]);
+  });
+
+  it('runtimes: those of the chart are ready', async () => {
+    const { items } = await getJson<{ items: EvaluationRuntime[] }>(['evaluationruntimes']);
+    for (const { metadata, status } of items)
+      expect([metadata.name, status?.conditions?.find(({ type }) => type === 'Ready')?.status]).toEqual([metadata.name, 'True']);
+  });
+
   it('there is a test for every sample', () => {
     expect(readdirSync(samples).filter((file) => file.endsWith('.yaml')).sort()).toEqual(
-      ['artifacts.yaml', 'failing.yaml', 'gvisor.yaml', 'hello.yaml', 'languages.yaml', 'out-of-memory.yaml', 'timeout.yaml'],
+      ['artifacts.yaml', 'failing.yaml', 'gvisor.yaml', 'hello.yaml', 'languages.yaml', 'out-of-memory.yaml', 'suite.yaml', 'timeout.yaml'],
     );
   });
 });

@@ -6,7 +6,7 @@ import type { ControllerMetrics } from '../controller/index.ts';
 import type { ClusterCaches } from '../evaluation/caches.ts';
 import type { Settings } from '../evaluation/settings.ts';
 import { sameStatus } from '../evaluation/status.ts';
-import { EVALUATION_RUNTIMES, isNotFound, keyOf } from '../kube/index.ts';
+import { EVALUATION_RUNTIMES, isConflict, isNotFound, keyOf } from '../kube/index.ts';
 import type { KubeClient, KubeObject } from '../kube/index.ts';
 import { buildRuntimeStatus, judgeRuntime } from './judge.ts';
 import type { RuntimeFacts } from './judge.ts';
@@ -66,7 +66,7 @@ export class RuntimeOperator {
     const { caches, client, settings, now } = this.#deps;
     const raw = caches.runtimes.get(key) as RawRuntime | undefined;
     if (raw === undefined || raw.metadata.deletionTimestamp !== undefined) return;
-    const { name = '', uid = '', generation = 1 } = raw.metadata;
+    const { name = '', generation = 1, resourceVersion } = raw.metadata;
     const claims = judgeRuntime({
       ...parse(raw),
       runtimeClasses: caches.runtimeClasses.list().map(({ metadata }) => metadata.name ?? ''),
@@ -74,14 +74,15 @@ export class RuntimeOperator {
     });
     const status = buildRuntimeStatus(claims, generation, raw.status, now());
     if (sameStatus(raw.status, status)) return;
-    // The uid makes it fail on another resource of the same name.
-    const object = { apiVersion: API_VERSION, kind: 'EvaluationRuntime', metadata: { name, uid }, status };
+    // The version makes it fail on another runtime of the same name: of a subresource the API server compares no uid.
+    const metadata = { name, ...(resourceVersion !== undefined && { resourceVersion }) };
+    const object = { apiVersion: API_VERSION, kind: 'EvaluationRuntime', metadata, status };
     const options = { fieldManager: FIELD_MANAGERS.status, force: true, subresource: 'status', signal };
     try {
       await client.apply(EVALUATION_RUNTIMES, object, options);
     } catch (error) {
-      if (isNotFound(error)) return;
-      throw error;
+      // Gone, or changed: the watch brings it.
+      if (!isNotFound(error) && !isConflict(error)) throw error;
     }
   }
 }

@@ -49,21 +49,24 @@ export class SuiteApplier {
     this.#deps = deps;
   }
 
-  async apply(snapshot: SuiteSnapshot, actions: readonly SuiteAction[], signal: AbortSignal): Promise<void> {
+  /** The suite as the actions left it: the version is what a status may be written on. */
+  async apply(snapshot: SuiteSnapshot, actions: readonly SuiteAction[], signal: AbortSignal): Promise<SuiteSnapshot> {
+    let version = snapshot.raw.metadata.resourceVersion;
     for (const action of actions) {
       signal.throwIfAborted();
-      await this.#perform(snapshot, action, { signal });
+      if (action.type === 'addFinalizer') version = await this.#addFinalizer(snapshot.raw, { signal });
+      else await this.#perform(snapshot, action, { signal });
     }
+    const metadata = { ...snapshot.raw.metadata, ...(version !== undefined && { resourceVersion: version }) };
+    return { ...snapshot, raw: { ...snapshot.raw, metadata } };
   }
 
-  async #perform(snapshot: SuiteSnapshot, action: SuiteAction, call: CallOptions): Promise<void> {
+  async #perform(snapshot: SuiteSnapshot, action: Exclude<SuiteAction, { type: 'addFinalizer' }>, call: CallOptions): Promise<void> {
     const { client, suites, epoch } = this.#deps;
     const { namespace = '', uid = '' } = snapshot.raw.metadata;
     switch (action.type) {
       case 'tryTemplate':
         return await this.#tryTemplate(snapshot, action.run, call);
-      case 'addFinalizer':
-        return await this.#addFinalizer(snapshot.raw, call);
       case 'removeFinalizer':
         return await this.#removeFinalizer(snapshot.raw, call);
       case 'recordSuite':
@@ -137,12 +140,13 @@ export class SuiteApplier {
     });
   }
 
-  async #addFinalizer({ metadata }: RawSuite, call: CallOptions): Promise<void> {
+  async #addFinalizer({ metadata }: RawSuite, call: CallOptions): Promise<string | undefined> {
     const { namespace, name = '', uid, finalizers, resourceVersion } = metadata;
     // The resourceVersion makes it a compare-and-set: the list is replaced as a whole, and others keep theirs in it.
     const patch = { metadata: { uid, resourceVersion, finalizers: [...(finalizers ?? []), SUITE_FINALIZER] } };
     const options = { fieldManager: FIELD_MANAGERS.objects, ...call };
-    await this.#deps.client.mergePatch(EVALUATION_SUITES, namespace, name, patch, options);
+    const patched = await this.#deps.client.mergePatch<RawSuite>(EVALUATION_SUITES, namespace, name, patch, options);
+    return patched.metadata.resourceVersion;
   }
 
   async #removeFinalizer({ metadata }: RawSuite, call: CallOptions): Promise<void> {

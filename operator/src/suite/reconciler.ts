@@ -6,7 +6,7 @@ import { StalledError, WaitingError } from '../controller/index.ts';
 import type { ReconcileContext, Result } from '../controller/index.ts';
 import type { Settings } from '../evaluation/settings.ts';
 import { observedStatus, sameStatus } from '../evaluation/status.ts';
-import { EVALUATION_SUITES, isNotFound } from '../kube/index.ts';
+import { EVALUATION_SUITES, isConflict, isNotFound } from '../kube/index.ts';
 import type { EventRecorder, KubeClient, ObjectCache } from '../kube/index.ts';
 import type { SuitePlan, SuiteView } from './actions.ts';
 import { CreationRefusedError, TemplateRefusedError } from './apply.ts';
@@ -20,6 +20,8 @@ import { announcements, buildStatus } from './status.ts';
 
 const RECORD_RETRY_SECONDS = 5;
 const CREATION_RETRY_SECONDS = 5;
+/** For the watch to bring what was changed. */
+const CHANGED_RETRY_SECONDS = 1;
 
 export interface SuiteReconcilerDependencies {
   readonly client: KubeClient;
@@ -54,23 +56,24 @@ export class SuiteReconciler {
     }
     const { gatherer, settings, now } = this.#deps;
     try {
-      const snapshot = await gatherer.gather(key, raw, this.#obstacles.get(key), signal);
-      const decision = plan(snapshot, now(), settings);
-      await this.#prepare(snapshot, decision, signal);
+      const gathered = await gatherer.gather(key, raw, this.#obstacles.get(key), signal);
+      const decision = plan(gathered, now(), settings);
+      const snapshot = await this.#prepare(gathered, decision, signal);
       await this.#publish(snapshot, decision, signal);
       await this.#change(snapshot, decision, signal);
       if (decision.then.length > 0)
         context.logger.debug({ actions: decision.then.map(({ type }) => type) }, 'plan applied');
       return { requeueAfterSeconds: decision.requeueAfterSeconds };
     } catch (error) {
+      if (isConflict(error)) throw new WaitingError(CHANGED_RETRY_SECONDS, 'Changed', 'the suite was changed meanwhile', { cause: error });
       if (!isUnavailable(error)) throw error;
       throw new WaitingError(RECORD_RETRY_SECONDS, 'RecordUnavailable', 'the database cannot be reached', { cause: error });
     }
   }
 
-  async #prepare(snapshot: SuiteSnapshot, { actions }: SuitePlan, signal: AbortSignal): Promise<void> {
+  async #prepare(snapshot: SuiteSnapshot, { actions }: SuitePlan, signal: AbortSignal): Promise<SuiteSnapshot> {
     try {
-      await this.#deps.applier.apply(snapshot, actions, signal);
+      return await this.#deps.applier.apply(snapshot, actions, signal);
     } catch (error) {
       if (error instanceof CreationRefusedError) throw await this.#refused(snapshot, error, signal);
       if (!(error instanceof TemplateRefusedError)) throw error;
@@ -134,9 +137,10 @@ export class SuiteReconciler {
 
   /** False: the resource is gone in the meantime. */
   async #applyStatus(key: string, raw: RawSuite, status: EvaluationSuiteStatus, signal: AbortSignal): Promise<boolean> {
-    const { namespace = '', name = '', uid = '' } = raw.metadata;
-    // The uid makes it fail on another resource of the same name.
-    const object = { apiVersion: API_VERSION, kind: 'EvaluationSuite', metadata: { namespace, name, uid }, status };
+    const { namespace = '', name = '', uid = '', resourceVersion } = raw.metadata;
+    // The version makes it fail on another suite of the same name: of a subresource the API server compares no uid.
+    const metadata = { namespace, name, uid, ...(resourceVersion !== undefined && { resourceVersion }) };
+    const object = { apiVersion: API_VERSION, kind: 'EvaluationSuite', metadata, status };
     const options = { fieldManager: FIELD_MANAGERS.status, force: true, subresource: 'status', signal };
     try {
       const written = await this.#deps.client.apply<RawSuite>(EVALUATION_SUITES, object, options);

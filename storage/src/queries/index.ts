@@ -21,3 +21,5 @@ export { listStorageLocations } from './storage-locations.ts';
 export type { StorageBackends, StorageLocation } from './storage-locations.ts';
 export { listDatabaseItems, listFileItems, listRedisItems, readStorageTotals } from './storage-overview.ts';
 export type { DatabaseItem, FileItem, RedisItem, StorageTotals } from './storage-overview.ts';
+export { listSuiteEvents, listSuiteRuns, listSuites, readSuite } from './suites.ts';
+export type { SuiteCellRow, SuiteDetail, SuiteEventRow, SuiteFilter, SuiteRunRow, SuiteSummaryRow } from './suites.ts';
