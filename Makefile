@@ -9,7 +9,7 @@ WITH := $(LOCAL)/with.sh
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-.PHONY: up down status kubeconfig token
+.PHONY: up down status kubeconfig url token
 up: ## set up all that is needed, start a cluster, install Crucible and run the sample evaluation
 	@$(LOCAL)/up.sh
 down: ## stop and remove the cluster; only the build cache stays
@@ -18,6 +18,9 @@ status: ## what runs, and how it is
 	@$(LOCAL)/status.sh
 kubeconfig: ## print the path of the cluster's kubeconfig
 	@echo .crucible/kubeconfig
+
+url: ## print where the API is; its certificate authority goes to .crucible/ca.crt
+	@$(LOCAL)/url.sh
 
 token: ## print a researcher's bearer token for the namespace evals, valid for an hour
 	@$(WITH) kubectl --kubeconfig .crucible/kubeconfig create token researcher -n evals --duration=1h
@@ -29,8 +32,9 @@ verify-bundle: ## check an evidence bundle, offline: BUNDLE=run.tar KEY=public.p
 	@$(WITH) node storage/src/bundle/verify-bundle.ts $(abspath $(BUNDLE)) $(abspath $(KEY))
 
 .PHONY: generate verify test test-unit test-integration test-e2e soak
-generate: ## write the generated files anew (CRDs)
+generate: ## write the generated files anew (CRDs, the API's contract)
 	@$(WITH) node crds/src/generate.ts
+	@$(WITH) node api/src/generate.ts
 verify: ## types, generated files, formatting, chart and scripts are as they should be
 	@$(WITH) node test/run.ts verify
 test: ## everything: verify, unit, integration, e2e; the last line counts them

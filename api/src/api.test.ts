@@ -1,8 +1,22 @@
+import fc from 'fast-check';
+import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import { buildApp } from './app.ts';
+import { Authenticator, expiryOf } from './auth/authenticator.ts';
+import { SessionSealer } from './auth/session.ts';
+import { TtlCache } from './auth/ttl-cache.ts';
 import { readConfig } from './config.ts';
+import { breakingChanges, type Contract } from './contract.ts';
+import { MemoryRateLimitStore } from './http/rate-limit.ts';
+import { decideRange, notModified } from './http/ranges.ts';
+import { EventHub } from './live/event-hub.ts';
+import { Streams } from './live/sse.ts';
+import type { Services } from './services.ts';
+import type { PublishedEvent } from '@crucible/storage';
 
-const base = { CRUCIBLE_DATABASE_URL: 'postgres://crucible_api:secret@db/crucible' };
+const base = {
+  CRUCIBLE_DATABASE_URL: 'postgres://crucible_api:secret@db/crucible', CRUCIBLE_FILE_STORE_URL: 'file:///data/files', CRUCIBLE_LAUNCHER_IMAGE: 'launcher:1',
+};
 const tls = { CRUCIBLE_TLS_CERT: '/tls/tls.crt', CRUCIBLE_TLS_KEY: '/tls/tls.key' };
 
 describe('readConfig', () => {
@@ -21,41 +35,192 @@ describe('readConfig', () => {
     expect(readConfig({ ...base, CRUCIBLE_INSECURE_DEV: 'true', HOST: '127.0.0.1' }).tls).toBeUndefined();
   });
   it('says what is wrong without the value', () => {
-    expect(() => readConfig({ ...tls, CRUCIBLE_DATABASE_URL: 'mysql://root:hunter2@db' })).toThrow(/CRUCIBLE_DATABASE_URL: a postgres:\/\/ URL/);
-    expect(() => readConfig({ ...tls, CRUCIBLE_DATABASE_URL: 'mysql://root:hunter2@db' })).not.toThrow(/hunter2/);
+    const env = { ...base, ...tls, CRUCIBLE_DATABASE_URL: 'mysql://root:hunter2@db', CRUCIBLE_FILE_STORE_URL: 's3://u:hunter2@x' };
+    expect(() => readConfig(env)).toThrow(/CRUCIBLE_DATABASE_URL: a postgres:\/\/ URL.*CRUCIBLE_FILE_STORE_URL/);
+    expect(() => readConfig(env)).not.toThrow(/hunter2/);
   });
 });
 
-describe('the app', () => {
-  const app = (reason?: string) => buildApp({ https: undefined, logger: { level: 'silent' }, notReady: () => Promise.resolve(reason) });
+const starting = { notReady: () => 'the database is not migrated yet', streams: new Streams(1), now: Date.now } as unknown as Services;
+const ready = { ...starting, notReady: () => undefined } as unknown as Services;
+const build = (services: Services) => buildApp(services, { https: undefined, logger: pino({ level: 'silent' }), metrics: undefined, trustedProxies: [] });
 
-  it('is ready when nothing is in the way', async () => {
-    expect((await app().inject('/readyz')).statusCode).toBe(200);
-  });
-  it('answers 503 with Retry-After and the reason while it starts', async () => {
-    const answer = await app("the database's schema is behind of this version").inject('/readyz');
-    expect([answer.statusCode, answer.headers['retry-after'], answer.headers['content-type']]).toEqual([503, '2', expect.stringContaining('application/problem+json')]);
-    expect(answer.json()).toMatchObject({ status: 503, title: 'Service Unavailable', detail: expect.stringContaining('behind') as string });
+describe('the app', () => {
+  it('is alive at once, ready when nothing is in the way, and says 503, why and when until then', async () => {
+    expect((await (await build(ready)).inject('/readyz')).statusCode).toBe(200);
+    const app = await build(starting);
+    expect((await app.inject('/healthz')).statusCode).toBe(200);
+    for (const url of ['/readyz', '/api/evaluations']) {
+      const answer = await app.inject(url);
+      expect([answer.statusCode, answer.headers['retry-after'], answer.headers['content-type']]).toEqual([503, '2', 'application/problem+json']);
+      expect(answer.json()).toMatchObject({ status: 503, title: 'Service Unavailable', detail: expect.stringContaining('not migrated') as string });
+    }
   });
   it('answers an unknown path with a problem document that does not repeat the query', async () => {
-    const answer = await app().inject('/api/nothing?token=secret');
-    expect(answer.statusCode).toBe(404);
+    const answer = await (await build(ready)).inject('/api/nothing?token=secret');
     expect(answer.json()).toMatchObject({ status: 404, detail: 'there is nothing at GET /api/nothing' });
+    expect(answer.headers).toMatchObject({ 'x-content-type-options': 'nosniff', 'strict-transport-security': expect.any(String) as string, 'x-request-id': expect.any(String) as string });
+    expect(answer.headers['content-security-policy']).toContain("default-src 'none'");
   });
-  it('answers a broken body with 4xx', async () => {
-    const a = app();
-    a.post('/echo', (request) => request.body);
-    const answer = await a.inject({ method: 'POST', url: '/echo', headers: { 'content-type': 'application/json' }, payload: '{' });
-    expect(answer.statusCode).toBe(400);
-    expect(answer.headers['content-type']).toContain('application/problem+json');
+  it('does not start with a route that does not say who may use it', async () => {
+    const app = await build(ready);
+    expect(() => app.get('/api/open', () => 'x')).toThrow(/says who may use it/);
+    expect(() => app.get('/api/open', { config: { access: 'caller' } }, () => 'x')).toThrow(/how it is limited/);
   });
-  it('keeps what went wrong inside to the log', async () => {
-    const a = app();
-    a.get('/boom', () => {
+  it('answers a broken body with 4xx, and keeps what went wrong inside to the log', async () => {
+    const app = await build(ready);
+    app.post('/echo', { config: { access: 'public' } }, (request) => request.body);
+    app.get('/boom', { config: { access: 'public' } }, () => {
       throw new Error('password=hunter2');
     });
-    const answer = await a.inject('/boom');
-    expect(answer.statusCode).toBe(500);
-    expect(answer.body).not.toContain('hunter2');
+    expect((await app.inject({ method: 'POST', url: '/echo', headers: { 'content-type': 'application/json' }, payload: '{' })).statusCode).toBe(400);
+    expect((await app.inject({ method: 'POST', url: '/echo', headers: { 'content-type': 'application/json' }, payload: '{"__proto__":{"a":1}}' })).statusCode).toBe(400);
+    const boom = await app.inject('/boom');
+    expect([boom.statusCode, boom.body.includes('hunter2')]).toEqual([500, false]);
+  });
+});
+
+describe('tokens', () => {
+  it('are asked for once while the answer holds, and never longer than they live', async () => {
+    let now = 1_000_000;
+    let asked = 0;
+    const whoIs = async () => ((asked += 1), { username: 'a', uid: '', groups: [], extra: {} });
+    const authenticator = new Authenticator({ whoIs }, () => now);
+    const token = `x.${Buffer.from(JSON.stringify({ exp: now / 1000 + 3 })).toString('base64url')}.y`;
+    await Promise.all([authenticator.authenticate(token), authenticator.authenticate(token)]);
+    now += 2_900;
+    expect(await authenticator.authenticate(token)).toMatchObject({ identity: { username: 'a' } });
+    expect(asked).toBe(1);
+    now += 200;
+    expect(await authenticator.authenticate(token)).toBeUndefined();
+    expect(asked).toBe(1);
+  });
+  it('that cannot be tokens are not asked about', async () => {
+    const authenticator = new Authenticator({ whoIs: () => Promise.reject(new Error('asked')) }, Date.now);
+    for (const bad of ['', 'a\r\nx-admin: 1', 'ü', 'x'.repeat(20_000), 'a b']) expect(await authenticator.authenticate(bad)).toBeUndefined();
+  });
+  it('of any text are read without an error', () => {
+    fc.assert(fc.property(fc.string(), (text) => void expiryOf(text)));
+    fc.assert(fc.property(fc.json(), (json) => void expiryOf(`a.${Buffer.from(json).toString('base64url')}.b`)));
+  });
+});
+
+describe('sessions', () => {
+  const secret = 'a'.repeat(64);
+  it('open what they sealed, with any of the keys, until it is over; nothing of the token is in the cookie', async () => {
+    let now = Date.parse('2026-01-01T00:00:00Z');
+    const old = new SessionSealer([secret], () => now);
+    const sealed = await old.seal('token-token-token', undefined);
+    expect(sealed?.cookie).not.toContain(Buffer.from('token-token').toString('base64url').slice(0, 8));
+    const rotated = new SessionSealer(['b'.repeat(64), secret], () => now);
+    expect(await rotated.open(sealed!.cookie)).toMatchObject({ token: 'token-token-token', csrf: sealed!.session.csrf });
+    expect(await new SessionSealer(['b'.repeat(64)], () => now).open(sealed!.cookie)).toBeUndefined();
+    now += 8 * 3600 * 1000 + 1000;
+    expect(await rotated.open(sealed!.cookie)).toBeUndefined();
+  });
+  it('refuse every changed cookie, and tokens that no cookie can hold', async () => {
+    const sealer = new SessionSealer([secret], Date.now);
+    const { cookie } = (await sealer.seal('t', undefined))!;
+    const changed = fc.tuple(fc.nat(cookie.length - 1), fc.constantFrom('A', '-', '.', '!'));
+    await fc.assert(fc.asyncProperty(changed, async ([at, char]) => {
+      const other = cookie.slice(0, at) + char + cookie.slice(at + 1);
+      // The last character of base64url carries bits that nobody reads.
+      if (other !== cookie && at !== cookie.length - 1 && cookie[at + 1] !== '.') expect(await sealer.open(other)).toBeUndefined();
+    }), { numRuns: 300 });
+    expect(await sealer.seal('x'.repeat(4000), undefined)).toBeUndefined();
+  });
+});
+
+it('answers are kept for their time, a failure never, and never too many', async () => {
+  let now = 0;
+  const cache = new TtlCache<number>(2, () => now);
+  let loads = 0;
+  const get = (key: string) => cache.get(key, async () => (loads += 1), () => 1);
+  await get('a');
+  await get('a');
+  expect(loads).toBe(1);
+  await get('b');
+  await get('c');
+  await get('a');
+  expect(loads).toBe(4);
+  now = 1000;
+  await get('a');
+  expect(loads).toBe(5);
+  await expect(cache.get('x', () => Promise.reject(new Error('no')), () => 1)).rejects.toThrow('no');
+  expect(await cache.get('x', async () => 7, () => 1)).toBe(7);
+});
+
+it('a window of a rate limit ends, and memory does not grow with the number of keys', async () => {
+  let now = 59_000;
+  const store = new MemoryRateLimitStore(() => now);
+  expect(await store.hit('a', 60)).toEqual({ count: 1, resetSeconds: 1 });
+  expect((await store.hit('a', 60)).count).toBe(2);
+  now = 60_000;
+  expect(await store.hit('a', 60)).toEqual({ count: 1, resetSeconds: 60 });
+});
+
+describe('ranges', () => {
+  it('never reach outside of what there is', () => {
+    fc.assert(fc.property(fc.nat(1000), fc.option(fc.nat(1200)), fc.option(fc.nat(1200)), (size, from, to) => {
+      const decision = decideRange({ range: `bytes=${from ?? ''}-${to ?? ''}`, ifRange: undefined, etag: undefined, size });
+      if (typeof decision === 'string') return;
+      expect(decision.first).toBeGreaterThanOrEqual(0);
+      expect(decision.last).toBeLessThan(size);
+      expect(decision.first).toBeLessThanOrEqual(decision.last);
+    }));
+    fc.assert(fc.property(fc.string(), (range) => void decideRange({ range, ifRange: undefined, etag: undefined, size: 10 })));
+  });
+  it('compare entity tags as RFC 9110 says', () => {
+    expect([notModified('W/"a", "b"', '"b"'), notModified('*', '"b"'), notModified('"a"', '"b"'), notModified('*', undefined)]).toEqual([true, true, false, false]);
+  });
+});
+
+describe('the hub', () => {
+  const event = (position: number): PublishedEvent => ({ position, evaluationUid: 'u', seq: position, type: 'a.b', data: {}, at: new Date(0), namespace: 'n', namespaceUid: 'x', name: 'e' });
+  it('hands out every event after a position from memory, and says when it has forgotten some', async () => {
+    const events = Array.from({ length: 20 }, (_, index) => event(index + 1));
+    const hub = new EventHub({
+      source: { last: async () => events.at(-1)!.position, after: async (position, limit) => events.filter((one) => one.position > position).slice(0, limit) },
+      listen: () => ({ close: async () => undefined }), onError: (error) => expect.fail(String(error)), bufferSize: 10, pollMilliseconds: 3_600_000,
+    });
+    await hub.start();
+    expect(hub.head).toBe(20);
+    expect(hub.next(9, 100)).toBeUndefined();
+    expect(hub.next(10, 3)?.map(({ position }) => position)).toEqual([11, 12, 13]);
+    expect(hub.next(20, 3)).toEqual([]);
+    const told = new Promise<void>((resolve) => hub.subscribe(resolve));
+    for (let position = 21; position <= 60; position += 1) events.push(event(position));
+    hub.wake();
+    await told;
+    expect(hub.next(59, 10)?.map(({ position }) => position)).toEqual([60]);
+    expect(hub.next(20, 1)).toBeUndefined();
+    await hub.stop();
+  });
+});
+
+describe('the contract', () => {
+  const contract = (schema: object, more: object = {}): Contract => ({
+    info: { version: '1' }, components: { schemas: { S: schema } },
+    paths: { '/a': { get: { operationId: 'a', parameters: [{ name: 'p', in: 'query', schema: { enum: ['x', 'y'] } }], responses: { 200: { content: { j: { schema: { $ref: '#/components/schemas/S' } } } } }, ...more } } },
+  }) as unknown as Contract;
+  const object = { type: 'object', required: ['a'], properties: { a: { type: 'string' }, b: { type: 'integer' } } };
+  const before = contract(object);
+  it.each<[string, Contract, RegExp | undefined]>([
+    ['nothing', contract(object), undefined],
+    ['a field more', contract({ ...object, properties: { ...object.properties, c: { type: 'string' } } }), undefined],
+    ['a field less', contract({ ...object, properties: { a: { type: 'string' } } }), /answer 200\.b is gone/],
+    ['another type', contract({ ...object, properties: { ...object.properties, b: { type: 'string' } } }), /b: was integer, is string/],
+    ['an optional field', contract({ ...object, required: [] }), /a may be missing now/],
+    ['a null', contract({ ...object, properties: { ...object.properties, a: { type: ['string', 'null'] } } }), /a: was string, is string or null/],
+    ['a parameter less', contract(object, { parameters: [] }), /query p is gone/],
+    ['a value less', contract(object, { parameters: [{ name: 'p', in: 'query', schema: { enum: ['x'] } }] }), /y is not taken any more/],
+    ['a parameter that must be', contract(object, { parameters: [{ name: 'p', in: 'query', schema: { enum: ['x', 'y'] } }, { name: 'q', in: 'query', required: true }] }), /query q is required now/],
+    ['an answer less', contract(object, { responses: {} }), /answer 200 j is gone/],
+    ['another name', contract(object, { operationId: 'b' }), /operationId a is now b/],
+    ['a path less', { info: { version: '1' }, paths: {} }, /GET \/a is gone/],
+  ])('with %s', (_what, after, found) => {
+    const changes = breakingChanges(before, after);
+    if (found === undefined) expect(changes).toEqual([]);
+    else expect(changes.join('\n')).toMatch(found);
   });
 });

@@ -1,36 +1,135 @@
-import { STATUS_CODES } from 'node:http';
-import { fastify, type FastifyInstance } from 'fastify';
+import { randomUUID } from 'node:crypto';
+import cookie from '@fastify/cookie';
+import helmet from '@fastify/helmet';
+import { LogController, fastify, type FastifyError } from 'fastify';
+import {
+  hasZodFastifySchemaValidationErrors, isResponseSerializationError, serializerCompiler, validatorCompiler, type ZodTypeProvider,
+} from 'fastify-type-provider-zod';
+import type { Logger } from 'pino';
+import { installAccess } from './auth/plugin.ts';
+import { installAccessLog, type HttpMetrics } from './http/access-log.ts';
+import { describeContract } from './openapi.ts';
+import { Problem, problem, toProblem, type ProblemDocument } from './problems.ts';
+import { artifactRoutes } from './routes/artifacts.ts';
+import { bundleRoutes } from './routes/bundle.ts';
+import { catalogRoutes } from './routes/catalog.ts';
+import { evaluationRoutes } from './routes/evaluations.ts';
+import { eventRoutes } from './routes/events.ts';
+import { healthRoutes } from './routes/health.ts';
+import { outputRoutes } from './routes/output.ts';
+import { planRoutes } from './routes/plans.ts';
+import { queueRoutes } from './routes/queue.ts';
+import type { App, Routes } from './routes/route.ts';
+import { sessionRoutes } from './routes/session.ts';
+import { storageRoutes } from './routes/storage.ts';
+import type { Services } from './services.ts';
+import type { Submission } from './schemas/submission.ts';
 
 export interface AppOptions {
-  /** Certificate and key (PEM). */
-  readonly https: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined;
-  readonly logger: { readonly level: string };
-  /** Why requests cannot be served yet, or undefined when they can. */
-  readonly notReady: () => Promise<string | undefined>;
+  /** Certificate and key (PEM); undefined for plain HTTP. */
+  readonly https: { readonly cert: string; readonly key: string } | undefined;
+  readonly logger: Logger;
+  readonly metrics: HttpMetrics | undefined;
+  readonly trustedProxies: readonly string[];
 }
 
-/** An RFC 9457 problem document. */
-export const problem = (status: number, detail: string) => ({ type: 'about:blank', title: STATUS_CODES[status] ?? 'Error', status, detail });
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The body as it came: what is validated here drops fields that the API server has to refuse. */
+    submitted: Submission;
+  }
+}
 
-export function buildApp({ https, logger, notReady }: AppOptions): FastifyInstance {
-  const app = fastify({ ...(https && { https }), logger, bodyLimit: 1024 * 1024, requestTimeout: 30_000 }) as unknown as FastifyInstance;
+const ROUTES: readonly Routes[] = [
+  healthRoutes, sessionRoutes, evaluationRoutes, planRoutes, outputRoutes, artifactRoutes, bundleRoutes, eventRoutes, queueRoutes, catalogRoutes, storageRoutes,
+];
 
-  app.get('/healthz', () => ({ status: 'ok' }));
-  app.get('/readyz', async (_request, reply) => {
-    const reason = await notReady();
-    if (reason === undefined) return { status: 'ok' };
-    return reply.code(503).header('retry-after', '2').type('application/problem+json').send(problem(503, reason));
-  });
+/** 128 KiB of source is six times as much when JSON has to escape all of it. */
+const MAX_BODY_BYTES = 1024 * 1024;
+/** Tokens may have 16 KiB, and come in a header or in a cookie. */
+const MAX_HEADER_BYTES = 32 * 1024;
+/** A client that takes longer to send a request is cut off, and so is one that reads nothing of an answer. */
+const REQUEST_MILLISECONDS = 30_000;
+const HEADERS_MILLISECONDS = 15_000;
+const SILENCE_MILLISECONDS = 120_000;
+const KEEP_ALIVE_MILLISECONDS = 75_000;
 
-  app.setNotFoundHandler((request, reply) => {
-    void reply.code(404).type('application/problem+json').send(problem(404, `there is nothing at ${request.method} ${request.url.split('?')[0]}`));
-  });
-  app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
-    const status = error.statusCode ?? 500;
-    if (status >= 500) request.log.error({ err: error }, 'request failed');
-    // What went wrong inside is for the log; the client learns that it did.
-    const detail = status >= 500 ? 'the request failed inside of Crucible; its log says why' : error.message;
-    void reply.code(status).type('application/problem+json').send(problem(status, detail));
-  });
+export async function buildApp(services: Services, options: AppOptions): Promise<App> {
+  const app = createServer(options);
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  installProblems(app);
+  await app.register(helmet, { contentSecurityPolicy: { useDefaults: false, directives: CONTENT_SECURITY }, referrerPolicy: { policy: 'no-referrer' } });
+  await app.register(cookie);
+  installAccessLog(app, options.metrics);
+  installAccess(app as never, services);
+  await describeContract(app);
+  app.decorateRequest('submitted');
+  app.addHook('preValidation', async (request) => void (request.submitted = request.body as Submission));
+  app.addHook('preClose', async () => services.streams.drain());
+  for (const add of ROUTES) add(app, services);
   return app;
 }
+
+/** Nothing but our own files: no inline script or style, nothing from elsewhere, in nobody's frame. */
+const CONTENT_SECURITY = {
+  defaultSrc: ["'none'"], scriptSrc: ["'self'"], styleSrc: ["'self'"], imgSrc: ["'self'", 'data:'], fontSrc: ["'self'"],
+  connectSrc: ["'self'"], manifestSrc: ["'self'"], baseUri: ["'none'"], formAction: ["'self'"], frameAncestors: ["'none'"],
+};
+
+function createServer({ https, logger, trustedProxies }: AppOptions): App {
+  const limits = { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_MILLISECONDS, requestTimeout: REQUEST_MILLISECONDS };
+  return fastify({
+    ...(https === undefined ? { http: limits } : { https: { ...https, ...limits, minVersion: 'TLSv1.2' as const } }),
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: MAX_BODY_BYTES,
+    requestTimeout: REQUEST_MILLISECONDS,
+    connectionTimeout: SILENCE_MILLISECONDS,
+    keepAliveTimeout: KEEP_ALIVE_MILLISECONDS,
+    exposeHeadRoutes: false,
+    trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
+    requestIdHeader: false,
+    genReqId: (request: { headers: Record<string, string | string[] | undefined> }) => requestId(request.headers['x-request-id']),
+    routerOptions: { maxParamLength: 20_000, ignoreTrailingSlash: false },
+  } as never).withTypeProvider<ZodTypeProvider>() as unknown as App;
+}
+
+/** The caller's own, so that it can be followed through several systems, if it is harmless. */
+const requestId = (given: string | string[] | undefined): string =>
+  typeof given === 'string' && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : randomUUID();
+
+function installProblems(app: App): void {
+  app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id));
+  app.setNotFoundHandler((request, reply) => {
+    const detail = `there is nothing at ${request.method} ${request.url.split('?')[0]?.slice(0, 200)}`;
+    void reply.code(404).header('content-type', 'application/problem+json').send(bytes({ ...problem(404, detail), instance: request.id }));
+  });
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    const found = describe(error);
+    if (found.status >= 500 && found.status !== 503) request.log.error({ err: error }, 'request failed');
+    const document: ProblemDocument = { ...problem(found.status, found.message), instance: request.id, ...(found.errors && { errors: found.errors }) };
+    void reply.code(found.status).headers({ 'cache-control': 'no-store', ...found.headers }).header('content-type', 'application/problem+json').send(bytes(document));
+  });
+}
+
+/** Not a string: to those Fastify adds a charset, which JSON does not have. */
+const bytes = (document: ProblemDocument): Buffer => Buffer.from(JSON.stringify(document));
+
+function describe(error: FastifyError): Problem {
+  if (hasZodFastifySchemaValidationErrors(error)) {
+    const errors = error.validation.map(({ instancePath, message }) => ({
+      field: `${error.validationContext ?? 'request'}${instancePath.replaceAll('/', '.')}`, message: message ?? 'is not valid',
+    }));
+    const summary = errors.slice(0, 3).map(({ field, message }) => `${field}: ${message}`).join('; ');
+    return new Problem(400, `the request is not valid: ${summary}`, { errors });
+  }
+  if (isResponseSerializationError(error)) return internal(error);
+  const known = toProblem(error);
+  if (known !== undefined) return known;
+  const status = error.statusCode ?? 500;
+  return status < 500 ? new Problem(status, error.message) : internal(error);
+}
+
+/** What went wrong inside is for the log; the client learns that it did. */
+const internal = (cause: unknown): Problem => new Problem(500, 'the request failed inside of Crucible; its log says why, under the id in `instance`', { cause });

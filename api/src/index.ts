@@ -1,3 +1,3 @@
-export { buildApp, problem } from './app.ts';
+export { buildApp } from './app.ts';
 export { readConfig } from './config.ts';
 export type { ApiConfig } from './config.ts';

@@ -14,6 +14,8 @@ RUN npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --maxsocke
       --fetch-timeout=60000 --fetch-retries=5 --fetch-retry-mintimeout=1000
 COPY crds/src crds/src
 COPY storage/src storage/src
+# Plans are made by the operator's own functions, and the cluster is reached by its client.
+COPY operator/src operator/src
 COPY api/src api/src
 # Dependencies that are CommonJS call require(): an ES module has none of its own. pg-native is optional and not used.
 RUN ./node_modules/.bin/esbuild api=api/src/main.ts \
@@ -28,5 +30,5 @@ RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 ENV NODE_ENV=production NODE_OPTIONS=--enable-source-maps
 WORKDIR /app
 USER 10005:10005
-EXPOSE 8080
+EXPOSE 8443 8080
 ENTRYPOINT ["node", "/app/api.mjs"]

@@ -26,7 +26,7 @@ inputs() {
   case $1 in
   launcher) echo operator/launcher ;;
   operator) echo "$workspaces crds/src storage/src storage/migrations operator/src operator/src/main.ts" ;;
-  api) echo "$workspaces crds/src storage/src api/src api/src/main.ts" ;;
+  api) echo "$workspaces crds/src storage/src operator/src api/src" ;;
   postgres | redis) echo "deploy/docker/$1" ;;
   esac
 }

@@ -21,6 +21,21 @@ export async function loadAccess(options: AccessOptions = {}): Promise<ClusterAc
   return options.kubeconfig === undefined ? inCluster(options) : fromKubeconfig(options.kubeconfig, options.context);
 }
 
+/**
+ * The same API server with nothing that says who we are: neither headers nor a client certificate, which would win over a
+ * bearer token. What a call is not given a token for, it does as nobody.
+ */
+export function withoutCredentials(access: ClusterAccess): ClusterAccess {
+  return {
+    server: access.server,
+    namespace: undefined,
+    async load(): Promise<Credentials> {
+      const { ca, servername, rejectUnauthorized } = (await access.load()).tls;
+      return { headers: {}, tls: { ca, servername, rejectUnauthorized } };
+    },
+  };
+}
+
 async function inCluster(options: AccessOptions): Promise<ClusterAccess> {
   const root = options.serviceAccountRoot ?? SERVICE_ACCOUNT_ROOT;
   const host = options.environment?.host ?? process.env.KUBERNETES_SERVICE_HOST;

@@ -95,7 +95,8 @@ export class Caller {
   }
 
   /** A request whose whole answer is wanted. */
-  async call(request: ApiRequest, options: CallOptions = {}): Promise<string> {
+  async call(asked: ApiRequest, options: CallOptions = {}): Promise<string> {
+    const request = options.token === undefined ? asked : signed(asked, options.token);
     const { clock, limiter } = this.#options;
     const scope = this.#scope(request, options.timeoutMs ?? this.#options.timeoutMs, options.signal);
     let release = (): void => {};
@@ -172,6 +173,10 @@ export class Caller {
     metrics?.requests.inc({ verb: request.verb, resource: request.resource, code: String(code) });
     metrics?.requestDuration.observe({ verb: request.verb }, (clock.monotonic() - startedAt) / 1000);
   }
+}
+
+function signed(request: ApiRequest, token: string): ApiRequest {
+  return { ...request, headers: { ...request.headers, authorization: `Bearer ${token}` } };
 }
 
 /** Decides how long to wait before the same request goes out again; undefined: not again. */

@@ -2,7 +2,7 @@ export * from './resources.ts';
 export { backoffMs, sleep, systemClock, type Clock } from './clock.ts';
 export * from './errors.ts';
 export type * from './types.ts';
-export { loadAccess, type AccessOptions } from './access.ts';
+export { loadAccess, withoutCredentials, type AccessOptions } from './access.ts';
 export { KubeMetrics } from './metrics.ts';
 export { KubeClient } from './client.ts';
 export { Informer, type InformerOptions } from './informer.ts';

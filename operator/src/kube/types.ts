@@ -10,6 +10,8 @@ export interface CallOptions {
   timeoutMs?: number | undefined;
   /** Does not wait behind other calls for a free connection: for the lease, on which everything hangs. */
   urgent?: boolean | undefined;
+  /** Acts as whoever has this bearer token. Only with a client that has no credentials of its own: `withoutCredentials`. */
+  token?: string | undefined;
 }
 
 export interface ListOptions<T extends KubeObject = KubeObject> extends CallOptions {

@@ -1,0 +1,91 @@
+import type { EvaluationOwner } from '@crucible/storage';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { forbidden, notFound, unauthorized, unavailable } from '../problems.ts';
+import type { RouteClass } from '../http/rate-limit.ts';
+import type { Services } from '../services.ts';
+import type { Caller } from './authenticator.ts';
+import { CSRF_HEADER, sameSecret, type Session } from './session.ts';
+
+/**
+ * Who may use a route, decided before its handler runs. Every route has one, or the process does not start.
+ *   public           anyone
+ *   caller           whoever the cluster knows; the handler narrows what is shown to what the caller may list, or acts
+ *                    in the cluster with the caller's own token
+ *   evaluation       who may get the evaluation {id}; `request.evaluation` is it. Everyone else is told 404
+ */
+export type Access = 'public' | 'caller' | 'evaluation';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    access?: Access;
+    limit?: RouteClass;
+  }
+  interface FastifyRequest {
+    /** Not on public routes. */
+    caller: Caller;
+    session: Session | undefined;
+    /** On routes of access `evaluation`. */
+    evaluation: EvaluationOwner;
+  }
+}
+
+export const SESSION_COOKIE = 'crucible_session';
+const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
+
+/** Limits by address, authenticates, limits by token, authorises: in that order, for every route. */
+export function installAccess(app: FastifyInstance, services: Services): void {
+  app.decorateRequest('caller');
+  app.decorateRequest('session');
+  app.decorateRequest('evaluation');
+  app.decorateRequest('rateLimits');
+  app.addHook('onRoute', ({ config, method, url }) => {
+    if (config?.access === undefined || (config.access !== 'public' && config.limit === undefined))
+      throw new Error(`${String(method)} ${url}: a route says who may use it (config.access) and how it is limited (config.limit)`);
+  });
+  app.addHook('onRequest', async (request, reply) => {
+    request.rateLimits = [];
+    const { access, limit } = request.routeOptions.config;
+    if (access === undefined || (access === 'public' && limit === undefined)) return;
+    const reason = services.notReady();
+    if (reason !== undefined) throw unavailable(`Crucible is starting: ${reason}`);
+    await services.rateLimiter.take(request, reply, 'client', request.ip);
+    if (access !== 'public') await authenticate(request, services);
+    if (limit !== undefined) await services.rateLimiter.take(request, reply, limit, request.caller?.key ?? request.ip);
+    if (access === 'evaluation') await authorise(request, services);
+  });
+}
+
+async function authenticate(request: FastifyRequest, { authenticator, sealer }: Services): Promise<void> {
+  const header = request.headers.authorization;
+  const cookie = header === undefined ? request.cookies[SESSION_COOKIE] : undefined;
+  if (cookie !== undefined) request.session = await sealer.open(cookie);
+  const token = request.session?.token ?? bearerToken(header);
+  if (token === undefined) throw unauthorized();
+  const caller = await authenticator.authenticate(token);
+  if (caller === undefined) throw unauthorized('the cluster does not accept this token: it may have expired, or be meant for another audience');
+  request.caller = caller;
+  if (request.session !== undefined) checkCsrf(request, request.session);
+}
+
+function bearerToken(header: string | undefined): string | undefined {
+  return /^Bearer +(\S+) *$/i.exec(header ?? '')?.[1];
+}
+
+/** A browser sends the cookie with every request to us, whoever made it ask; this value only our own pages know. */
+function checkCsrf(request: FastifyRequest, session: Session): void {
+  if (SAFE_METHODS.has(request.method)) return;
+  const given = request.headers[CSRF_HEADER];
+  if (typeof given !== 'string' || !sameSecret(given, session.csrf))
+    throw forbidden(`a change with a session needs the header ${CSRF_HEADER} with the csrfToken that POST /api/session gave`);
+}
+
+async function authorise(request: FastifyRequest, { snapshots, authorizer }: Services): Promise<void> {
+  const { id } = request.params as { id: string };
+  const owner = await snapshots.owner(id);
+  if (owner === undefined || !(await authorizer.mayGet(request.caller, owner))) throw notFound();
+  request.evaluation = owner;
+}
+
+export function setSessionCookie(reply: FastifyReply, value: string, maxAgeSeconds: number): void {
+  void reply.setCookie(SESSION_COOKIE, value, { path: '/', httpOnly: true, secure: true, sameSite: 'strict', maxAge: maxAgeSeconds });
+}

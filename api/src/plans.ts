@@ -1,0 +1,81 @@
+import { API_VERSION, InvalidResourceError, LABELS, parseEvaluation, parseEvaluationRuntime } from '@crucible/crds';
+import type { Evaluation, EvaluationRuntime } from '@crucible/crds';
+import type { KubeObject } from '@crucible/operator/kube';
+import { admit, buildJob, type ClusterFacts, type Namespace, type Run } from '@crucible/operator/sandbox';
+import type { Caller } from './auth/authenticator.ts';
+import { toResource } from './evaluations.ts';
+import { Problem } from './problems.ts';
+import type { Services } from './services.ts';
+import type { Submission } from './schemas/submission.ts';
+
+// What would happen: the API server's own dry run, then the operator's own decision and its own way to make a pod.
+
+export async function plan(services: Services, caller: Caller, body: Submission) {
+  const named = body.metadata.name === undefined ? { ...body, metadata: { ...body.metadata, name: 'plan' } } : body;
+  const dryRun = await services.cluster.createEvaluation(caller.token, toResource(named), true);
+  const evaluation = readable(dryRun);
+  const { facts, assumptions } = await gather(services, caller, evaluation);
+  const decision = admit(evaluation, facts, services.operator);
+  const queue = await services.snapshots.queue();
+  const place = { waiting: queue.waiting.Queued, running: queue.running, limit: services.operator.maxConcurrent, positionAtMost: queue.waiting.Queued + 1 };
+  if (!decision.admitted) return { admitted: false, reason: decision.reason, message: decision.message, assumptions, pod: null, policy: null, queue: place };
+  return { admitted: true, reason: null, message: null, assumptions, pod: render(evaluation, decision.run, services), policy: policyOf(decision.run, services), queue: place };
+}
+
+function readable(object: KubeObject): Evaluation {
+  try {
+    return parseEvaluation({ ...object, apiVersion: API_VERSION, kind: 'Evaluation' });
+  } catch (error) {
+    if (error instanceof InvalidResourceError) throw new Problem(422, error.message);
+    throw error;
+  }
+}
+
+async function gather({ cluster, operator }: Services, caller: Caller, { metadata, spec }: Evaluation): Promise<{ facts: ClusterFacts; assumptions: string[] }> {
+  const name = metadata.namespace ?? '';
+  const [namespace, runtimes, classes] = await Promise.all([
+    cluster.namespace<Namespace>(caller.token, name),
+    spec.runtime === undefined ? [] : cluster.runtimes<KubeObject>(caller.token),
+    cluster.runtimeClasses(caller.token),
+  ]);
+  const assumptions: string[] = [];
+  if (namespace === undefined) assumptions.push(`namespace ${name} is enabled: you may not look at it`);
+  if (classes === undefined) assumptions.push('the RuntimeClass exists: you may not list runtimeclasses');
+  const enabled = { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels: { [LABELS.evaluations]: 'enabled' } } };
+  const parsed = runtimes.map((runtime): EvaluationRuntime => parseEvaluationRuntime(runtime));
+  const wanted = [spec.isolation?.runtimeClassName, ...parsed.map((runtime) => runtime.spec.runtimeClassName), operator.sandbox.runtimeClassName];
+  return {
+    facts: {
+      namespace: namespace === undefined ? enabled : (namespace ?? undefined),
+      runtimes: parsed,
+      runtimeClasses: classes ?? wanted.filter((each) => each !== undefined),
+    },
+    assumptions,
+  };
+}
+
+/** The pod of its first attempt; its uid is chosen when it runs. */
+function render(evaluation: Evaluation, run: Run, { operator }: Services): Record<string, unknown> {
+  const { namespace = '', name, uid = '' } = evaluation.metadata;
+  const identity = { namespace, name, uid, attempt: 1 };
+  const job = buildJob({ run, identity, sandboxUid: operator.sandbox.uids.first, settings: operator.sandbox, patience: operator.patience });
+  const { template } = (job as KubeObject & { spec: { template: Record<string, unknown> } }).spec;
+  return { apiVersion: 'v1', kind: 'Pod', ...template };
+}
+
+function policyOf(run: Run, { operator }: Services) {
+  const { first, last } = operator.sandbox.uids;
+  return {
+    runtimeClassName: run.runtimeClassName ?? null,
+    network: 'none: one NetworkPolicy denies all traffic of the namespace, in both directions',
+    serviceAccountToken: false,
+    userIds: { first, last },
+    timeoutSeconds: run.timeoutSeconds,
+    graceSeconds: operator.sandbox.graceSeconds,
+    memoryBytes: run.memoryBytes,
+    diskBytes: run.diskBytes,
+    cpuMilli: run.cpuMilli,
+    streamBytes: run.streamBytes,
+    artifactBytes: run.artifacts?.maxBytes ?? 0,
+  };
+}

@@ -1,0 +1,54 @@
+import { z } from 'zod';
+import { inScope } from '../auth/authorizer.ts';
+import { followEvents } from '../live/follow-events.ts';
+import { guarded } from '../live/guard.ts';
+import { lastEventId } from '../live/sse.ts';
+import { replayAll, replayRun } from '../live/replay.ts';
+import { idParams, namespaceName, problems } from '../schemas/common.ts';
+import { eventStream, lastEventIdHeader } from '../schemas/content.ts';
+import type { Routes } from './route.ts';
+
+const after = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional()
+  .describe('Position to go on after, for those who cannot send Last-Event-ID.');
+
+export const eventRoutes: Routes = (app, services) => {
+  const { hub, database, authorizer } = services;
+
+  app.get('/api/events', {
+    config: { access: 'caller', limit: 'stream' },
+    schema: {
+      operationId: 'streamEvents', tags: ['events'], summary: 'What happens, as it happens',
+      description: 'CloudEvents as server-sent events, of all evaluations that the caller may list, from now on or after Last-Event-ID. Every event comes once, in the order of its id.',
+      querystring: z.object({ namespace: namespaceName.optional(), after }), headers: lastEventIdHeader,
+      response: { 200: eventStream, ...problems(401, 403) },
+    },
+  }, async (request, reply) => {
+    const look = () => authorizer.scopeOf(request.caller, request.query.namespace);
+    let scope = await look();
+    const recheck = async () => void (scope = await look());
+    await guarded(services, request, reply, (stream) => followEvents({
+      hub, stream,
+      after: lastEventId(request, request.query.after) ?? hub.head,
+      wanted: ({ namespaceUid }) => inScope(scope, namespaceUid),
+      replay: (from, upTo) => replayAll(database, scope, from, upTo),
+    }), recheck);
+  });
+
+  app.get('/api/evaluations/:id/events', {
+    config: { access: 'evaluation', limit: 'stream' },
+    schema: {
+      operationId: 'streamEvaluationEvents', tags: ['events'], summary: 'What happens with one evaluation',
+      description: 'As /api/events, of one evaluation and from its beginning. The ids are those of /api/events.',
+      params: idParams, querystring: z.object({ after }), headers: lastEventIdHeader,
+      response: { 200: eventStream, ...problems(401, 404) },
+    },
+  }, async (request, reply) => {
+    const { evaluation } = request;
+    await guarded(services, request, reply, (stream) => followEvents({
+      hub, stream,
+      after: lastEventId(request, request.query.after) ?? 0,
+      wanted: ({ evaluationUid }) => evaluationUid === evaluation.uid,
+      replay: (from, upTo) => replayRun(database, evaluation, from, upTo),
+    }));
+  });
+};

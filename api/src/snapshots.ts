@@ -1,0 +1,65 @@
+import { NamespaceRepository, findOwner, readQueue } from '@crucible/storage';
+import type { Database, EvaluationOwner, Queue } from '@crucible/storage';
+import { Cache } from '@crucible/storage';
+import type { Redis } from 'ioredis';
+import type { KnownNamespaces } from './auth/authorizer.ts';
+import { TtlCache } from './auth/ttl-cache.ts';
+
+const OWNER_SECONDS = 3600;
+const NAMES_SECONDS = 5;
+const QUEUE_SECONDS = 1;
+
+/** What many requests ask of the record in the same second, or what never changes. */
+export class Snapshots implements KnownNamespaces {
+  /** Whom an id belongs to never changes: known even while Postgres is away, if Redis is not. */
+  readonly owners: Cache<EvaluationOwner | undefined>;
+  readonly #database: Database;
+  readonly #namespaces: NamespaceRepository;
+  readonly #configured: readonly string[];
+  readonly #names: TtlCache<readonly string[]>;
+  readonly #queue: TtlCache<Queue>;
+  readonly limits: { total: number; namespaces: Readonly<Record<string, number>> };
+
+  constructor(options: {
+    database: Database;
+    redis: Redis | undefined;
+    /** Those that are enabled: known before anything has run in them. */
+    configured: readonly string[];
+    limits: { total: number; namespaces: Readonly<Record<string, number>> };
+    now: () => number;
+  }) {
+    this.#database = options.database;
+    this.#namespaces = new NamespaceRepository(options.database);
+    this.#configured = options.configured;
+    this.limits = options.limits;
+    this.#names = new TtlCache(1, options.now);
+    this.#queue = new TtlCache(1, options.now);
+    this.owners = new Cache({ redis: options.redis, name: 'owner', ttlSeconds: OWNER_SECONDS });
+  }
+
+  owner(id: string): Promise<EvaluationOwner | undefined> {
+    return this.owners.get(id, () => findOwner(this.#database, id));
+  }
+
+  names(): Promise<readonly string[]> {
+    const load = async () => {
+      const known = await this.#namespaces.current();
+      return [...new Set([...this.#configured, ...known.map(({ name }) => name)])];
+    };
+    return this.#names.get('', load, () => NAMES_SECONDS);
+  }
+
+  async uidOf(name: string): Promise<string | undefined> {
+    return (await this.#namespaces.find(name))?.uid;
+  }
+
+  async uidsOf(name: string): Promise<readonly string[]> {
+    const { rows } = await this.#database.query<{ uid: string }>('SELECT uid FROM crucible.namespaces WHERE name = $1', [name]);
+    return rows.map(({ uid }) => uid);
+  }
+
+  /** Of everybody: positions are counted among all. */
+  queue(): Promise<Queue> {
+    return this.#queue.get('', () => readQueue(this.#database, 'all', this.limits), () => QUEUE_SECONDS);
+  }
+}

@@ -1,0 +1,86 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { AttemptRepository, CaptureRepository, EvaluationRepository, PositionRepository } from '@crucible/storage';
+import type { Database, FileStore } from '@crucible/storage';
+import { buildAttempt, buildEvaluation, buildFinish } from '@crucible/storage/testing';
+import type { TestCluster } from './cluster.ts';
+
+export interface Run {
+  readonly uid: string;
+  readonly name: string;
+  readonly podUid: string;
+}
+
+export interface RunOptions {
+  readonly namespace?: string;
+  readonly uid?: string;
+  readonly name?: string;
+  readonly stdout?: string | Buffer;
+  readonly artifacts?: { readonly [path: string]: Buffer };
+  readonly labels?: { readonly [key: string]: string };
+}
+
+/** Writes into the record what operator, recorder and relay would. */
+export class Record {
+  readonly #evaluations: EvaluationRepository;
+  readonly #attempts: AttemptRepository;
+  readonly #captures: CaptureRepository;
+  readonly #positions: PositionRepository;
+  readonly #files: FileStore;
+  readonly #cluster: TestCluster;
+
+  constructor(database: Database, files: FileStore, cluster: TestCluster) {
+    this.#evaluations = new EvaluationRepository(database);
+    this.#attempts = new AttemptRepository(database);
+    this.#captures = new CaptureRepository(database);
+    this.#positions = new PositionRepository(database);
+    this.#files = files;
+    this.#cluster = cluster;
+  }
+
+  async accepted({ namespace = this.#cluster.evals, uid = randomUUID(), name = `run-${uid.slice(0, 8)}`, labels }: RunOptions = {}): Promise<Run> {
+    const namespaceUid = this.#cluster.uids.get(namespace) as string;
+    await this.#evaluations.upsertAccepted(buildEvaluation({ uid, namespace, namespaceUid, name, createdAt: new Date(), ...(labels && { labels }) }));
+    return { uid, name, podUid: randomUUID() };
+  }
+
+  async running(options: RunOptions = {}): Promise<Run> {
+    const run = await this.accepted(options);
+    await this.#attempts.create(buildAttempt(run.uid, { jobName: `${run.name}-1` }));
+    await this.#attempts.setJob({ evaluationUid: run.uid, number: 1, jobUid: randomUUID(), epoch: 1 });
+    await this.#captures.begin({ evaluationUid: run.uid, attempt: 1, podUid: run.podUid, recorder: 'r' });
+    return run;
+  }
+
+  async append(run: Run, data: Buffer, after: number): Promise<void> {
+    const chunk = { stream: 'stdout' as const, firstSeq: after + 1, lastSeq: after + 1, data, lines: 1 };
+    await this.#captures.append({ evaluationUid: run.uid, attempt: 1, podUid: run.podUid, recorder: 'r', afterSeq: after, lastSeq: after + 1, chunks: [chunk] });
+  }
+
+  async finished(options: RunOptions = {}): Promise<Run> {
+    const run = await this.running(options);
+    const data = Buffer.from(options.stdout ?? 'hello\n');
+    let seq = 0;
+    for (let at = 0; at < data.length; at += 65_536) await this.append(run, data.subarray(at, at + 65_536), seq++);
+    await this.finish(run, data, seq, options.artifacts);
+    return run;
+  }
+
+  async finish(run: Run, stdout: Buffer, lastSeq: number, artifacts: RunOptions['artifacts'] = {}): Promise<void> {
+    const stored = await Promise.all(Object.entries(artifacts).map(async ([path, content], index) => ({ index, path, complete: true, ...(await this.#files.put(content)) })));
+    const sha256 = createHash('sha256').update(stdout).digest('hex');
+    await this.#captures.finish(buildFinish({ evaluationUid: run.uid, podUid: run.podUid }, { lastSeq, stdout: { bytes: stdout.length, lines: lastSeq, sha256 }, artifacts: stored }));
+    const verdict = { class: 'Succeeded', confidence: 'Confirmed', message: 'It ended with exit code 0.' };
+    const now = new Date();
+    await this.#attempts.finalize({ evaluationUid: run.uid, number: 1, epoch: 1, podUid: run.podUid, startedAt: now, finishedAt: now, exitCode: 0, signal: null, verdict });
+    await this.#attempts.accept({ evaluationUid: run.uid, number: 1, epoch: 1 });
+    await this.#evaluations.finish({ uid: run.uid, epoch: 1, phase: 'Succeeded', verdict, passed: null, finishedAt: now });
+  }
+
+  /** What the relay does: from then on they are in the stream of all events. */
+  async publish(): Promise<number> {
+    for (;;) {
+      const { assigned, last } = await this.#positions.assign();
+      if (assigned === 0) return last;
+    }
+  }
+}
