@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { apply, condition, evaluation, eventually, getEvaluation, NAMESPACE, ok, refusal, run, uniqueName, waitFor } from './cluster.ts';
+import { apply, condition, evaluation, eventually, getEvaluation, NAMESPACE, ok, refusal, run, sql, uniqueName, waitFor } from './cluster.ts';
 
 const python = (more: Record<string, unknown> = {}): Record<string, unknown> => ({ runtime: 'python', code: 'print(1)', ...more });
 
@@ -69,11 +69,14 @@ describe('cancelled and deleted', () => {
     expect(cancelled.status?.output?.tail).toContain('begun');
   });
 
-  it('deleting a running evaluation leaves nothing behind', async () => {
+  it.each(['background', 'foreground'])('deleting a running evaluation (%s) leaves nothing behind but its record', async (cascade) => {
     const name = uniqueName('delete');
     await apply(evaluation(name, slow));
     const { metadata } = await waitFor(name, 'Started', 60);
-    await ok(['delete', 'evaluation', name, '-n', NAMESPACE, '--timeout=90s']);
+    await ok(['delete', 'evaluation', name, '-n', NAMESPACE, '--timeout=90s', `--cascade=${cascade}`]);
+    const recorded = `select e.verdict->>'class', s.bytes > 0 from crucible.evaluations e
+      join crucible.streams s on s.evaluation_uid = e.uid and s.stream = 'stdout' where e.uid = '${metadata!.uid!}'`;
+    expect(await sql(recorded)).toEqual([['Cancelled', 't']]);
     await eventually('Jobs, pods and ConfigMaps are gone', 60, async () => {
       const left = await ok(['get', 'jobs,pods,configmaps', '-n', NAMESPACE, '-l', `crucible.dev/evaluation-uid=${metadata!.uid!}`, '-o', 'name']);
       return left === '' ? true : undefined;

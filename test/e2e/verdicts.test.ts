@@ -30,6 +30,7 @@ const goesOn = python('import time\nprint("begun", flush=True)\ntime.sleep(100)'
 const hog = 'kept = []\nprint("begun", flush=True)\nfor _ in range(1000): kept.append(b"x" * (16 << 20))';
 const small = { memory: '64Mi', disk: '16Mi' };
 const deletePod = (pod: string) => ok(['delete', 'pod', pod, '-n', NAMESPACE, '--wait=false']);
+const deleteJob = (pod: string) => ok(['delete', 'job', pod.replace(/-[^-]+$/, ''), '-n', NAMESPACE, '--cascade=foreground', '--wait=false']);
 /** As scheduler and taint manager do: say why in the pod's status, then delete it. */
 const disrupt = (reason: string) => async (_: string, pod: string) => {
   const conditions = [{ type: 'DisruptionTarget', status: 'True', reason, message: `${reason} by the test`, lastTransitionTime: new Date().toISOString().replace(/\.\d+Z/, 'Z') }];
@@ -57,6 +58,7 @@ const ROWS: readonly Row[] = [
   { what: 'evicted through the API', spec: goesOn, class: 'Evicted', by: 'Infrastructure', then: evict, kept: 'begun' },
   { what: 'preempted', spec: goesOn, class: 'Preempted', by: 'Infrastructure', then: disrupt('PreemptionByScheduler'), kept: 'begun' },
   { what: 'its node lost', spec: goesOn, class: 'NodeLost', by: 'Infrastructure', then: disrupt('DeletionByTaintManager'), kept: 'begun' },
+  { what: 'its Job deleted by somebody, in the foreground', spec: goesOn, class: 'InternalError', by: 'Infrastructure', then: (_, pod) => deleteJob(pod), kept: 'begun' },
   { what: 'its pod deleted by somebody', spec: goesOn, class: 'InternalError', by: 'Infrastructure', then: (_, pod) => deletePod(pod), kept: 'begun' },
 ];
 

@@ -388,11 +388,14 @@ describe('its life', () => {
   const secret = async (name: string): Promise<Record<string, string>> =>
     (await admin.get(`/api/v1/namespaces/${RELEASE_NAMESPACE}/secrets/${name}`)).body['data'];
 
-  test('an upgrade keeps passwords, certificate and signing key, and changes no pod without need', async () => {
+  test('an upgrade keeps passwords, certificate, signing key and what was paused by hand, and changes no pod without need', async () => {
+    const pause = `/api/v1/namespaces/${RELEASE_NAMESPACE}/configmaps/crucible-pause`;
+    expectStatus(await admin.mergePatch(pause, { data: { paused: 'true', reason: 'by hand' } }), 200);
     const secrets = () => Promise.all(['crucible-postgres', 'crucible-redis', 'crucible-signing-key'].map(secret));
     const before = await secrets();
     cluster.install('--set', 'evaluationNamespaceDefaults.researcher=true');
     expect(await secrets()).toEqual(before);
+    expect((await admin.get(pause)).body['data']).toEqual({ paused: 'true', reason: 'by hand' });
     expect(parseSigningKey(Buffer.from(before[2]!['signing-key.pem']!, 'base64').toString(), 'the Secret').keyId).toMatch(/^[0-9a-f]{64}$/);
     expect(new Set(Object.values(before[0]!)).size).toBe(7);
     const templates = (all: Manifest[]): unknown[] => all.map((manifest) => manifest['spec']?.template).filter(Boolean);
