@@ -99,14 +99,27 @@ describe('limits', () => {
     Object.assign(limited.settings, { namespaceLimits: { [limited.namespace]: 1 } });
     await limited.start();
     try {
-      await limited.submit('first');
-      await limited.makePod('first');
+      const uid = await limited.submit('first');
+      const pod = await limited.makePod('first');
       await limited.submit('second');
       const status = await limited.condition('second', 'Accepted', 'Admitted').then(() => limited.status('second'));
       expect(status.queue).toEqual({
         reason: 'NamespaceLimit',
         message: 'As many evaluations of this namespace run as may at once.',
       });
+      expect(await limited.jobs('second')).toEqual([]);
+      // A changed priority counts at once, for one that waits already.
+      await limited.submit('third');
+      await limited.condition('third', 'Accepted', 'Admitted');
+      const { metadata } = await limited.patch('third', { spec: { priority: 10 } });
+      await limited.waitFor('the priority to be seen', async () =>
+        (await limited.status('third')).observedGeneration === metadata.generation ? true : undefined,
+      );
+      await limited.patch('first', { spec: { cancel: true } });
+      await limited.toldToEnd(pod);
+      await limited.endedBeforeStart(pod);
+      await limited.captureNothing(uid, pod);
+      await limited.makePod('third');
       expect(await limited.jobs('second')).toEqual([]);
     } finally {
       await limited.stop();
