@@ -89,6 +89,8 @@ export async function installWorkloads(api: ApiServer): Promise<void> {
 export class PlayedKueue {
   readonly #api: ApiServer;
   readonly #namespace: string;
+  /** What went wrong in playing; a test that ends with some proves nothing. */
+  readonly failures: string[] = [];
   #stopped = false;
   #loop: Promise<void> = Promise.resolve();
 
@@ -142,9 +144,19 @@ export class PlayedKueue {
   async #run(): Promise<void> {
     while (!this.#stopped) {
       const { body } = await this.#api.get(`${this.#jobs()}?labelSelector=${QUEUE_LABEL}`);
-      for (const job of (body['items'] ?? []) as Json[]) await this.#takeUp(job);
+      for (const job of (body['items'] ?? []) as Json[]) {
+        await this.#takeUp(job).catch(async (error: unknown) => {
+          // Deleted at this moment, and its Workload with it.
+          if (!(await this.#isGone(job))) this.failures.push(String(error));
+        });
+      }
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
+  }
+
+  async #isGone({ metadata }: Json): Promise<boolean> {
+    const { status, body } = await this.#api.get(this.#jobs(metadata.name));
+    return status === 404 || body['metadata'].uid !== metadata.uid || body['metadata'].deletionTimestamp !== undefined;
   }
 
   async #takeUp(job: Json): Promise<void> {

@@ -191,7 +191,8 @@ export class EvaluationOperator {
       if (job !== undefined) enqueueOwner('', job, undefined);
     });
     // Paused or not any more: all that wait say so, or begin.
-    caches.pauseSwitches.onChange(() => {
+    caches.pauseSwitches.onChange((_, current, previous) => {
+      if (JSON.stringify(current?.data) === JSON.stringify(previous?.data)) return; // a resync
       for (const raw of caches.evaluations.list())
         if ((raw.status?.phase ?? 'Queued') === 'Queued') this.#term?.queue.add(keyOf(raw));
     });
