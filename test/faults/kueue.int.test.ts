@@ -86,7 +86,8 @@ describe('spec.queue', () => {
     const job = await jobOf('waits');
     expect(job['spec'].suspend).toBe(true);
     expect(job['metadata'].labels[QUEUE_LABEL]).toBe('team-a');
-    expect((await queued('waits', 'KueuePending'))['queue'].message).toBe(`Kueue: ${NO_QUOTA}`);
+    // Until Kueue has said why, it is only pending.
+    await statusWith('waits', 'told why', ({ queue }) => queue?.reason === 'KueuePending' && queue.message === `Kueue: ${NO_QUOTA}`);
     expect((await finished('built-in'))['phase']).toBe('Succeeded');
     expect(await world.pod('waits')).toBeUndefined();
   }, CASE_MS);
