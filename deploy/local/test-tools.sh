@@ -10,6 +10,7 @@ case ${1:-} in
     want gcc gcc
     want openssl openssl
     want nft nftables
+    want faketime faketime
     # Debian's postgresql starts a server when it is installed, unless told that there is no cluster to make.
     if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
       if [ -d /etc ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then

@@ -56,6 +56,11 @@ describe('calls', () => {
     await expect(patch()).rejects.toThrow();
     expect(seen).toBe(isReached ? 1 : 0);
   });
+  it('are answered with what was true at another time', async () => {
+    proxy.onCall = ({ url }) => (url === `${PATH}?limit=1` ? { kind: 'stale', body: { old: true } } : undefined);
+    expect(await (await fetch(`${proxy.url}${PATH}?limit=1`)).json()).toEqual({ old: true });
+    expect(reached).toEqual([]);
+  });
   it('are sent twice', async () => {
     onPatch({ kind: 'twice' });
     expect((await patch()).status).toBe(200);

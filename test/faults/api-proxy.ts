@@ -11,6 +11,8 @@ export interface Call {
   readonly method: string;
   /** Without its query. */
   readonly path: string;
+  /** With its query. */
+  readonly url: string;
   readonly query: URLSearchParams;
   readonly mutating: boolean;
   readonly watch: boolean;
@@ -21,8 +23,8 @@ export interface Call {
 /**
  * What becomes of a call; `reached` says whether it gets to the API server first (then the write is done).
  * `answer`: an error instead of the real answer. `cut`: the connection breaks. `withhold`: it stays open without a word.
- * `twice`: the same request is sent again, and the second answer counts. `act` runs before all that, or with `reached`
- * between the write and the answer.
+ * `twice`: the same request is sent again, and the second answer counts. `stale`: an answer of another time. `act` runs
+ * before all that, or with `reached` between the write and the answer.
  */
 export type CallFault =
   | { readonly kind: 'pass'; readonly act?: () => Promise<void> | void; readonly delayMs?: number }
@@ -34,7 +36,8 @@ export type CallFault =
       readonly act?: () => Promise<void> | void;
     }
   | { readonly kind: 'cut' | 'withhold'; readonly reached: boolean; readonly act?: () => Promise<void> | void }
-  | { readonly kind: 'twice'; readonly act?: () => Promise<void> | void };
+  | { readonly kind: 'twice'; readonly act?: () => Promise<void> | void }
+  | { readonly kind: 'stale'; readonly body: unknown; readonly act?: () => Promise<void> | void };
 
 /** One line of a watch, with its object. */
 export interface WatchLine {
@@ -125,6 +128,10 @@ export class ApiProxy {
       if (fault.delayMs !== undefined) await pause(fault.delayMs);
     }
     if (fault.kind === 'pass' || fault.kind === 'twice') return await this.#pass(call, incoming, body, response);
+    if (fault.kind === 'stale') {
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(fault.body));
+      return;
+    }
     if (fault.reached) await whole(await this.#forward(incoming, body));
     await fault.act?.();
     if (fault.kind === 'cut') response.destroy();
@@ -141,6 +148,7 @@ export class ApiProxy {
       number: counted ? this.#mutations.length + 1 : undefined,
       method,
       path: pathname,
+      url: incoming.url ?? '/',
       query: searchParams,
       mutating,
       watch: /^(1|true)$/.test(searchParams.get('watch') ?? ''),

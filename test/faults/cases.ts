@@ -1,7 +1,8 @@
 import { connectRedis } from '@crucible/storage';
 import { random } from './seed.ts';
 import { pause } from './world.ts';
-import type { World } from './world.ts';
+import type { Part } from './scenario.ts';
+import type { World, WorldOptions } from './world.ts';
 
 // The faults, numbered as in docs/faults.md. A case arms its world before anything is submitted; what it returns runs
 // once the Evaluations are there.
@@ -11,8 +12,14 @@ export interface FaultCase {
   readonly arm: (world: World, seed: number) => (() => Promise<void>) | void;
   /** Whether the fault took place: one that never did proves nothing. */
   readonly struck: (world: World) => boolean;
-  /** A part whose end is not that of the undisturbed run, and why that is right. */
-  readonly otherwise?: { readonly part: string; readonly verdict: string };
+  /** Parts whose end is rightly not that of the undisturbed run, with the verdicts that are right; none: any. */
+  readonly otherwise?: Readonly<Record<string, readonly string[]>>;
+  /** By its nature no part ends as in the undisturbed run; every other promise holds. */
+  readonly incomparable?: boolean;
+  /** What the world needs besides. */
+  readonly world?: Pick<WorldOptions, 'standby' | 'clock'>;
+  /** Runs besides those of the reference run. */
+  readonly parts?: readonly Part[];
 }
 
 type Program = 'operator' | 'recorder';
@@ -122,7 +129,7 @@ export function terminalUpdateLost(): FaultCase {
   let dropped = 0;
   return {
     id: '4/terminal-update-lost',
-    otherwise: { part, verdict: 'InternalError' },
+    otherwise: { [part]: ['InternalError'] },
     arm: (world) => {
       const drop = ({ resource, type, object }: { resource: string; type: string; object: Record<string, any> }) => {
         if (resource !== 'pods' || type === 'DELETED') return undefined;
@@ -310,16 +317,31 @@ export function everythingKilled(): FaultCase {
 
 /** Several that do not use the same hook of the same proxy, in one run. */
 export function together(...faults: readonly FaultCase[]): FaultCase {
+  return combined(faults, async (harms) => void (await Promise.all(harms.map((harm) => harm()))));
+}
+
+/** One after another, in one run. */
+export function inTurn(...faults: readonly FaultCase[]): FaultCase {
+  return combined(faults, async (harms) => {
+    for (const harm of harms) await harm();
+  });
+}
+
+function combined(faults: readonly FaultCase[], harm: (harms: readonly (() => Promise<void>)[]) => Promise<void>): FaultCase {
   return {
     id: faults.map(({ id }) => id).join('+'),
     arm: (world, seed) => {
-      const harms = faults.map((fault) => fault.arm(world, seed));
-      return async () => void (await Promise.all(harms.map((harm) => harm?.())));
+      const harms = faults.map((fault) => fault.arm(world, seed) ?? (() => Promise.resolve()));
+      return () => harm(harms);
     },
     struck: (world) => faults.every((fault) => fault.struck(world)),
+    incomparable: faults.some((fault) => fault.incomparable === true),
+    otherwise: Object.assign({}, ...faults.map((fault) => fault.otherwise)) as Record<string, readonly string[]>,
+    world: Object.assign({}, ...faults.map((fault) => fault.world)) as NonNullable<FaultCase['world']>,
+    parts: faults.flatMap((fault) => fault.parts ?? []),
   };
 }
 
-function isOver(pod: Record<string, any>): boolean {
+export function isOver(pod: Record<string, any>): boolean {
   return ['Succeeded', 'Failed'].includes(pod['status']?.phase);
 }

@@ -68,6 +68,13 @@ it('after: it is done, and the client does not learn it', async () => {
   expect(seen).toBe(1);
 });
 
+it('late: it gets there after what the test does, and the client learns it', async () => {
+  let seen = -1;
+  proxy.rule = () => ({ when: 'late', act: async () => void (seen = await kept()) });
+  await write('a');
+  expect([seen, await kept()]).toEqual([0, 1]);
+});
+
 it('goes away and comes back at the same address', async () => {
   await proxy.down();
   const address = proxy.through(database.dsn);

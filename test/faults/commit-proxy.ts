@@ -13,10 +13,10 @@ export interface CommitPoint {
 
 /**
  * `before`: the commit is never sent. `after`: it is done and the answer is never seen. Then the connection is cut
- * (`act` runs first: kill whoever waits for the answer).
+ * (`act` runs first: kill whoever waits for the answer). `late`: it is sent after `act`, and nothing is cut.
  */
 export interface CommitFault {
-  readonly when: 'before' | 'after';
+  readonly when: 'before' | 'after' | 'late';
   readonly act?: () => Promise<void> | void;
 }
 
@@ -70,6 +70,11 @@ export class CommitProxy {
       this.#points.push(point);
       const fault = this.rule(point);
       if (fault === undefined) {
+        far.write(message.bytes);
+        return;
+      }
+      if (fault.when === 'late') {
+        await fault.act?.();
         far.write(message.bytes);
         return;
       }

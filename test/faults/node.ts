@@ -25,6 +25,18 @@ export interface Script {
 /** Which script a pod plays; undefined: none of this node's business. */
 export type Casting = (pod: { namespace: string; evaluation: string; attempt: number }) => Script | undefined;
 
+/** How a container ends, and what the kubelet says of it and of its pod. */
+export interface End {
+  readonly exitCode: number;
+  readonly containerReason?: string;
+  readonly podReason?: string;
+  readonly podMessage?: string;
+  readonly conditions?: readonly object[];
+}
+
+/** Of a pod: it gets the node, its container starts, the container's end is told. */
+export type Step = 'bind' | 'start' | 'report';
+
 const POLL_MS = 100;
 const STEPS = 10;
 const SIGTERM_EXIT = 143;
@@ -33,7 +45,7 @@ class Container {
   log: Buffer = Buffer.alloc(0);
   readonly startedAt = new Date();
   readonly script: Script;
-  ended: { exitCode: number; at: Date; podReason: string } | undefined;
+  ended: (End & { at: Date }) | undefined;
   reported = false;
   readonly #waiters = new Set<() => void>();
 
@@ -42,10 +54,10 @@ class Container {
     void this.#play();
   }
 
-  end(exitCode: number, podReason: string): void {
+  end(how: End): void {
     if (this.ended !== undefined) return;
     if (this.script.untilEnded === true) this.#write(this.script.lines.slice(-1));
-    this.ended = { exitCode, at: new Date(), podReason };
+    this.ended = { ...how, at: new Date() };
     this.#wake();
   }
 
@@ -69,7 +81,7 @@ class Container {
       this.#write(all.slice(step * each, (step + 1) * each));
       await pause(durationMs / STEPS);
     }
-    if (untilEnded !== true) this.end(exitCode, '');
+    if (untilEnded !== true) this.end({ exitCode });
   }
 
   #write(lines: readonly Buffer[]): void {
@@ -84,6 +96,10 @@ class Container {
 
 export class PlayedNode {
   readonly name = 'node-1';
+  /** Pods of which the next step is withheld. */
+  gate: (step: Step, evaluation: string) => boolean = () => true;
+  /** Pods, by uid, whose kubelet has stopped: no word of them, and no log. */
+  readonly silent = new Set<string>();
   readonly #api: ApiServer;
   readonly #server: Server;
   readonly #casts = new Set<Casting>();
@@ -125,6 +141,18 @@ export class PlayedNode {
     this.#api.close();
   }
 
+  /** As the kernel or the kubelet would; a container that has ended, and nobody knows, ends like this instead. */
+  end(podUid: string, how: End): void {
+    const container = this.#containers.get(podUid);
+    if (container === undefined || container.reported) throw new Error('there is no container to be ended');
+    container.end(how);
+    container.ended = { ...how, at: container.ended!.at };
+  }
+
+  ran(podUid: string): boolean {
+    return this.#containers.has(podUid);
+  }
+
   cast(casting: Casting): () => void {
     this.#casts.add(casting);
     return () => this.#casts.delete(casting);
@@ -146,15 +174,22 @@ export class PlayedNode {
   /** One thing that is to be done about a pod. */
   async #step(pod: Json): Promise<void> {
     const { uid, deletionTimestamp } = pod['metadata'] as Json;
+    if (this.silent.has(uid)) return;
     const path = `/api/v1/namespaces/${pod['metadata'].namespace}/pods/${pod['metadata'].name}`;
+    const evaluation = pod['metadata'].labels?.[LABELS.evaluation] ?? '';
     if (pod['spec'].nodeName === undefined) {
-      if (deletionTimestamp === undefined && this.#scriptOf(pod) !== undefined) await this.#bind(path, pod);
+      const mine = deletionTimestamp === undefined && this.#scriptOf(pod) !== undefined;
+      if (mine && this.gate('bind', evaluation)) await this.#bind(path, pod);
       return;
     }
     const container = this.#containers.get(uid);
-    if (container === undefined) return await this.#startContainer(path, pod);
+    if (container === undefined) {
+      if (deletionTimestamp !== undefined || this.gate('start', evaluation)) await this.#startContainer(path, pod);
+      return;
+    }
     if (container.ended === undefined) this.#endIfDue(pod, container);
     if (container.ended !== undefined && !container.reported) {
+      if (!this.gate('report', evaluation)) return;
       await this.#report(path, pod, container);
       container.reported = true;
     } else if (container.reported && deletionTimestamp !== undefined && pod['metadata'].deletionGracePeriodSeconds !== 0) {
@@ -198,22 +233,24 @@ export class PlayedNode {
   #endIfDue(pod: Json, container: Container): void {
     const limit = pod['spec'].activeDeadlineSeconds as number | undefined;
     const since = Date.parse(pod['status']?.startTime ?? '');
-    if (limit !== undefined && Date.now() >= since + limit * 1000) container.end(SIGTERM_EXIT, 'DeadlineExceeded');
-    else if (pod['metadata'].deletionTimestamp !== undefined) container.end(SIGTERM_EXIT, '');
+    if (limit !== undefined && Date.now() >= since + limit * 1000) container.end({ exitCode: SIGTERM_EXIT, podReason: 'DeadlineExceeded' });
+    else if (pod['metadata'].deletionTimestamp !== undefined) container.end({ exitCode: SIGTERM_EXIT });
   }
 
   async #report(path: string, pod: Json, { startedAt, ended }: Container): Promise<void> {
-    const { exitCode, at, podReason } = ended!;
+    const { exitCode, at, containerReason, podReason, podMessage, conditions } = ended!;
     const terminated = {
       exitCode,
-      reason: exitCode === 0 ? 'Completed' : 'Error',
+      reason: containerReason ?? (exitCode === 0 ? 'Completed' : 'Error'),
       startedAt: kubeTime(startedAt),
       finishedAt: kubeTime(at),
       containerID: `containerd://${pod['metadata'].uid}`,
     };
     await this.#status(path, {
-      phase: exitCode === 0 && podReason === '' ? 'Succeeded' : 'Failed',
-      ...(podReason !== '' && { reason: podReason }),
+      phase: exitCode === 0 && podReason === undefined ? 'Succeeded' : 'Failed',
+      ...(podReason && { reason: podReason }),
+      ...(podMessage && { message: podMessage }),
+      ...(conditions && { conditions }),
       containerStatuses: [containerStatus({ terminated })],
     });
   }
@@ -246,7 +283,8 @@ export class PlayedNode {
 
   async #find(namespace: string, name: string): Promise<Container | undefined> {
     const { body } = await this.#api.get(`/api/v1/namespaces/${namespace}/pods/${name}`);
-    return this.#containers.get(body['metadata']?.uid ?? '');
+    const uid = body['metadata']?.uid ?? '';
+    return this.silent.has(uid) ? undefined : this.#containers.get(uid);
   }
 
   async #status(path: string, status: Json): Promise<void> {

@@ -55,6 +55,11 @@ const object = (metadata: object) => ({ metadata: { name: 'x', labels, ...metada
 
 it('says nothing about a world in order', () => {
   expect(standing(world(), [PART])).toEqual([]);
+  const nothing = { bytes: 0, sha256: sha256(Buffer.alloc(0)), joins: true };
+  const empty = (name: 'stdout' | 'stderr') => stream(name, { bytes: 0, sha256: nothing.sha256, found: nothing });
+  const neverRan = { runs: [run({ streams: [empty('stdout'), empty('stderr')], artifacts: [] })], ran: () => false };
+  expect(standing(world(neverRan), [PART])).toEqual([]);
+  expect(standing(world({ ...neverRan, ran: () => true }), [PART])).not.toEqual([]);
   const owned = object({ ownerReferences: [{ uid: UID }] });
   expect(noOrphans(world({ jobs: [owned], pods: [object({})], configMaps: [owned] }))).toEqual([]);
 });

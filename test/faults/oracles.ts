@@ -28,17 +28,17 @@ export function oneAcceptedAttempt({ runs }: WorldState): Breach[] {
 }
 
 /** (b) Every finished run has a verdict and a ledger that verifies, or says what is missing. */
-export function verdictAndLedger({ runs, evaluations }: WorldState, parts: readonly Part[]): Breach[] {
+export function verdictAndLedger({ runs, evaluations, ran = () => true }: WorldState, parts: readonly Part[]): Breach[] {
   const unsaid = evaluations
     .filter((evaluation) => isFinished(evaluation) && evaluation['status'].verdict?.class === undefined)
     .map(({ metadata }) => `${metadata.name}: finished without a verdict in its status`);
   return [
     ...unsaid,
-    ...runs.flatMap((run) => (run.finishedAt === null ? [] : ledgerBreaches(run, parts.find(({ name }) => name === run.name)))),
+    ...runs.flatMap((run) => (run.finishedAt === null ? [] : ledgerBreaches(run, parts.find(({ name }) => name === run.name), ran))),
   ];
 }
 
-function ledgerBreaches(run: RecordedRun, part: Part | undefined): Breach[] {
+function ledgerBreaches(run: RecordedRun, part: Part | undefined, ran: (podUid: string) => boolean): Breach[] {
   const breaches: Breach[] = [];
   if (typeof run.verdict?.['class'] !== 'string') breaches.push(`${run.name}: finished without a verdict`);
   for (const attempt of run.attempts) {
@@ -58,7 +58,7 @@ function ledgerBreaches(run: RecordedRun, part: Part | undefined): Breach[] {
       if (bytes !== found.bytes || sum !== found.sha256 || !found.joins)
         breaches.push(`${what}: the ledger of ${stream} says ${bytes} bytes, ${sum}; stored are ${found.bytes}, ${found.sha256}`);
     }
-    if (part !== undefined && capture.complete === true) breaches.push(...outputBreaches(what, run, attempt.number, part));
+    if (part !== undefined && capture.complete === true && ran(capture.podUid)) breaches.push(...outputBreaches(what, run, attempt.number, part));
   }
   return breaches;
 }

@@ -17,14 +17,19 @@ export interface Reference {
   readonly breaches: readonly Breach[];
 }
 
-/** The undisturbed run. */
-export async function referenceRun(servers: Servers, options: ScenarioOptions, quietMs: number): Promise<Reference> {
+/** The undisturbed run; `after` may do with its world what it likes. */
+export async function referenceRun(
+  servers: Servers,
+  options: ScenarioOptions,
+  quietMs: number,
+  after?: (world: World) => Promise<void>,
+): Promise<Reference> {
   const world = await World.create({ servers, parts: scenario(options) });
   try {
     world.start();
     await world.submit();
     const breaches = await world.judge(undefined, quietMs);
-    return {
+    const reference = {
       options,
       breaches,
       end: endState(await world.state()),
@@ -33,6 +38,8 @@ export async function referenceRun(servers: Servers, options: ScenarioOptions, q
       recorderCommits: world.recorderCommits.points.length,
       publishes: world.redis?.points.length ?? 0,
     };
+    await after?.(world);
+    return reference;
   } finally {
     await world.close();
   }
@@ -63,7 +70,8 @@ export async function runCase(
     struck,
     breaches,
   });
-  const world = await World.create({ servers, parts: scenario(reference.options) });
+  const parts = [...scenario(reference.options), ...(fault.parts ?? [])];
+  const world = await World.create({ servers, parts, ...fault.world });
   try {
     const harm = fault.arm(world, seed);
     world.start();
@@ -78,13 +86,19 @@ export async function runCase(
   }
 }
 
-function expected(reference: Reference, { otherwise: other }: FaultCase): ((end: Record<string, unknown>) => Record<string, unknown>) {
-  return (end) => (other === undefined ? reference.end : { ...reference.end, [other.part]: end[other.part] });
+function expected(reference: Reference, fault: FaultCase): ((end: Record<string, unknown>) => Record<string, unknown>) | undefined {
+  if (fault.incomparable === true) return undefined;
+  const others = [...Object.keys(fault.otherwise ?? {}), ...(fault.parts ?? []).map(({ name }) => name)];
+  return (end) => ({ ...reference.end, ...Object.fromEntries(others.map((name) => [name, end[name]])) });
 }
 
-async function otherwise(world: World, { otherwise: other }: FaultCase): Promise<Breach[]> {
-  if (other === undefined) return [];
-  const run = (await world.state()).runs.find(({ name }) => name === other.part);
-  const found = run?.verdict?.['class'];
-  return found === other.verdict ? [] : [`(f) ${other.part} was judged ${found} instead of ${other.verdict}`];
+async function otherwise(world: World, fault: FaultCase): Promise<Breach[]> {
+  const expectations = Object.entries(fault.otherwise ?? {}).filter(([, verdicts]) => verdicts.length > 0);
+  if (expectations.length === 0) return [];
+  const { runs } = await world.state();
+  return expectations.flatMap(([name, verdicts]) => {
+    // Of a name that was used again the last.
+    const found = String(runs.findLast((run) => run.name === name)?.verdict?.['class']);
+    return verdicts.includes(found) ? [] : [`(f) ${name} was judged ${found} instead of ${verdicts.join(' or ')}`];
+  });
 }

@@ -1,6 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { kubeBinary, startKubernetes } from '../integration/kubernetes.ts';
+import { ApiServer } from '../integration/api-server.ts';
+import { createKubernetes, kubeBinary } from '../integration/kubernetes.ts';
+import type { RestartableKubernetes } from '../integration/kubernetes.ts';
 import { createPostgres } from '../integration/postgres.ts';
 import type { RestartablePostgres } from '../integration/postgres.ts';
 import { Sandbox } from '../integration/processes.ts';
@@ -9,34 +11,40 @@ import type { RestartableRedis } from '../integration/redis.ts';
 import { PlayedNode } from './node.ts';
 
 // Servers of this folder's own, because they are killed: etcd, API server, the real Job controller and garbage collector,
-// Postgres and Redis, and one played node.
+// Postgres and Redis, and one played node. Our programs have an identity of their own, whose rights can be taken away.
 
+const SYSTEM = 'faults-system';
+const BINDINGS = '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings';
 const CONTROLLERS = ['job-controller', 'garbage-collector-controller', 'ttl-after-finished-controller', 'namespace-controller'];
 
 export class Servers {
   readonly sandbox: Sandbox;
-  readonly kubeconfig: string;
+  readonly kubernetes: RestartableKubernetes;
   readonly postgres: RestartablePostgres;
   /** Undefined when the machine has neither Redis nor Valkey. */
   readonly redis: RestartableRedis | undefined;
   readonly node: PlayedNode;
+  readonly #api: ApiServer;
+  #token = '';
 
   static async start(): Promise<Servers> {
     const sandbox = new Sandbox();
     try {
       const starting = createPostgres(sandbox).then(async (postgres) => ({ postgres, dsn: await postgres.start() }));
-      const [kubeconfig, { postgres }, redis] = await Promise.all([startKubernetes(sandbox), starting, createRedis(sandbox)]);
+      const [kubernetes, { postgres }, redis] = await Promise.all([createKubernetes(sandbox), starting, createRedis(sandbox)]);
       await redis?.start();
       sandbox.start('kube-controller-manager', kubeBinary(), [
         'kube-controller-manager',
-        `--kubeconfig=${kubeconfig}`,
+        `--kubeconfig=${kubernetes.kubeconfig}`,
         `--controllers=${CONTROLLERS.join(',')}`,
         '--leader-elect=false',
         '--secure-port=0',
         '--kube-api-qps=200',
         '--kube-api-burst=400',
       ]);
-      const servers = new Servers(sandbox, kubeconfig, postgres, redis);
+      const servers = new Servers(sandbox, kubernetes, postgres, redis);
+      servers.#token = await servers.#identity();
+      await servers.grant();
       await servers.node.start();
       return servers;
     } catch (error) {
@@ -47,15 +55,45 @@ export class Servers {
 
   private constructor(
     sandbox: Sandbox,
-    kubeconfig: string,
+    kubernetes: RestartableKubernetes,
     postgres: RestartablePostgres,
     redis: RestartableRedis | undefined,
   ) {
     this.sandbox = sandbox;
-    this.kubeconfig = kubeconfig;
+    this.kubernetes = kubernetes;
     this.postgres = postgres;
     this.redis = redis;
-    this.node = new PlayedNode(kubeconfig, this.certificate);
+    this.#api = new ApiServer(kubernetes.kubeconfig);
+    this.node = new PlayedNode(kubernetes.kubeconfig, this.certificate);
+  }
+
+  get kubeconfig(): string {
+    return this.kubernetes.kubeconfig;
+  }
+
+  /** Our programs may do everything … */
+  async grant(): Promise<void> {
+    const { status, body } = await this.#api.create(BINDINGS, {
+      metadata: { name: SYSTEM },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
+      subjects: [{ kind: 'ServiceAccount', name: 'program', namespace: SYSTEM }],
+    });
+    if (status >= 300 && status !== 409) throw new Error(`rights cannot be granted: ${body['message']}`);
+  }
+
+  /** … or nothing. */
+  async revoke(): Promise<void> {
+    await this.#api.delete(`${BINDINGS}/${SYSTEM}`);
+  }
+
+  /** A token of the service account that our programs are. */
+  async #identity(): Promise<string> {
+    const accounts = `/api/v1/namespaces/${SYSTEM}/serviceaccounts`;
+    await this.#api.create('/api/v1/namespaces', { metadata: { name: SYSTEM } });
+    await this.#api.create(accounts, { metadata: { name: 'program' } });
+    const { status, body } = await this.#api.create(`${accounts}/program/token`, { spec: { expirationSeconds: 86_400 } });
+    if (status >= 300) throw new Error(`no token: ${body['message']}`);
+    return body['status'].token as string;
   }
 
   /** The API server's own, made by itself; good for 127.0.0.1, whoever serves there. */
@@ -69,16 +107,18 @@ export class Servers {
       .cluster.server;
   }
 
-  /** The same credentials at another address. */
+  /** For our programs, at the address of a proxy. */
   kubeconfigAt(url: string, path: string): string {
     const config = JSON.parse(readFileSync(this.kubeconfig, 'utf8'));
     config.clusters[0].cluster.server = url;
+    config.users[0].user = { token: this.#token };
     writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
     return path;
   }
 
   async stop(): Promise<void> {
     await this.node.stop();
+    this.#api.close();
     await this.sandbox.stop();
   }
 }

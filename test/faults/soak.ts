@@ -1,7 +1,9 @@
 /**
  * Every crash point and more rounds of every fault than CI has time for:
- * `node test/faults/soak.ts [--minutes=60] [--quiet-seconds=5] [--only=PREFIX]`. The last line is a summary; the exit code
- * is 1 after a breach. A minute's quiet is watched in one case of each kind, --quiet-seconds in the others.
+ * `node test/faults/soak.ts [--minutes=60] [--quiet-seconds=5]
+ * [--rounds=3] [--only=PREFIX,…]`. The last line is a summary; the exit code
+ * is 1 after a breach. A minute's quiet (--long-quiet-seconds) is watched in one case of each kind, --quiet-seconds in the
+ * others; seeded faults run --rounds times with different seeds.
  */
 import { cpSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,26 +22,44 @@ import {
   redisTroubled,
   terminalUpdateLost,
 } from './cases.ts';
+import { FATES, KINDS, PROPAGATIONS, STAGES, deleted, namespaceDeleted, podFate, rightsRevoked } from './cases-pods.ts';
+import {
+  apiServerKilled,
+  blocked,
+  clockJumps,
+  diskFull,
+  etcdStopped,
+  flood,
+  leaderPaused,
+  poolExhausted,
+  staleLists,
+} from './cases-servers.ts';
 import type { FaultCase, Moment } from './cases.ts';
 import { referenceRun, runCase } from './run.ts';
 import type { Reference } from './run.ts';
-import { seedOfRun } from './seed.ts';
+import { random, sample, seedOfRun } from './seed.ts';
 import { Servers } from './servers.ts';
 
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '60' },
     'quiet-seconds': { type: 'string', default: '5' },
+    'long-quiet-seconds': { type: 'string', default: '60' },
+    rounds: { type: 'string', default: '3' },
     only: { type: 'string', default: '' },
   },
 });
 const seed = seedOfRun();
 const deadline = Date.now() + Number(values.minutes) * 60_000;
 const quietMs = Number(values['quiet-seconds']) * 1000;
-const LONG_QUIET_MS = 60_000;
+const LONG_QUIET_MS = Number(values['long-quiet-seconds']) * 1000;
 const SEEDS = 20;
+/** Leaders paused, of either kind: each takes half a minute. */
+const PAUSES = 5;
+const FLOOD = Number(process.env['CRUCIBLE_FLOOD'] ?? 10_000);
 const MEBIBYTE = 1024 * 1024;
 const MOMENTS: readonly Moment[] = ['before', 'after'];
+const isWanted = (id: string): boolean => values.only.split(',').some((prefix) => id.startsWith(prefix));
 const KEPT = join(import.meta.dirname, '../../.crucible/soak');
 
 type Planned = { fault: FaultCase; seed: number };
@@ -68,8 +88,32 @@ function seeded(): Planned[] {
     () => postgresAway(8000),
     () => postgresKilled(3, 1000),
     redisTroubled,
+    () => staleLists('fails'),
+    () => staleLists('succeeds'),
+    () => apiServerKilled(2),
+    () => etcdStopped(20_000),
+    () => rightsRevoked(8000),
+    namespaceDeleted,
+    () => poolExhausted(8000),
+    () => diskFull(8000),
+    () => blocked(30_000),
+    clockJumps,
   ];
-  return makers.flatMap((make) => [0, 1, 2].map((round) => ({ fault: make(), seed: seed + round })));
+  const rounds = Array.from({ length: Number(values.rounds) }, (_, round) => seed + round);
+  return makers.flatMap((make) => rounds.map((own) => ({ fault: make(), seed: own })));
+}
+
+/** Every point of a pod's life once; the leader paused in a few writes; the flood. */
+function listed(reference: Reference): Planned[] {
+  const next = random(seed);
+  const within = (of: number): number[] => sample(next, PAUSES, Math.floor(of * 0.4));
+  return [
+    ...Object.entries(FATES).flatMap(([name, { stages }]) => stages.map((stage) => podFate(name, stage))),
+    ...KINDS.flatMap((kind) => STAGES.flatMap((stage) => PROPAGATIONS.map((how) => deleted(kind, stage, how)))),
+    ...within(reference.calls).map((number) => leaderPaused('call', number)),
+    ...within(reference.operatorCommits).map((number) => leaderPaused('commit', number)),
+    flood(FLOOD),
+  ].map((fault) => ({ fault, seed }));
 }
 
 const count = { cases: 0, breached: 0, notReached: 0, skipped: 0 };
@@ -77,7 +121,7 @@ const kinds = new Set<string>();
 
 async function run(servers: Servers, planned: readonly Planned[], reference: Reference): Promise<void> {
   for (const { fault, seed: own } of planned) {
-    if (!fault.id.startsWith(values.only)) continue;
+    if (!isWanted(fault.id)) continue;
     if (Date.now() > deadline) {
       count.skipped += 1;
       continue;
@@ -107,7 +151,8 @@ try {
   );
   // What is quick and different first: an exhausted budget cuts the longest list.
   await run(servers, seeded(), reference);
-  for (let round = 0; round < SEEDS && Date.now() < deadline && everythingKilled().id.startsWith(values.only); round += 1) {
+  await run(servers, listed(reference), reference);
+  for (let round = 0; round < SEEDS && Date.now() < deadline && isWanted(everythingKilled().id); round += 1) {
     const options = { seed: seed + round, bytes: 1.1 * MEBIBYTE, durationMs: 4000 };
     await run(servers, [{ fault: everythingKilled(), seed: seed + round }], await referenceRun(servers, options, 0));
   }

@@ -67,6 +67,8 @@ export interface RecordedRun {
 }
 
 export interface WorldState {
+  /** Whether a container of this pod was ever started, as the node knows; always, when nobody can say. */
+  readonly ran?: (podUid: string) => boolean;
   readonly runs: readonly RecordedRun[];
   readonly evaluations: readonly Json[];
   readonly jobs: readonly Json[];

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { connect } from '@crucible/storage';
 import type { Database } from '@crucible/storage';
@@ -18,6 +18,7 @@ import type { Servers } from './servers.ts';
 import { readState } from './state.ts';
 import { streamBreaches } from './stream-oracle.ts';
 import type { Json, WorldState } from './state.ts';
+import { fakeTime } from './fake-time.ts';
 import { SupervisedProgram } from './supervised.ts';
 
 // One installation for one case: a namespace and a database of its own, the real operator and recorder as processes,
@@ -41,6 +42,10 @@ export interface WorldOptions {
   readonly parts: readonly Part[];
   /** For the operator, beside what every world has. */
   readonly operatorEnvironment?: Readonly<Record<string, string>>;
+  /** A second replica of the operator. */
+  readonly standby?: boolean;
+  /** The programs' clocks can be set. */
+  readonly clock?: boolean;
 }
 
 export class World {
@@ -56,14 +61,15 @@ export class World {
   /** Between the recorder and Redis; undefined when the machine has none. */
   readonly redis: RedisProxy | undefined;
   readonly #files: string;
-  readonly #operatorEnvironment: Readonly<Record<string, string>>;
   readonly #uncast: () => void;
   #record: Database | undefined;
   #readers: LiveReaders | undefined;
   #operator: SupervisedProgram | undefined;
   #recorder: SupervisedProgram | undefined;
+  #standby: SupervisedProgram | undefined;
   readonly #done = new Set<string>();
-  readonly #failuresBefore: number;
+  readonly #options: WorldOptions;
+  #failuresBefore: number;
 
   static async create(options: WorldOptions): Promise<World> {
     const world = new World(options);
@@ -71,9 +77,10 @@ export class World {
     return world;
   }
 
-  private constructor({ servers, parts, operatorEnvironment = {} }: WorldOptions) {
+  private constructor(options: WorldOptions) {
+    const { servers, parts } = options;
+    this.#options = options;
     this.servers = servers;
-    this.#operatorEnvironment = operatorEnvironment;
     this.parts = parts;
     this.#failuresBefore = servers.node.failures.length;
     this.api = new ApiServer(servers.kubeconfig);
@@ -99,6 +106,10 @@ export class World {
     return this.#operator!;
   }
 
+  get standby(): SupervisedProgram {
+    return this.#standby!;
+  }
+
   get recorder(): SupervisedProgram {
     return this.#recorder!;
   }
@@ -113,40 +124,77 @@ export class World {
     this.recorder.start();
   }
 
+  /** What all processes take for the time, from here on. */
+  setClock(offset: `${'+' | '-'}${number}`): void {
+    writeFileSync(this.#clockFile, offset);
+  }
+
+  /** What the node could not do while its API server was away is no failure. */
+  forgiveNode(): void {
+    this.#failuresBefore = this.servers.node.failures.length;
+  }
+
+  /** Who leads, as the lease says. */
+  async leader(): Promise<string> {
+    const { body } = await this.api.get(this.#leasePath);
+    return (body['spec']?.holderIdentity as string | undefined) ?? '';
+  }
+
+  /** By the clock of who leads. */
+  async renewedAt(): Promise<number> {
+    return Date.parse((await this.api.get(this.#leasePath)).body['spec']?.renewTime ?? '');
+  }
+
+  async evaluation(part: string): Promise<Json | undefined> {
+    const { status, body } = await this.api.get(this.path('evaluations', part));
+    return status === 200 ? body : undefined;
+  }
+
   /** All parts at once, so that their calls mix. */
   async submit(): Promise<void> {
-    for (const { name, spec } of this.parts) {
-      await this.must('POST', this.path('evaluations'), {
-        apiVersion: 'crucible.dev/v1alpha1',
-        kind: 'Evaluation',
-        metadata: { name, namespace: this.namespace },
-        spec: { runtime: this.#runtime, code: 'print("played")', ...spec },
-      });
-    }
+    for (const part of this.parts) await this.create(part);
+  }
+
+  async create({ name, spec }: Part): Promise<void> {
+    await this.must('POST', this.path('evaluations'), {
+      apiVersion: 'crucible.dev/v1alpha1',
+      kind: 'Evaluation',
+      metadata: { name, namespace: this.namespace },
+      spec: { runtime: this.#runtime, code: 'print("played")', ...spec },
+    });
   }
 
   async state(): Promise<WorldState> {
-    return await readState({
-      api: this.api,
-      namespace: this.namespace,
-      record: this.record,
-      files: join(this.#files, 'files'),
-    });
+    const { api, namespace, record, servers } = this;
+    const state = await readState({ api, namespace, record, files: join(this.#files, 'files') });
+    return { ...state, ran: (podUid) => servers.node.ran(podUid) };
   }
 
   /** What holds everything up, in the end nothing; as long as it may take, or until `limitMs`. */
   async settle(limitMs = CONVERGE_MS): Promise<Breach[]> {
     const deadline = Date.now() + limitMs;
     for (;;) {
-      await this.#ownerActs();
-      await this.#follow();
-      const breaches = await this.state().then(
-        (state) => standing(state, this.parts),
-        (error: unknown) => [`the state cannot be read: ${String(error)}`],
-      );
-      if (breaches.length === 0 || Date.now() > deadline) return breaches;
+      await this.#ownerActs().catch(() => undefined);
+      await this.#follow().catch(() => undefined);
+      const late = Date.now() > deadline;
+      // The whole state is much to read: only when it may be the end, or is wanted for a report.
+      const breaches =
+        late || (await this.#mayBeOver())
+          ? await this.state().then(
+              (state) => standing(state, this.parts),
+              (error: unknown) => [`the state cannot be read: ${String(error)}`],
+            )
+          : ['not over'];
+      if (breaches.length === 0 || late) return breaches;
       await pause(POLL_MS);
     }
+  }
+
+  async #mayBeOver(): Promise<boolean> {
+    const query = 'SELECT count(*)::int AS all, count(finished_at)::int AS finished FROM crucible.evaluations';
+    const { rows } = await this.record.query<{ all: number; finished: number }>(query).catch(() => ({ rows: [] }));
+    const [counts] = rows;
+    return counts !== undefined && counts.all >= this.parts.length && counts.all === counts.finished;
   }
 
   /** Every oracle, after everything came to rest; `reference` gives the end that this one must equal. */
@@ -166,7 +214,7 @@ export class World {
       ...streamed,
       ...quiet(writes).map((breach) => `(d) ${breach}`),
       ...(reference === undefined ? [] : sameEnd(state, reference(endState(state))).map((breach) => `(f) ${breach}`)),
-      ...[...this.operator.crashes, ...this.recorder.crashes].map((crash) => `a process ended by itself: ${crash}`),
+      ...[this.#operator, this.#standby, this.#recorder].flatMap((program) => program?.crashes ?? []).map((crash) => `a process ended by itself: ${crash}`),
       ...this.servers.node.failures.slice(this.#failuresBefore).map((failure) => `the played node failed: ${failure}`),
     ];
   }
@@ -201,7 +249,7 @@ export class World {
     await this.api.send('DELETE', path, { gracePeriodSeconds: 0 });
   }
 
-  async until<T>(what: string, look: () => Promise<T | undefined> | T | undefined, limitMs = 30_000): Promise<T> {
+  async until<T>(what: string, look: () => Promise<T | undefined> | T | undefined, limitMs = 90_000): Promise<T> {
     const deadline = Date.now() + limitMs;
     for (;;) {
       const found = await look();
@@ -212,7 +260,8 @@ export class World {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#operator?.stop(), this.#recorder?.stop()]);
+    await Promise.all([this.#operator, this.#standby, this.#recorder].map((program) => program?.stop()));
+    this.servers.node.gate = () => true;
     this.#uncast();
     for (const proxy of [this.operatorApi, this.recorderApi]) await proxy.close();
     await this.#readers?.close();
@@ -240,6 +289,19 @@ export class World {
     return `python-${this.id}`;
   }
 
+  /** Of the programs: an evaluation namespace may be deleted. */
+  get #ownNamespace(): string {
+    return `${this.namespace}-system`;
+  }
+
+  get #leasePath(): string {
+    return `/apis/coordination.k8s.io/v1/namespaces/${this.#ownNamespace}/leases/crucible-operator`;
+  }
+
+  get #clockFile(): string {
+    return join(this.#files, 'clock');
+  }
+
   get #databaseName(): string {
     return `faults_${this.id}`;
   }
@@ -255,6 +317,7 @@ export class World {
     await this.must('POST', '/api/v1/namespaces', {
       metadata: { name: this.namespace, labels: { 'crucible.dev/evaluations': 'enabled' } },
     });
+    await this.must('POST', '/api/v1/namespaces', { metadata: { name: this.#ownNamespace } });
     await this.must('POST', '/apis/crucible.dev/v1alpha1/evaluationruntimes', {
       apiVersion: 'crucible.dev/v1alpha1',
       kind: 'EvaluationRuntime',
@@ -262,23 +325,26 @@ export class World {
       spec: { image: 'crucible/python:test', command: ['python3'], entryFile: 'main.py', launcher: 'Included' },
     });
     mkdirSync(this.#files, { mode: 0o700 });
-    const { sandbox } = this.servers;
-    this.#operator = new SupervisedProgram(sandbox, {
-      name: `operator-${this.id}`,
-      program: [MAIN],
-      environment: {
-        ...this.#environment(this.operatorApi, this.operatorCommits.through(dsns.operator), 'operator-0'),
-        ...this.#operatorEnvironment,
-      },
-      onEnd: () => this.#endLease(),
-    });
-    this.#recorder = new SupervisedProgram(sandbox, {
+    if (this.#options.clock === true) this.setClock('+0');
+    this.#operator = this.#replica('operator-0', dsns.operator);
+    if (this.#options.standby === true) this.#standby = this.#replica('operator-1', dsns.operator);
+    this.#recorder = new SupervisedProgram(this.servers.sandbox, {
       name: `recorder-${this.id}`,
       program: [RECORDER],
       environment: {
         ...this.#environment(this.recorderApi, this.recorderCommits.through(dsns.recorder), 'recorder-0'),
         ...(this.#redisUrl !== undefined && { CRUCIBLE_REDIS_URL: this.#redisUrl }),
       },
+    });
+  }
+
+  #replica(hostname: string, dsn: string): SupervisedProgram {
+    const environment = this.#environment(this.operatorApi, this.operatorCommits.through(dsn), hostname);
+    return new SupervisedProgram(this.servers.sandbox, {
+      name: `${hostname}-${this.id}`,
+      program: [MAIN],
+      environment: { ...environment, ...this.#options.operatorEnvironment },
+      onEnd: () => this.#endLease(hostname),
     });
   }
 
@@ -289,12 +355,14 @@ export class World {
       CRUCIBLE_DATABASE_URL: dsn,
       CRUCIBLE_NAMESPACES: this.namespace,
       CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:test',
-      CRUCIBLE_LEASE_NAMESPACE: this.namespace,
+      CRUCIBLE_LEASE_NAMESPACE: this.#ownNamespace,
+      CRUCIBLE_MAX_CONCURRENT: '50',
       CRUCIBLE_LOST_CAPTURE_SECONDS: '10',
       CRUCIBLE_DATA_DIR: this.#files,
       LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'info',
       PORT: '0',
       NODE_COMPILE_CACHE: join(this.servers.sandbox.directory, 'compile-cache'),
+      ...(this.#options.clock === true && fakeTime(this.#clockFile)),
     };
   }
 
@@ -320,9 +388,8 @@ export class World {
   }
 
   /** Its holder is dead, and that is known here: the wait for its end, 15 s, teaches nothing in every single case. */
-  async #endLease(): Promise<void> {
-    const path = `/apis/coordination.k8s.io/v1/namespaces/${this.namespace}/leases/crucible-operator`;
-    await this.api.mergePatch(path, { spec: { holderIdentity: '' } });
+  async #endLease(hostname: string): Promise<void> {
+    if ((await this.leader()).startsWith(`${hostname}_`)) await this.api.mergePatch(this.#leasePath, { spec: { holderIdentity: '' } });
   }
 
   /** The owner of the runs cancels and deletes, whatever state the operator is in. */
@@ -347,7 +414,7 @@ export class World {
         await this.api.send('DELETE', `${path}/${metadata.name}`, { gracePeriodSeconds: 0, propagationPolicy: 'Background' });
       }
     }
-    await this.api.delete(`/api/v1/namespaces/${this.namespace}`);
+    for (const name of [this.namespace, this.#ownNamespace]) await this.api.delete(`/api/v1/namespaces/${name}`);
     await this.api.delete(`/apis/crucible.dev/v1alpha1/evaluationruntimes/${this.#runtime}`);
   }
 

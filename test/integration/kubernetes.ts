@@ -5,7 +5,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { installCrds } from './api-server.ts';
 import { SetupError, freePort, isExecutable } from './processes.ts';
-import type { Sandbox } from './processes.ts';
+import type { Sandbox, Server } from './processes.ts';
 
 const ETCD_SECONDS = 20;
 /** Three to five seconds on two idle cores; other builds may be running. */
@@ -26,17 +26,39 @@ export function kubeBinary(): string {
 
 /** etcd and kube-apiserver with RBAC, our CRDs and no controllers; returns the path of an administrator's kubeconfig. */
 export async function startKubernetes(sandbox: Sandbox): Promise<string> {
+  return (await createKubernetes(sandbox)).kubeconfig;
+}
+
+/** A server on one port and one data directory, to be killed, paused and started again. */
+export interface RestartableServer {
+  /** Resolves when it answers. */
+  start(): Promise<void>;
+  /** Resolves when the process has ended. */
+  kill(): Promise<void>;
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void;
+}
+
+export interface RestartableKubernetes {
+  /** Of an administrator. */
+  readonly kubeconfig: string;
+  readonly apiServer: RestartableServer;
+  readonly etcd: RestartableServer;
+}
+
+/** Both run already. */
+export async function createKubernetes(sandbox: Sandbox): Promise<RestartableKubernetes> {
   const binary = kubeBinary();
   const folder = sandbox.folder('kubernetes');
-  const etcd = await startEtcd(sandbox, binary);
+  const { url, etcd } = await createEtcd(sandbox, binary);
+  await etcd.start();
   const token = randomBytes(24).toString('hex');
   const tokens = join(folder, 'tokens.csv');
   writeFileSync(tokens, `${token},admin,admin,"system:masters"\n`, { mode: 0o600 });
   const key = serviceAccountKey(folder);
   const port = await freePort();
-  const server = sandbox.start('kube-apiserver', binary, [
+  const flags = [
     'kube-apiserver',
-    `--etcd-servers=${etcd}`,
+    `--etcd-servers=${url}`,
     '--bind-address=127.0.0.1',
     '--advertise-address=127.0.0.1',
     `--secure-port=${port}`,
@@ -51,21 +73,26 @@ export async function startKubernetes(sandbox: Sandbox): Promise<string> {
     '--disable-admission-plugins=ServiceAccount',
     '--allow-privileged=true',
     '--profiling=false',
-  ]);
+  ];
   const certificate = join(folder, 'apiserver.crt');
-  await server.ready(() => isReady(port, certificate, token), API_SERVER_SECONDS);
+  const apiServer = restartable(
+    () => sandbox.start('kube-apiserver', binary, flags),
+    (server) => server.ready(() => isReady(port, certificate, token), API_SERVER_SECONDS),
+  );
+  await apiServer.start();
   const kubeconfig = join(folder, 'kubeconfig');
   writeFileSync(kubeconfig, kubeconfigFor(port, readFileSync(certificate), token), { mode: 0o600 });
   await installCrds(kubeconfig);
-  return kubeconfig;
+  return { kubeconfig, apiServer, etcd };
 }
 
-async function startEtcd(sandbox: Sandbox, binary: string): Promise<string> {
+async function createEtcd(sandbox: Sandbox, binary: string): Promise<{ url: string; etcd: RestartableServer }> {
   const client = `http://127.0.0.1:${await freePort()}`;
   const peer = `http://127.0.0.1:${await freePort()}`;
-  const server = sandbox.start('etcd', binary, [
+  const data = sandbox.folder('etcd');
+  const flags = [
     'etcd',
-    `--data-dir=${sandbox.folder('etcd')}`,
+    `--data-dir=${data}`,
     `--listen-client-urls=${client}`,
     `--advertise-client-urls=${client}`,
     `--listen-peer-urls=${peer}`,
@@ -73,9 +100,27 @@ async function startEtcd(sandbox: Sandbox, binary: string): Promise<string> {
     `--initial-cluster=default=${peer}`,
     '--unsafe-no-fsync',
     '--log-level=warn',
-  ]);
-  await server.ready(async () => (await fetch(`${client}/health`)).ok, ETCD_SECONDS);
-  return client;
+  ];
+  const etcd = restartable(
+    () => sandbox.start('etcd', binary, flags),
+    (server) => server.ready(async () => (await fetch(`${client}/health`)).ok, ETCD_SECONDS),
+  );
+  return { url: client, etcd };
+}
+
+function restartable(start: () => Server, ready: (server: Server) => Promise<void>): RestartableServer {
+  let server: Server | undefined;
+  return {
+    start: async () => {
+      server = start();
+      await ready(server);
+    },
+    kill: async () => {
+      server?.signal('SIGKILL');
+      await server?.ended();
+    },
+    signal: (signal) => server?.signal(signal),
+  };
 }
 
 function serviceAccountKey(folder: string): string {

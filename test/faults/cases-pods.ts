@@ -1,0 +1,212 @@
+import type { FaultCase } from './cases.ts';
+import { isOver } from './cases.ts';
+import type { End, Step } from './node.ts';
+import { random } from './seed.ts';
+import type { Json } from './state.ts';
+import { pause } from './world.ts';
+import type { World } from './world.ts';
+
+// Faults 9 and 10: what people and the cluster do to namespaces, Evaluations, Jobs and pods.
+
+/** 9. Our programs may do nothing for so long. */
+export function rightsRevoked(forMs: number): FaultCase {
+  return {
+    id: `9/rights-revoked-for-${forMs}-ms`,
+    arm: (world, seed) => {
+      const next = random(seed);
+      return async () => {
+        await world.until('a leader', async () => ((await world.leader()) !== '' ? true : undefined));
+        await pause(next() * 1500);
+        await world.servers.revoke();
+        try {
+          await pause(forMs);
+        } finally {
+          await world.servers.grant();
+        }
+      };
+    },
+    struck: () => true,
+  };
+}
+
+const NAMESPACE_MS = 120_000;
+
+/** 9. The namespace goes while everything runs in it. */
+export function namespaceDeleted(): FaultCase {
+  return {
+    id: '9/namespace-deleted',
+    incomparable: true,
+    arm: (world, seed) => {
+      const next = random(seed);
+      hold(world, 'running', 'succeeds');
+      return async () => {
+        await at(world, 'running', 'succeeds');
+        release(world);
+        await pause(next() * 600);
+        const path = `/api/v1/namespaces/${world.namespace}`;
+        await world.api.delete(path);
+        await world.until('the namespace to go', async () => ((await world.api.get(path)).status === 404 ? true : undefined), NAMESPACE_MS);
+        world.forgiveNode();
+      };
+    },
+    struck: () => true,
+  };
+}
+
+export const KINDS = ['evaluation', 'job', 'pod'] as const;
+export type Kind = (typeof KINDS)[number];
+export type Stage = (typeof STAGES)[number];
+/** Points of a pod's life: before it has a node, before it runs, while it runs, ended and not captured; and finished. */
+export const STAGES = ['pending', 'placed', 'running', 'ended', 'finished'] as const;
+export const PROPAGATIONS = ['Foreground', 'Background'] as const;
+export type Propagation = (typeof PROPAGATIONS)[number];
+
+/** 9. Somebody deletes the Evaluation, its Job or its pod. */
+export function deleted(kind: Kind, stage: Stage, propagation: Propagation, part = 'succeeds'): FaultCase {
+  let done = false;
+  return {
+    id: `9/${kind}-deleted-${stage}-${propagation.toLowerCase()}`,
+    otherwise: { [part]: stage === 'finished' ? ['Succeeded'] : [] },
+    arm: (world) => {
+      hold(world, stage, part);
+      return async () => {
+        const pod = await at(world, stage, part);
+        const job = pod['metadata'].ownerReferences[0].name as string;
+        const paths: Record<Kind, string> = {
+          evaluation: world.path('evaluations', part),
+          job: `/apis/batch/v1/namespaces/${world.namespace}/jobs/${job}`,
+          pod: `/api/v1/namespaces/${world.namespace}/pods/${pod['metadata'].name}`,
+        };
+        const { status } = await world.api.send('DELETE', paths[kind], { propagationPolicy: propagation });
+        done = status < 300;
+        await pause(300);
+        release(world);
+      };
+    },
+    struck: () => done,
+  };
+}
+
+/** What becomes of a pod, and the verdicts that are right then. */
+interface Fate {
+  readonly stages: readonly Stage[];
+  readonly verdicts: readonly string[];
+  readonly strike: (world: World, pod: Json) => Promise<void>;
+}
+
+const ended =
+  (how: End) =>
+  (world: World, pod: Json): Promise<void> => {
+    world.servers.node.end(pod['metadata'].uid, how);
+    return Promise.resolve();
+  };
+
+export const FATES: Readonly<Record<string, Fate>> = {
+  evicted: {
+    stages: ['running'],
+    verdicts: ['Evicted'],
+    strike: ended({ exitCode: 137, podReason: 'Evicted', podMessage: 'The node was low on resource: memory. ' }),
+  },
+  'out-of-memory': { stages: ['running'], verdicts: ['OutOfMemory'], strike: ended({ exitCode: 137, containerReason: 'OOMKilled' }) },
+  preempted: {
+    stages: ['placed', 'running'],
+    // Before it ran nobody may be blamed for more than that it went.
+    verdicts: ['Preempted'],
+    strike: async (world, pod) => {
+      await disrupt(world, pod, 'PreemptionByScheduler', 'preempting to accommodate a higher priority pod');
+      await world.api.send('DELETE', podPath(world, pod), { gracePeriodSeconds: 5 });
+    },
+  },
+  'force-deleted': {
+    stages: ['pending', 'placed', 'running', 'ended'],
+    verdicts: [],
+    strike: async (world, pod) => void (await world.api.send('DELETE', podPath(world, pod), { gracePeriodSeconds: 0 })),
+  },
+  vanished: { stages: ['placed', 'running', 'ended'], verdicts: [], strike: (world, pod) => world.vanish(pod) },
+  'kubelet-stopped': {
+    stages: ['placed', 'running'],
+    verdicts: ['NodeLost'],
+    strike: async (world, pod) => {
+      world.servers.node.silent.add(pod['metadata'].uid);
+      await pause(1000);
+      // As the pod garbage collector, when the node is gone for good.
+      const condition = { type: 'DisruptionTarget', status: 'True', reason: 'DeletionByPodGC', message: 'PodGC: node no longer exists' };
+      await world.api.mergePatch(`${podPath(world, pod)}/status`, { status: { phase: 'Failed', conditions: [condition] } });
+      await world.api.send('DELETE', podPath(world, pod), { gracePeriodSeconds: 0 });
+    },
+  },
+};
+
+/** 10. */
+export function podFate(name: string, stage: Stage, part = 'succeeds'): FaultCase {
+  const { verdicts, strike } = FATES[name]!;
+  let done = false;
+  return {
+    id: `10/pod-${name}-${stage}`,
+    otherwise: { [part]: verdicts },
+    arm: (world) => {
+      hold(world, stage, part);
+      return async () => {
+        const pod = await at(world, stage, part);
+        await strike(world, pod);
+        done = true;
+        await pause(300);
+        release(world);
+      };
+    },
+    struck: () => done,
+  };
+}
+
+/** The step that is withheld, so that a pod stays at this point until it is released. */
+const WITHHELD: Readonly<Record<Stage, Step | undefined>> = {
+  pending: 'bind',
+  placed: 'start',
+  running: 'report',
+  ended: 'report',
+  finished: undefined,
+};
+
+export function hold(world: World, stage: Stage, part: string): void {
+  world.servers.node.gate = (step, evaluation) => !(step === WITHHELD[stage] && evaluation === part);
+}
+
+export function release(world: World): void {
+  world.servers.node.gate = () => true;
+  world.recorder.resume();
+}
+
+/** The pod, once it is there; what was withheld stays so, and of one that has ended the capture. */
+export async function at(world: World, stage: Stage, part: string): Promise<Json> {
+  if (stage === 'ended') {
+    await at(world, 'running', part);
+    world.recorder.pause();
+    world.servers.node.gate = () => true;
+  }
+  return await world.until(`the pod of ${part} to be ${stage}`, async () => {
+    if (stage === 'finished' && !isFinished(await world.evaluation(part))) return undefined;
+    const pod = await world.pod(part);
+    return pod !== undefined && isAt(pod, stage) ? pod : undefined;
+  });
+}
+
+function isAt(pod: Json, stage: Stage): boolean {
+  const placed = pod['spec'].nodeName !== undefined;
+  if (stage === 'pending') return !placed;
+  if (stage === 'placed') return placed && pod['status'].phase === 'Pending';
+  if (stage === 'running') return pod['status'].phase === 'Running';
+  return isOver(pod);
+}
+
+export function isFinished(evaluation: Json | undefined): boolean {
+  return (evaluation?.['status']?.conditions ?? []).some(({ type, status }: Json) => type === 'Finished' && status === 'True');
+}
+
+function podPath(world: World, pod: Json): string {
+  return `/api/v1/namespaces/${world.namespace}/pods/${pod['metadata'].name}`;
+}
+
+async function disrupt(world: World, pod: Json, reason: string, message: string): Promise<void> {
+  const conditions = [{ type: 'DisruptionTarget', status: 'True', reason, message }];
+  await world.api.mergePatch(`${podPath(world, pod)}/status`, { status: { conditions } });
+}
