@@ -31,12 +31,15 @@ public-key: ## print the public key that evidence bundles are checked with
 verify-bundle: ## check an evidence bundle, offline: BUNDLE=run.tar KEY=public.pem
 	@$(WITH) node storage/src/bundle/verify-bundle.ts $(abspath $(BUNDLE)) $(abspath $(KEY))
 
-.PHONY: generate verify test test-unit test-integration test-e2e soak
+.PHONY: generate verify audit test test-unit test-integration test-e2e soak
 generate: ## write the generated files anew (CRDs, the API's contract)
 	@$(WITH) node crds/src/generate.ts
 	@$(WITH) node api/src/generate.ts
 verify: ## types, generated files, formatting, chart and scripts are as they should be
 	@$(WITH) node test/run.ts verify
+audit: ## known vulnerabilities of npm packages and Go modules; says so when a database cannot be reached
+	@status=0; for what in npm "go operator/launcher" "go deploy/local"; do \
+	  echo "$$what"; $(WITH) node deploy/audit/audit.ts $$what || { code=$$?; [ $$code = 77 ] || status=$$code; }; done; exit $$status
 test: ## everything: verify, unit, integration, e2e; the last line counts them
 	@$(WITH) node test/run.ts verify unit integration e2e
 test-unit: ## fast tests that need no servers

@@ -9,14 +9,15 @@
 # chooses: docker, podman or buildah); otherwise buildah does, on base images made by base-images.sh. Left in the
 # output directory, by default the archives' own:
 #   images.json  Helm values ({images: {operator: {repository, tag}, ...}}): `helm upgrade -f images.json`
-#   images.env   CRUCIBLE_IMAGE_<NAME>= reference and CRUCIBLE_ARCHIVE_<NAME>= path, for shells
+#   images.env   CRUCIBLE_IMAGE_<NAME>= reference, CRUCIBLE_ARCHIVE_<NAME>= path and CRUCIBLE_SBOM_<NAME>= path, for shells
+# Beside each archive lies its bill of materials (CycloneDX JSON, by sbom.ts), where Node.js can make it.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # In the order of their dependencies: the runtimes copy the launcher. Those the chart deploys, then those that are only
 # built when named.
 default_images=(launcher operator runtime-python runtime-node runtime-bash postgres redis)
-all_images=("${default_images[@]}" api)
+all_images=("${default_images[@]}" api test-hostile test-volume)
 version=$(sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\} *$/\1/p' "$repo_root/charts/crucible/Chart.yaml")
 
 # inputs NAME: the paths below the repository root that decide what is in the image.
@@ -112,6 +113,21 @@ build() {
   say "$name: built in $((SECONDS - begun)) s, $size MB"
 }
 
+bill() { echo "$(archive "$1" | sed 's/[.]tar$//').cdx.json"; }
+
+# An image is of use without its bill, so what makes none is said and ends nothing.
+write_bill() {
+  local file
+  file=$(bill "$1")
+  [ ! -s "$file" ] || return 0
+  if node "$docker_dir/sbom.ts" "$1" "${tags[$1]}" "$(archive "$1")" >"$file.part" 2>"$log_dir/$1-sbom.log"; then
+    mv "$file.part" "$file"
+  else
+    rm -f "$file.part"
+    say "$1: no bill of materials (see $log_dir/$1-sbom.log)"
+  fi
+}
+
 # helm_key NAME: runtime-python → runtimePython, as values.yaml has it.
 helm_key() { sed -E 's/-([a-z])/\U\1/g' <<<"$1"; }
 
@@ -128,6 +144,7 @@ write_results() {
   for name in "$@"; do
     upper=$(tr 'a-z-' 'A-Z_' <<<"$name")
     printf 'CRUCIBLE_IMAGE_%s=%q\nCRUCIBLE_ARCHIVE_%s=%q\n' "$upper" "$(reference "$name")" "$upper" "$(archive "$name")"
+    [ ! -s "$(bill "$name")" ] || printf 'CRUCIBLE_SBOM_%s=%q\n' "$upper" "$(bill "$name")"
   done >"$out/images.env.part"
   mv "$out/images.json.part" "$out/images.json"
   mv "$out/images.env.part" "$out/images.env"
@@ -176,6 +193,9 @@ if [ "$list" = true ]; then
   for name in "${names[@]}"; do echo "$name $(reference "$name")"; done
   exit 0
 fi
-for name in "${names[@]}"; do build "$name"; done
+for name in "${names[@]}"; do
+  build "$name"
+  write_bill "$name"
+done
 write_results "${names[@]}"
 say "images: ${#names[@]} ready, listed in $out/images.json"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Import the built images into containerd; those it has already are left alone.
+# Import the built images (those that images.env lists, or the file that is given) into containerd; those it has are left alone.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 # shellcheck source=/dev/null
-source "$WORK/images.env"
+source "${1:-$WORK/images.env}"
 ctr() { "$CACHE/bin/ctr" --address "$RUN/containerd/containerd.sock" --namespace k8s.io "$@"; }
 have=$(ctr images list -q)
 for image in "${!CRUCIBLE_IMAGE_@}"; do
