@@ -48,6 +48,9 @@ export const SANDBOX_PATHS = {
   code: '/crucible/code',
   stdin: '/crucible/code/.stdin',
   work: '/work',
+  sharedMemory: '/dev/shm/',
+  /** In a folder that only root enters. */
+  terminationMessage: '/crucible/bin/.sealed/message',
 } as const;
 
 /** The entry file's name when spec.image is used instead of a runtime. */
@@ -130,6 +133,7 @@ export const CONDITIONS = [
   'Failed',
   'Finished',
   'Passed',
+  'Contained',
   'Ready',
   'Reconciling',
   'Stalled',

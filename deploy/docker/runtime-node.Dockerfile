@@ -8,7 +8,8 @@ FROM docker.io/library/debian:13.1-slim
 COPY --from=node /usr/local/bin/node /usr/local/bin/node
 COPY --from=launcher /launcher /crucible/bin/launcher
 RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
- && mkdir -p /work /crucible/code /crucible/config
+ && mkdir -p /work /crucible/code /crucible/config \
+ && mkdir -m 0700 /crucible/bin/.sealed && touch /crucible/bin/.sealed/message
 WORKDIR /work
 USER 65532:65532
 ENTRYPOINT ["/crucible/bin/launcher"]

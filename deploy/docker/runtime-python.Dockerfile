@@ -9,7 +9,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 COPY --from=launcher /launcher /crucible/bin/launcher
 RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
- && mkdir -p /work /crucible/code /crucible/config
+ && mkdir -p /work /crucible/code /crucible/config \
+ && mkdir -m 0700 /crucible/bin/.sealed && touch /crucible/bin/.sealed/message
 WORKDIR /work
 USER 65532:65532
 ENTRYPOINT ["/crucible/bin/launcher"]

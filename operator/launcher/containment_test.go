@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -122,10 +123,94 @@ func TestReceipt(t *testing.T) {
 				t.Errorf("%s: %v", call, errno)
 			}
 		}
-		if pid1 != (receipt["launcherPid"] == float64(1)) {
-			t.Errorf("launcherPid %v", receipt["launcherPid"])
+		if pid1 != (receipt["launcherPid"] == float64(1)) || pid1 != (receipt["launcherShielded"] == true) {
+			t.Errorf("launcherPid %v, shielded %v", receipt["launcherPid"], receipt["launcherShielded"])
+		}
+		if _, tried := receipt["denied"].(map[string]any)["signalLauncher"]; tried != pid1 {
+			t.Errorf("denied %v", receipt["denied"])
 		}
 	})
+}
+
+func TestReceiptOfTheSurroundings(t *testing.T) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	both(t, func(t *testing.T, pid1 bool) {
+		run := newRun(t, pid1, "/bin/true")
+		run.before = func(command *exec.Cmd) {
+			host, port, _ := net.SplitHostPort(listener.Addr().String())
+			command.Env = append(command.Env, "KUBERNETES_SERVICE_HOST="+host, "KUBERNETES_SERVICE_PORT="+port)
+		}
+		before := time.Now()
+		receipt := run.do().receipt
+		at, err := time.Parse(time.RFC3339Nano, receipt["measuredAt"].(string))
+		if err != nil || at.Before(before) || at.After(time.Now()) {
+			t.Errorf("measured at %v (%v)", receipt["measuredAt"], err)
+		}
+		if receipt["processLimitHolds"] != true || receipt["userNamespace"] != false || receipt["terminationMessageWritable"] != false {
+			t.Errorf("receipt %v", receipt)
+		}
+		if limits := receipt["limits"].(map[string]any); limits["messageQueueBytes"] != float64(0) {
+			t.Errorf("limits %v", limits)
+		}
+		results := map[string]any{}
+		for _, each := range receipt["network"].([]any) {
+			connection := each.(map[string]any)
+			results[connection["target"].(string)] = connection["result"]
+		}
+		// The probe tells an open path from a closed one.
+		if results["127.0.0.1:9"] != "ECONNREFUSED" || results[listener.Addr().String()] != "connected" {
+			t.Errorf("network %v", results)
+		}
+		paths := map[string]bool{}
+		for _, each := range receipt["mounts"].([]any) {
+			paths[each.(map[string]any)["path"].(string)] = true
+		}
+		if !paths["/"] && receipt["mountsOmitted"] == nil {
+			t.Errorf("mounts %v", receipt["mounts"])
+		}
+	})
+}
+
+// What drops packets, as policies do, must not hold up the start.
+func TestNoAnswerIsNotWaitedForLong(t *testing.T) {
+	backlog, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(backlog)
+	if err := unix.Bind(backlog, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	// Bound and full: what the queue has no place for is not answered.
+	unix.Listen(backlog, 0)
+	name, _ := unix.Getsockname(backlog)
+	port := name.(*unix.SockaddrInet4).Port
+	for range 3 {
+		fd, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+		defer unix.Close(fd)
+	}
+	run := newRun(t, false, "/bin/true")
+	run.before = func(command *exec.Cmd) {
+		command.Env = append(command.Env, "KUBERNETES_SERVICE_HOST=127.0.0.1", "KUBERNETES_SERVICE_PORT="+strconv.Itoa(port))
+	}
+	attempt := run.do().receipt["network"].([]any)[1].(map[string]any)
+	if waited := attempt["waitedMilliseconds"].(float64); attempt["result"] != "noAnswer" || waited < 30 {
+		t.Errorf("attempt %v", attempt)
+	}
+}
+
+func TestMessageQueuesAreOutOfReach(t *testing.T) {
+	r := newRun(t, false, testcode, "queues").do()
+	for _, line := range []string{"mq_open=EPERM", "msgqueue=0"} {
+		if !hasLine(r.stdout, line) {
+			t.Errorf("%s is missing in\n%s", line, r.stdout)
+		}
+	}
 }
 
 func TestForkBomb(t *testing.T) {
@@ -135,16 +220,28 @@ func TestForkBomb(t *testing.T) {
 		// The launcher itself may not make more threads either, as when the container's own limit is used up.
 		run.wrap = []string{"/usr/bin/prlimit", "--nproc=60:60"}
 		r := run.do()
-		if r.exit != 2 || !bytes.Contains(r.stderr, []byte("Cannot fork")) || r.summary.Reason != "exited" {
+		if r.exit != 2 || !bytes.Contains(r.stderr, []byte("Cannot fork")) || r.summary.Reason != "exited" || !r.summary.PidsLimitHit {
 			t.Errorf("exit %d, stderr %.300q, summary %+v", r.exit, r.stderr, r.summary)
+		}
+		if r := newRun(t, pid1, shell(`sleep 0.4 & sleep 0.4 & wait`)...).do(); r.summary.PidsLimitHit {
+			t.Errorf("summary %+v", r.summary)
 		}
 	})
 }
 
 func TestSignalsFromTheCodeDoNotEndTheLauncher(t *testing.T) {
-	both(t, func(t *testing.T, pid1 bool) {
-		if r := newRun(t, pid1, testcode, "signals").do(); r.exit != 0 || string(r.stdout) != "sent\n" {
+	t.Run("process", func(t *testing.T) {
+		if r := newRun(t, false, testcode, "signals").do(); r.exit != 0 || string(r.stdout) != "sent\n" {
 			t.Errorf("exit %d, stdout %q, summary %+v", r.exit, r.stdout, r.summary)
+		}
+	})
+	// There it may not even try: not every kernel protects process 1.
+	t.Run("pid1", func(t *testing.T) {
+		r := newRun(t, true, testcode, "end").do()
+		want := "kill KILL=EPERM\nkill STOP=EPERM\ntkill=EPERM\ntgkill=EPERM\nqueue=EPERM\npidfd=EPERM\nby descriptor=ENOSYS\n" +
+			"nice=EPERM\naffinity=EPERM\nfile=EPERM\nitself=\ngroup=\n"
+		if r.exit != 0 || string(r.stdout) != want {
+			t.Errorf("exit %d, stdout %s, summary %+v", r.exit, r.stdout, r.summary)
 		}
 	})
 }

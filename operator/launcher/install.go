@@ -4,6 +4,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"crucible.dev/launcher/internal/stage"
 )
 
 // install copies this program to dest, for an image that does not carry it. The rename makes it appear whole or not at
@@ -36,5 +38,24 @@ func install(dest string) (err error) {
 	if err = target.Close(); err != nil {
 		return err
 	}
-	return os.Rename(target.Name(), dest)
+	if err = os.Rename(target.Name(), dest); err != nil {
+		return err
+	}
+	return sealMessage(filepath.Dir(dest))
+}
+
+// sealMessage makes the place for Kubernetes' termination message file: in a folder that nobody but root enters. The
+// code has the same uid and sees the volume read-only, so it cannot open the folder up again.
+func sealMessage(directory string) error {
+	file := filepath.Join(directory, stage.SealedName)
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	if err := os.Chmod(filepath.Dir(file), 0o700); err != nil { // closed by an earlier start
+		return err
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		return err
+	}
+	return os.Chmod(filepath.Dir(file), 0)
 }

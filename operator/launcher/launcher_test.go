@@ -41,13 +41,14 @@ func TestMain(m *testing.M) {
 }
 
 type summary struct {
-	ExitCode  *int    `json:"exitCode"`
-	Signal    *string `json:"signal"`
-	TimedOut  bool    `json:"timedOut"`
-	Reason    string  `json:"reason"`
-	Stdout    stream  `json:"stdout"`
-	Stderr    stream  `json:"stderr"`
-	Artifacts struct {
+	ExitCode     *int    `json:"exitCode"`
+	Signal       *string `json:"signal"`
+	TimedOut     bool    `json:"timedOut"`
+	PidsLimitHit bool    `json:"pidsLimitHit"`
+	Reason       string  `json:"reason"`
+	Stdout       stream  `json:"stdout"`
+	Stderr       stream  `json:"stderr"`
+	Artifacts    struct {
 		Count, Bytes, Refused int64
 		Complete              bool
 	} `json:"artifacts"`

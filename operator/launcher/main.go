@@ -30,8 +30,8 @@ func command(args []string) int {
 	case len(args) == 2 && args[0] == "run":
 		runtime.UnlockOSThread()
 		return supervise.Run(args[1])
-	case len(args) == 2 && args[0] == stage.Command:
-		return stage.Run(args[1])
+	case len(args) == 3 && args[0] == stage.Command:
+		return stage.Run(args[1], args[2])
 	case len(args) == 2 && args[0] == "install":
 		if err := install(args[1]); err != nil {
 			os.Stderr.WriteString("launcher: " + err.Error() + "\n")

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -342,6 +343,19 @@ func TestInstallAndVersion(t *testing.T) {
 	stat, err := os.Stat(target)
 	if err != nil || stat.Mode().Perm() != 0o555 {
 		t.Fatal(err, stat)
+	}
+	// The place of the termination message: there is a file, and only root gets to it. Once more, as after a restart.
+	folder := filepath.Dir(target) + "/.sealed"
+	for range 2 {
+		if stat, err := os.Stat(folder); err != nil || stat.Mode().Perm() != 0 {
+			t.Errorf("%v %v", err, stat)
+		}
+		if stat, err := os.Stat(folder + "/message"); err != nil || !stat.Mode().IsRegular() {
+			t.Errorf("%v %v", err, stat)
+		}
+		if output, err := exec.Command(launcher, "install", target).CombinedOutput(); err != nil {
+			t.Fatal(string(output))
+		}
 	}
 	if output, err := exec.Command(target, "version").Output(); err != nil || string(output) != "dev\n" {
 		t.Errorf("%q %v", output, err)

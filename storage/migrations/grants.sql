@@ -19,7 +19,7 @@ GRANT UPDATE (generation, spec, labels, phase, priority, queue_reason, queue_mes
 GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, epoch)
   ON crucible.attempts TO crucible_operator;
 GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, started_at, finished_at, finalized_at,
-  exit_code, signal, verdict, ending) ON crucible.attempts TO crucible_operator;
+  exit_code, signal, verdict, ending, receipt) ON crucible.attempts TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.append_event TO crucible_operator;
 -- It watches the namespaces, and it alone sees that a submitted Evaluation is gone.
 GRANT SELECT ON crucible.namespaces, crucible.submissions TO crucible_operator;

@@ -13,7 +13,7 @@ import type {
 const COLUMNS = `evaluation_uid AS "evaluationUid", number, job_name AS "jobName", job_uid AS "jobUid", pod_name AS "podName",
   pod_uid AS "podUid", node, runtime_class AS "runtimeClass", image, image_digest AS "imageDigest", state, epoch,
   created_at AS "createdAt", started_at AS "startedAt", finished_at AS "finishedAt", finalized_at AS "finalizedAt",
-  exit_code AS "exitCode", signal, verdict, timeout_seconds AS "timeoutSeconds", ending`;
+  exit_code AS "exitCode", signal, verdict, timeout_seconds AS "timeoutSeconds", ending, receipt`;
 
 interface AttemptKey {
   evaluationUid: string;
@@ -131,7 +131,7 @@ export class AttemptRepository {
       if (await capturedFromAnother(tx, input)) return 'conflict';
       await tx.query(
         `UPDATE crucible.attempts SET state = 'finalized', finalized_at = now(), pod_uid = $3, started_at = coalesce($4, started_at),
-           finished_at = $5, exit_code = $6, signal = $7, verdict = $8, epoch = $9
+           finished_at = $5, exit_code = $6, signal = $7, verdict = $8, receipt = $9, epoch = $10
          WHERE evaluation_uid = $1 AND number = $2`,
         [...endValues(input), input.epoch],
       );
@@ -210,8 +210,9 @@ function samePod(a: PodFields, b: PodFields): boolean {
 }
 
 function endValues(input: FinalAttempt): unknown[] {
-  const { evaluationUid, number, podUid, startedAt, finishedAt, exitCode, signal, verdict } = input;
-  return [evaluationUid, number, podUid, startedAt, finishedAt, exitCode, signal, jsonbText(verdict)];
+  const { evaluationUid, number, podUid, startedAt, finishedAt, exitCode, signal, verdict, receipt } = input;
+  const document = receipt == null ? null : jsonbText(receipt);
+  return [evaluationUid, number, podUid, startedAt, finishedAt, exitCode, signal, jsonbText(verdict), document];
 }
 
 async function sameEnd(tx: Transaction, input: FinalAttempt): Promise<boolean> {

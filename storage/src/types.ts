@@ -111,6 +111,8 @@ export interface FinalAttempt {
   exitCode: number | null;
   signal: string | null;
   verdict: VerdictRecord;
+  /** What is known of its containment; null when its code never ran. */
+  receipt?: object | null;
 }
 
 /** `already`: finalized before with the same pod, exit code, signal and verdict. `conflict`: other content, another pod, or a newer leader. */
@@ -143,6 +145,8 @@ export interface AttemptRecord {
   exitCode: number | null;
   signal: string | null;
   verdict: VerdictRecord | null;
+  /** null until it is finalized, when its code never ran, and in rows from before it was recorded. */
+  receipt: unknown;
 }
 
 /** What the recorder may know of an attempt: enough to trust a pod, no verdict and no code. */

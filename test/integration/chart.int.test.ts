@@ -147,7 +147,7 @@ describe('the installed release', () => {
     const warnings = (await checked()).flatMap(({ metadata, status }) =>
       (status.typeChecking?.expressionWarnings ?? []).map(({ fieldRef, warning }: any) => `${metadata.name} ${fieldRef}: ${warning}`));
     expect(warnings).toEqual([]);
-    expect(await checked()).toHaveLength(9);
+    expect(await checked()).toHaveLength(10);
   });
 
   test('enables the evaluation namespace and denies all traffic in it', async () => {
@@ -226,6 +226,30 @@ describe('jobs in an evaluation namespace', () => {
     expectStatus(await editor.mergePatch(`${JOBS}/${job['metadata'].name}`, relabel), 403, 'labels of a Job');
     expectStatus(await operator.mergePatch(`${JOBS}/${job['metadata'].name}`, { spec: { ttlSecondsAfterFinished: 5 } }), 200);
     expectStatus(await operator.mergePatch(`${PODS}/${pod.metadata.name}`, without), 200);
+  });
+
+  test('neither it nor its pod is deleted or evicted but by those who do so in the life of a cluster', async () => {
+    const job = sandboxJob('kept');
+    expectStatus(await operator.apply(`${JOBS}/${job['metadata'].name}`, job), 201);
+    const selector = `${PODS}?labelSelector=batch.kubernetes.io/job-name=${job['metadata'].name}`;
+    await eventually('the pod', async () => (await admin.get(selector)).body['items'].length === 1);
+    const name = (await admin.get(selector)).body['items'][0].metadata.name as string;
+    const eviction = { apiVersion: 'policy/v1', kind: 'Eviction', metadata: { name, namespace: 'evals' } };
+    await eventually('the policy is in force', async () => (await editor.delete(`${PODS}/${name}?dryRun=All`)).status === 403);
+    expectStatus(await editor.delete(`${PODS}/${name}?dryRun=All`), 403, 'sandbox rule deletion: the pods of an evaluation namespace');
+    expectStatus(await editor.delete(`${PODS}?dryRun=All`), 403, 'sandbox rule deletion');
+    expectStatus(await editor.create(`${PODS}/${name}/eviction?dryRun=All`, eviction), 403, 'cancel the Evaluation');
+    expectStatus(await editor.delete(`${JOBS}/${job['metadata'].name}?dryRun=All`), 403, 'sandbox rule deletion: the jobs');
+    expectStatus(await editor.delete(`${JOBS}?dryRun=All`), 403, 'sandbox rule deletion');
+    // Who may change nodes drains them; the others are Kubernetes' own.
+    for (const client of [admin, almighty]) {
+      expectStatus(await client.create(`${PODS}/${name}/eviction?dryRun=All`, eviction), 201);
+      expectStatus(await client.delete(`${PODS}/${name}?dryRun=All`), 200);
+    }
+    // The pod goes with its Job, by the garbage collector, once its finalizer is off.
+    expectStatus(await operator.delete(`${JOBS}/${job['metadata'].name}?propagationPolicy=Background`), 200);
+    expectStatus(await operator.mergePatch(`${PODS}/${name}`, { metadata: { finalizers: null } }), 200);
+    await eventually('collected', async () => (await admin.get(`${PODS}/${name}`)).status === 404);
   });
 
   test.each(['almighty', 'admin'])('nobody else creates them: %s', async (who) => {

@@ -15,7 +15,7 @@ export const conditionSchema = z.object({
 });
 
 export const conditionsSchema = listMap(conditionSchema, 16, 'type').describe(
-  'Accepted, Started, Captured, Complete, Failed, Finished (either way) and Passed (with spec.expect) are what pipelines wait on; Ready, Reconciling and Stalled are for kstatus.',
+  'Accepted, Started, Captured, Complete, Failed, Finished (either way) and Passed (with spec.expect) are what pipelines wait on; Contained says what the receipt shows; Ready, Reconciling and Stalled are for kstatus.',
 );
 
 export type Condition = z.infer<typeof conditionSchema>;

@@ -88,12 +88,12 @@ const statusShape = {
     .describe('What was kept of spec.artifacts.'),
   receipt: z
     .object({
-      digest: text({ max: 80 }).describe('sha256 of the receipt, which is in the record.'),
-      measuredAt: timestamp().describe('When the containment was measured.'),
+      digest: text({ max: 80 }).describe('sha256 of the receipt as canonical JSON; the receipt is in the record.'),
+      measuredAt: timestamp().describe('When the containment was measured, by the sandbox’s own clock.'),
       runtimeClass: text({ max: 253 }).optional().describe('RuntimeClass of the sandbox; unset for the default one.'),
     })
     .optional()
-    .describe('Proof of the containment that was measured inside the sandbox.'),
+    .describe('What was measured inside the sandbox before the code ran, beside what Kubernetes says of the pod. Whether the two agree is the condition Contained.'),
 };
 
 export const evaluationStatusSchema = z

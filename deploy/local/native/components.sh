@@ -155,7 +155,7 @@ cgroupRoot: /$CGROUP
 failCgroupV1: false
 failSwapOn: false
 seccompDefault: true
-podPidsLimit: 256
+podPidsLimit: 1024 # a process in gVisor is three on the node
 maxPods: 250
 readOnlyPort: 0
 healthzBindAddress: 127.0.0.1

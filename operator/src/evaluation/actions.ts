@@ -62,6 +62,7 @@ export interface View {
   readonly accepted: Claim;
   readonly started?: Claim;
   readonly captured?: Claim;
+  readonly contained?: Claim;
   readonly end?: { readonly verdict: Verdict; readonly passed?: Claim };
   readonly queue?: QueueView;
   readonly attempts: readonly Attempt[];

@@ -39,6 +39,8 @@ export interface ClusterFacts {
   readonly namespace: Namespace | undefined;
   readonly runtimes: readonly EvaluationRuntime[];
   readonly runtimeClasses: readonly string[];
+  /** The handler of each, for receipts. */
+  readonly runtimeHandlers?: ReadonlyMap<string, string>;
 }
 
 /** May this run, and as what? Pure. */

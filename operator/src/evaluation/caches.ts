@@ -17,7 +17,7 @@ import type { Logger } from 'pino';
 import type { Caches } from './gather.ts';
 import { WorkloadIndex } from './kueue.ts';
 import type { Workload } from './kueue.ts';
-import type { Job, Namespace, Pod } from './objects.ts';
+import type { ContainerSpec, Job, Namespace, Pod } from './objects.ts';
 import { PauseSwitches } from './pause.ts';
 import type { PauseConfigMap } from './pause.ts';
 import { PodIndex } from './pod-index.ts';
@@ -125,7 +125,10 @@ function slimJob(raw: KubeObject): Job {
 
 function slimPod(raw: KubeObject): Pod {
   const { apiVersion, kind, metadata, spec, status } = raw as Pod;
-  const { nodeName, activeDeadlineSeconds, runtimeClassName } = spec ?? {};
+  // What a receipt says of the pod's own isolation; not its volumes, which are all alike.
+  const { nodeName, activeDeadlineSeconds, runtimeClassName, serviceAccountName, automountServiceAccountToken } =
+    spec ?? {};
+  const { hostUsers, securityContext, containers } = spec ?? {};
   return {
     apiVersion,
     kind,
@@ -134,8 +137,23 @@ function slimPod(raw: KubeObject): Pod {
       ...(nodeName !== undefined && { nodeName }),
       ...(activeDeadlineSeconds !== undefined && { activeDeadlineSeconds }),
       ...(runtimeClassName !== undefined && { runtimeClassName }),
+      ...(serviceAccountName !== undefined && { serviceAccountName }),
+      ...(automountServiceAccountToken !== undefined && { automountServiceAccountToken }),
+      ...(hostUsers !== undefined && { hostUsers }),
+      ...(securityContext !== undefined && { securityContext }),
+      ...(containers !== undefined && { containers: containers.map(slimContainer) }),
     },
     ...(status && { status }),
+  };
+}
+
+function slimContainer({ name, image, securityContext, resources }: ContainerSpec): ContainerSpec {
+  const limits = resources?.limits;
+  return {
+    name,
+    ...(image !== undefined && { image }),
+    ...(securityContext !== undefined && { securityContext }),
+    ...(limits !== undefined && { resources: { limits } }),
   };
 }
 

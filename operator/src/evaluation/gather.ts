@@ -12,7 +12,7 @@ import { EVENTS, JOBS, PODS, isNotFound } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
 import { isSuspended } from './kueue.ts';
 import type { WorkloadIndex } from './kueue.ts';
-import type { Job, KubeEvent, Namespace, Pod } from './objects.ts';
+import type { Job, KubeEvent, Namespace, Pod, RuntimeClass } from './objects.ts';
 import type { PauseSwitches } from './pause.ts';
 import { hasStarted, waitingSince } from './pod.ts';
 import { isFinished } from './snapshot.ts';
@@ -67,6 +67,9 @@ export class Gatherer {
       namespace: caches.namespaces.get(raw.metadata.namespace ?? ''),
       runtimes: caches.runtimes.list() as unknown as EvaluationRuntime[],
       runtimeClasses: caches.runtimeClasses.list().map(({ metadata }) => metadata.name ?? ''),
+      runtimeHandlers: new Map(
+        (caches.runtimeClasses.list() as RuntimeClass[]).map(({ metadata, handler = '' }) => [metadata.name ?? '', handler]),
+      ),
     };
     const base = {
       key,

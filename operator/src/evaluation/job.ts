@@ -28,10 +28,17 @@ export interface AttemptIdentity {
 /** What the attempt was allowed, for people who look at Job or pod. Decided by the row: users may write annotations. */
 export const TIMEOUT_ANNOTATION = 'crucible.dev/timeout-seconds';
 
-/** After SIGKILL the launcher still sends the artifacts and its summary. */
-const LAUNCHER_CLOSING_SECONDS = 5;
-/** The backstop must not race the launcher's own, polite timeout. */
-const DEADLINE_MARGIN_SECONDS = 3;
+/** What admission compares the pod with: a webhook that changes image or RuntimeClass would go unnoticed otherwise. */
+export const IMAGE_ANNOTATION = 'crucible.dev/image';
+export const LAUNCHER_IMAGE_ANNOTATION = 'crucible.dev/launcher-image';
+export const RUNTIME_CLASS_ANNOTATION = 'crucible.dev/runtime-class';
+
+// Whatever becomes of the launcher, the pod is gone by timeout + grace + 5 s: the deadline comes a second after the
+// launcher's own, polite timeout, the kubelet waits for the grace and two seconds more, and two are left for its own
+// rounding and delay.
+/** After SIGKILL the launcher still sends artifacts, for a second (closing in launcher/…/run.go), and its summary. */
+const LAUNCHER_CLOSING_SECONDS = 2;
+const DEADLINE_MARGIN_SECONDS = 1;
 /** A program can be refused a file larger than its disk before the disk is full; small disks still allow logs. */
 const MIN_FILE_SIZE_BYTES = 16 * 1024 * 1024;
 const LAUNCHER_VOLUME_BYTES = 16 * 1024 * 1024;
@@ -88,26 +95,17 @@ export function launcherSettings(run: Run, settings: SandboxSettings): object {
 }
 
 /** The pod's deadline before the container runs: it counts from the pod's start, image pull included. */
-export function initialDeadlineSeconds(timeoutSeconds: number, settings: SandboxSettings, patience: Patience): number {
-  return patience.startUp + runSeconds(timeoutSeconds, settings);
+export function initialDeadlineSeconds(timeoutSeconds: number, patience: Patience): number {
+  return patience.startUp + timeoutSeconds + DEADLINE_MARGIN_SECONDS;
 }
 
 /**
  * The deadline once the container runs, from the moments the kubelet noted. Never more than the current one: the API
  * only allows lowering.
  */
-export function runningDeadlineSeconds(
-  podStart: string,
-  containerStart: string,
-  timeoutSeconds: number,
-  settings: SandboxSettings,
-): number {
+export function runningDeadlineSeconds(podStart: string, containerStart: string, timeoutSeconds: number): number {
   const startUp = Math.max(0, Math.ceil((Date.parse(containerStart) - Date.parse(podStart)) / 1000));
-  return startUp + runSeconds(timeoutSeconds, settings);
-}
-
-function runSeconds(timeoutSeconds: number, settings: SandboxSettings): number {
-  return timeoutSeconds + settings.graceSeconds + DEADLINE_MARGIN_SECONDS;
+  return startUp + timeoutSeconds + DEADLINE_MARGIN_SECONDS;
 }
 
 export interface JobInputs {
@@ -122,7 +120,12 @@ export interface JobInputs {
 export function buildJob(inputs: JobInputs): KubeObject {
   const { run, identity } = inputs;
   const labels = attemptLabels(identity);
-  const annotations = { [TIMEOUT_ANNOTATION]: String(run.timeoutSeconds) };
+  const annotations = {
+    [TIMEOUT_ANNOTATION]: String(run.timeoutSeconds),
+    [IMAGE_ANNOTATION]: run.image,
+    ...(!run.launcherIncluded && { [LAUNCHER_IMAGE_ANNOTATION]: inputs.settings.launcherImage }),
+    [RUNTIME_CLASS_ANNOTATION]: run.runtimeClassName ?? '',
+  };
   const job: KubeObject & { spec: object } = {
     apiVersion: 'batch/v1',
     kind: 'Job',
@@ -156,7 +159,7 @@ function podSpec({ run, identity, sandboxUid, settings, patience }: JobInputs): 
   const items = codeItems(run);
   return {
     restartPolicy: 'Never',
-    activeDeadlineSeconds: initialDeadlineSeconds(run.timeoutSeconds, settings, patience),
+    activeDeadlineSeconds: initialDeadlineSeconds(run.timeoutSeconds, patience),
     terminationGracePeriodSeconds: settings.graceSeconds + LAUNCHER_CLOSING_SECONDS,
     ...(run.runtimeClassName !== undefined && { runtimeClassName: run.runtimeClassName }),
     serviceAccountName: settings.serviceAccountName,
@@ -210,14 +213,16 @@ function sandboxContainer(run: Run, settings: SandboxSettings): object {
     workingDir: SANDBOX_PATHS.work,
     resources: sandboxResources(run, settings),
     securityContext: containerSecurity(),
-    // Bounded by the file-size limit and never read: everything in it is the code's.
+    // On the node's disk, and never read once code has run: put where the code cannot open it.
+    terminationMessagePath: SANDBOX_PATHS.terminationMessage,
     terminationMessagePolicy: 'File',
     volumeMounts: [
       ...(codeItems(run).length > 0 ? [{ name: 'code', mountPath: SANDBOX_PATHS.code, readOnly: true }] : []),
       { name: 'config', mountPath: folder(SANDBOX_PATHS.settings), readOnly: true },
       { name: 'work', mountPath: SANDBOX_PATHS.work },
       { name: 'tmp', mountPath: '/tmp' },
-      { name: 'shm', mountPath: '/dev/shm' },
+      // With the slash: gVisor's shim replaces a mount at exactly /dev/shm by one of its own, without a size.
+      { name: 'shm', mountPath: SANDBOX_PATHS.sharedMemory },
       ...(run.launcherIncluded
         ? []
         : [{ name: 'launcher', mountPath: folder(SANDBOX_PATHS.launcher), readOnly: true }]),

@@ -27,6 +27,13 @@ export interface ContainerStatus {
   lastState?: ContainerState;
 }
 
+export interface ContainerSpec {
+  name: string;
+  image?: string;
+  securityContext?: object;
+  resources?: { limits?: Record<string, string> };
+}
+
 export interface PodCondition {
   type: string;
   status: string;
@@ -40,7 +47,11 @@ export interface Pod extends KubeObject {
     nodeName?: string;
     activeDeadlineSeconds?: number;
     runtimeClassName?: string;
-    containers?: { name: string; image?: string }[];
+    serviceAccountName?: string;
+    automountServiceAccountToken?: boolean;
+    hostUsers?: boolean;
+    securityContext?: object;
+    containers?: ContainerSpec[];
   };
   status?: {
     phase?: string;
@@ -70,6 +81,10 @@ export interface Job extends KubeObject {
 
 export interface Namespace extends KubeObject {
   status?: { phase?: string };
+}
+
+export interface RuntimeClass extends KubeObject {
+  handler?: string;
 }
 
 export interface KubeEvent extends KubeObject {

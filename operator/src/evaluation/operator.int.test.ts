@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { receiptDigest } from './receipt.ts';
+import type { Receipt } from './receipt.ts';
 import { TestCluster } from './testing/cluster.ts';
 
 const cluster = new TestCluster({
@@ -24,7 +26,7 @@ describe('a run', () => {
     await cluster.phase('happy', 'Running');
     // 60 s to run, 5 s of grace, 3 s of margin: lowered from the initial deadline with its start-up time.
     await cluster.waitFor('the lower deadline', async () =>
-      (await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 68 ? true : undefined,
+      (await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 61 ? true : undefined,
     );
     await cluster.ended(pod, 0);
     await cluster.phase('happy', 'Capturing');
@@ -34,6 +36,7 @@ describe('a run', () => {
       'Accepted',
       'Captured',
       'Complete',
+      'Contained',
       'Finished',
       'Passed',
       'Ready',
@@ -45,7 +48,12 @@ describe('a run', () => {
       verdict: { class: 'Succeeded' },
       output: { stdoutBytes: 6, complete: true, tail: 'hello\n' },
     });
-    expect(status.receipt?.digest).toMatch(/^sha256:[0-9a-f]{64}$/);
+    const stored = await cluster.record.query<{ receipt: Receipt }>(
+      'select receipt from crucible.attempts where evaluation_uid = $1',
+      [uid],
+    );
+    expect(stored.rows[0]!.receipt).toMatchObject({ attempt: 1, mismatches: [], kubernetes: { pod: { name: pod } } });
+    expect(status.receipt).toMatchObject({ digest: receiptDigest(stored.rows[0]!.receipt) });
     expect(status.attempts).toMatchObject([{ number: 1, podName: pod, node: 'node-1', exitCode: 0 }]);
     await cluster.waitFor(
       'a clean end',
@@ -91,6 +99,7 @@ describe('a run', () => {
     expect(holds(await cluster.status('failing'))).toEqual([
       'Accepted',
       'Captured',
+      'Contained',
       'Failed',
       'Finished',
       'Stalled',
@@ -280,7 +289,7 @@ describe('postgres', () => {
     expect(await cluster.jobs('after')).toEqual([]);
     await cluster.running(pod);
     await cluster.waitFor('the lower deadline', async () =>
-      (await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 68 ? true : undefined,
+      (await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 61 ? true : undefined,
     );
     await cluster.ended(pod, 0);
     await cluster.capture(uid, pod);

@@ -21,6 +21,8 @@ import {
   isWithdrawn,
   startedAt,
 } from './pod.ts';
+import { buildReceipt } from './receipt.ts';
+import type { Receipt } from './receipt.ts';
 import type { Settings } from './settings.ts';
 import { conditionOf, currentAttempt, isDeletingSnapshot, wantsEnd } from './snapshot.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -140,28 +142,27 @@ function planGiveUp(context: Context, pod: Pod | undefined, judged: Verdict): Pl
 }
 
 function planRunning(context: Context, pod: Pod): Plan {
-  const { snapshot, settings, timeoutSeconds, now } = context;
-  const actions = [...recordPod(context, pod), ...planDeadline(snapshot, pod, timeoutSeconds, now, settings)];
-  const lowerIn = LOWER_DEADLINE_AFTER_SECONDS - ageSeconds(startedAt(pod), now);
+  const { snapshot, timeoutSeconds, now } = context;
+  const actions = [...recordPod(context, pod), ...planDeadline(snapshot, pod, timeoutSeconds, now)];
+  const lowerIn = lowerAfter(timeoutSeconds) - ageSeconds(startedAt(pod), now);
   const recheck = lowerIn > 0 ? Math.min(lowerIn, RUNNING_RECHECK_SECONDS) : RUNNING_RECHECK_SECONDS;
   return going(context, actions, { phase: 'Running', started: views.STARTED }, recheck);
 }
 
 /** All that may be done without the record: it depends on the spec and the pod alone, and decides nothing. */
-export function planDeadline(
-  snapshot: Snapshot,
-  pod: Pod,
-  timeoutSeconds: number,
-  now: number,
-  settings: Settings,
-): Action[] {
+export function planDeadline(snapshot: Snapshot, pod: Pod, timeoutSeconds: number, now: number): Action[] {
   if (!hasNode(pod) || hasEndPhase(pod)) return [];
   if (wantsEnd(snapshot)) return lowerDeadline(pod, END_NOW_SECONDS);
   const [podStart, codeStart] = [pod.status?.startTime, startedAt(pod)];
   if (podStart === undefined || codeStart === undefined) return [];
   // The launcher keeps the time, this stands behind it: for what is over sooner it is not worth a write.
-  if (ageSeconds(codeStart, now) < LOWER_DEADLINE_AFTER_SECONDS) return [];
-  return lowerDeadline(pod, runningDeadlineSeconds(podStart, codeStart, timeoutSeconds, settings.sandbox));
+  if (ageSeconds(codeStart, now) < lowerAfter(timeoutSeconds)) return [];
+  return lowerDeadline(pod, runningDeadlineSeconds(podStart, codeStart, timeoutSeconds));
+}
+
+/** In time for the backstop to end a launcher that hangs. */
+function lowerAfter(timeoutSeconds: number): number {
+  return Math.min(LOWER_DEADLINE_AFTER_SECONDS, timeoutSeconds);
 }
 
 function lowerDeadline(pod: Pod, seconds: number): Action[] {
@@ -247,6 +248,7 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
     exitCode: exitCode ?? null,
     signal: signal ?? null,
     verdict: judged,
+    receipt: receiptOf(context, pod, started !== undefined || attempt.startedAt !== null),
   };
   const cleaning = [...cleanUp(snapshot), { type: 'deleteConfigMap', name: attempt.jobName } as const];
   const parts = {
@@ -254,7 +256,8 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
     started: startedAfterwards(end.startedAt !== null || hasRun(snapshot, pod), captured, views.NEVER_STARTED),
     captured,
     attempts: views.attemptViews(snapshot, end),
-    ...views.outputParts(snapshot.output, attempt.runtimeClass, snapshot.evaluation?.spec.artifacts !== undefined),
+    ...views.outputParts(snapshot.output, snapshot.evaluation?.spec.artifacts !== undefined),
+    ...views.receiptParts(end.receipt),
   };
   if (shouldRetry(snapshot, judged, attempt.number)) {
     const actions: Action[] = [
@@ -293,6 +296,13 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
     view: { ...parts, phase: evaluation.phase, end: { verdict: judged, ...(passed && { passed }) } },
     turn: 'release',
   };
+}
+
+function receiptOf({ snapshot, attempt, settings, now }: Context, pod: Pod | undefined, ran: boolean): Receipt | null {
+  const measured = snapshot.output?.capture.receipt ?? null;
+  if (!ran && measured === null) return null;
+  const runtimeHandler = snapshot.cluster.runtimeHandlers?.get(attempt.runtimeClass ?? '');
+  return buildReceipt({ attempt, pod, measured, runtimeHandler, acceptedRisks: settings.acceptedRisks ?? [], now });
 }
 
 /** Undefined when there is nothing to score, or nobody who would wait for it. */

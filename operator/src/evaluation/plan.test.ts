@@ -150,10 +150,10 @@ describe('plan: an attempt', () => {
 
   it('running: lowers the deadline once', () => {
     expect(types(launched({ pod: pod().running().build() }))).toEqual(['recordPod', 'lowerDeadline', 'recordPhase']);
-    expect(find(launched({ pod: pod().running().build() }), 'lowerDeadline')?.seconds).toBe(5 + 60 + 5 + 3);
+    expect(find(launched({ pod: pod().running().build() }), 'lowerDeadline')?.seconds).toBe(5 + 60 + 1);
     const known = { podUid: POD_UID, state: 'running', startedAt: new Date(NOW - 40_000) } as const;
     const rows = { evaluation: record({ phase: 'Running' }), attempts: [attempt(known)] };
-    expect(types(launched({ record: rows, pod: pod().running().deadline(73).build() }))).toEqual([]);
+    expect(types(launched({ record: rows, pod: pod().running().deadline(66).build() }))).toEqual([]);
   });
 
   it('cancelled or deleted while running: ends the pod, never deletes it', () => {
@@ -274,11 +274,11 @@ describe('plan: an attempt', () => {
         pod: pod().running().meta({ annotations: forged }).build(),
         spec: { timeoutSeconds: 30 },
       });
-    expect(find(subject(90), 'lowerDeadline')?.seconds).toBe(5 + 90 + 5 + 3);
-    expect(find(subject(null), 'lowerDeadline')?.seconds).toBe(5 + 30 + 5 + 3);
+    expect(find(subject(90), 'lowerDeadline')?.seconds).toBe(5 + 90 + 1);
+    expect(find(subject(null), 'lowerDeadline')?.seconds).toBe(5 + 30 + 1);
     const away = { ...subject(90), record: 'unavailable' as const };
     away.raw.status = { conditions: [accepted] } as never;
-    expect(find(away, 'lowerDeadline')?.seconds).toBe(5 + 30 + 5 + 3);
+    expect(find(away, 'lowerDeadline')?.seconds).toBe(5 + 30 + 1);
   });
 
   it('a pod that no recorder saw: the run ends all the same, and says that its output is not there', () => {

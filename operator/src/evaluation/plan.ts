@@ -19,6 +19,7 @@ import {
   attemptViews,
   NEVER_STARTED,
   outputParts,
+  receiptParts,
   recordedClaim,
 } from './view.ts';
 import { verdict } from './verdict.ts';
@@ -132,7 +133,7 @@ function stillQueuedView(snapshot: Snapshot): View | undefined {
 function planDeadlines(snapshot: Snapshot, now: number, settings: Settings): Action[] {
   const { job, pod } = snapshot;
   if (job === undefined || pod === undefined) return [];
-  return planDeadline(snapshot, pod, allowedSeconds(snapshot, settings), now, settings);
+  return planDeadline(snapshot, pod, allowedSeconds(snapshot, settings), now);
 }
 
 /** How long the record has been away while it was being deleted, in seconds. */
@@ -177,7 +178,8 @@ function finishedView(snapshot: Snapshot, judged: Verdict, last: AttemptRecord |
     captured,
     end: { verdict: judged, ...(passed && { passed }) },
     attempts: attemptViews(snapshot),
-    ...outputParts(snapshot.output, last?.runtimeClass ?? null, snapshot.evaluation?.spec.artifacts !== undefined),
+    ...outputParts(snapshot.output, snapshot.evaluation?.spec.artifacts !== undefined),
+    ...receiptParts(last?.receipt),
   };
 }
 

@@ -1,5 +1,5 @@
 import { SANDBOX_CONTAINER } from '@crucible/crds';
-import type { ContainerStatus, Pod } from './objects.ts';
+import type { ContainerSpec, ContainerStatus, Pod } from './objects.ts';
 import { trueCondition } from './objects.ts';
 
 // What a pod's status says about the one container that matters. The kubelet writes it; nothing here comes from the
@@ -9,6 +9,10 @@ export type Terminated = NonNullable<NonNullable<ContainerStatus['state']>['term
 
 export function sandboxStatus(pod: Pod): ContainerStatus | undefined {
   return pod.status?.containerStatuses?.find((status) => status.name === SANDBOX_CONTAINER);
+}
+
+export function sandboxSpec(pod: Pod): ContainerSpec | undefined {
+  return pod.spec?.containers?.find(({ name }) => name === SANDBOX_CONTAINER);
 }
 
 /** The untrusted container runs or has run: from here on there may be output. */

@@ -53,6 +53,7 @@ function claims(view: View): Claims {
     Accepted: view.accepted,
     ...(view.started && { Started: view.started }),
     ...(view.captured && { Captured: view.captured }),
+    ...(view.contained && { Contained: view.contained }),
     ...endClaims(view),
     ...kstatusClaims(view),
   };
@@ -139,7 +140,7 @@ export interface Announcement {
 }
 
 // One event for what a person would want to hear of; the others would say the same thing again.
-const ANNOUNCED: readonly ConditionType[] = ['Accepted', 'Started', 'Captured', 'Finished', 'Passed'];
+const ANNOUNCED: readonly ConditionType[] = ['Accepted', 'Started', 'Captured', 'Contained', 'Finished', 'Passed'];
 
 /** Kubernetes events for what changed: reason and message are the condition's own. */
 export function announcements(previous: EvaluationStatus | undefined, next: EvaluationStatus): Announcement[] {
@@ -163,4 +164,4 @@ export function announcements(previous: EvaluationStatus | undefined, next: Eval
   return events;
 }
 
-const WARNINGS = new Set(['ImagePullFailing', 'Unschedulable', 'QuotaExceeded', 'SandboxRefused', 'PodGone']);
+const WARNINGS = new Set(['ImagePullFailing', 'Unschedulable', 'QuotaExceeded', 'SandboxRefused', 'PodGone', 'ReceiptMismatch']);

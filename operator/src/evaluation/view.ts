@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { LIMITS, clip, verdictSchema } from '@crucible/crds';
 import type { Attempt, Verdict } from '@crucible/crds';
 import type { AttemptRecord } from '@crucible/storage';
@@ -6,6 +5,7 @@ import type { AttemptEnd, Claim, View } from './actions.ts';
 import type { Score } from './expect.ts';
 import type { Pod } from './objects.ts';
 import { startedAt } from './pod.ts';
+import { asReceipt, containedClaim, receiptView } from './receipt.ts';
 import { currentAttempt } from './snapshot.ts';
 import type { Snapshot, StoredOutput } from './snapshot.ts';
 import { tailText } from './tail.ts';
@@ -124,13 +124,11 @@ export function recordedClaim(snapshot: Snapshot): Claim | undefined {
 /** What the stored output adds to a status; nothing before it is captured. */
 export function outputParts(
   output: StoredOutput | undefined,
-  runtimeClass: string | null,
   wantsArtifacts: boolean,
-): Pick<View, 'output' | 'artifacts' | 'receipt'> {
+): Pick<View, 'output' | 'artifacts'> {
   if (output === undefined) return {};
   const { capture } = output;
   const { stdout, stderr } = capture.streams;
-  const receipt = receiptDigest(capture.receipt);
   return {
     output: {
       stdoutBytes: stdout.producedBytes ?? stdout.bytes,
@@ -146,26 +144,12 @@ export function outputParts(
         complete: capture.artifacts.complete,
       },
     }),
-    ...(receipt !== undefined && {
-      receipt: { digest: receipt, measuredAt: time(capture.startedAt), ...(runtimeClass !== null && { runtimeClass }) },
-    }),
   };
 }
 
-// Over canonical JSON: jsonb does not keep the order of keys.
-function receiptDigest(receipt: unknown): string | undefined {
-  if (typeof receipt !== 'object' || receipt === null) return undefined;
-  return `sha256:${createHash('sha256')
-    .update(JSON.stringify(sortKeys(receipt)))
-    .digest('hex')}`;
-}
-
-function sortKeys(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sortKeys);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, item]) => [key, sortKeys(item)]),
-  );
+/** What a receipt adds to a status: of the attempt that is over, as it is or will be in the record. */
+export function receiptParts(stored: unknown): Pick<View, 'receipt' | 'contained'> {
+  const receipt = asReceipt(stored);
+  if (receipt === undefined) return {};
+  return { contained: containedClaim(receipt), ...(receipt.sandbox !== null && { receipt: receiptView(receipt) }) };
 }

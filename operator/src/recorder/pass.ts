@@ -119,7 +119,8 @@ export class LogPass {
       this.summary = parseAdvisory(frame.text);
       this.summarySeq = frame.seq;
     } else if (frame.kind === 'receipt') {
-      this.receipt ??= parseAdvisory(frame.text);
+      // The launcher sends it before the code starts. A later one is from whoever has taken the launcher over.
+      if (frame.seq === 1) this.receipt = parseAdvisory(frame.text);
     } else if (frame.kind === 'artifact' && !this.#overBudget) {
       this.#results.push(...this.#assembler.feed(frame.seq, frame.text));
       this.#account();

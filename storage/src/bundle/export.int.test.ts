@@ -80,7 +80,7 @@ async function recordedRun({ stdout = Buffer.from('hello\n'), artifacts = {}, ca
     await captures.finish(buildFinish(capture, { ...capture, lastSeq: seq, artifacts: rows, stdout: { bytes: stdout.length, lines: seq } }));
   }
   const verdict = { class: 'Succeeded', attributableTo: 'Code' };
-  await new AttemptRepository(operator).finalize({ evaluationUid: evaluation.uid, number: 1, epoch: 1, podUid, startedAt: null, finishedAt, exitCode: 0, signal: null, verdict });
+  await new AttemptRepository(operator).finalize({ evaluationUid: evaluation.uid, number: 1, epoch: 1, podUid, startedAt: null, finishedAt, exitCode: 0, signal: null, verdict, receipt: { sandbox: { uid: 10000 } } });
   await new AttemptRepository(operator).accept(attempt);
   await new EvaluationRepository(operator).finish({ uid: evaluation.uid, epoch: 1, phase: 'Succeeded', verdict, passed: null, finishedAt });
   return evaluation.uid;
@@ -121,7 +121,7 @@ test('everything of a run, twice the same bytes, and the commands of its README 
   ]);
   expect((JSON.parse(text('attempts/1/artifacts.json')) as { path: string }[]).map((artifact) => artifact.path)).toContain(HOSTILE);
   expect(text(`artifacts/${sha256('same')}`)).toBe('same');
-  expect(createHash('sha256').update(text('attempts/1/receipt.json')).digest('hex')).toBe(sha256('{"uid":10000}'));
+  expect(createHash('sha256').update(text('attempts/1/receipt.json')).digest('hex')).toBe(sha256('{"sandbox":{"uid":10000}}'));
 
   const commands = BUNDLE_README.split('\n').filter((line) => /^ {4}(openssl|entry=|sed|\{)/.test(line)).join('\n');
   expect(commands.split('\n')).toHaveLength(4);

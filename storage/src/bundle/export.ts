@@ -88,13 +88,16 @@ class RunParts {
 
   async *#attempt(attempt: AttemptRecord): AsyncGenerator<BundlePart, void, void> {
     const folder = `attempts/${attempt.number}`;
-    yield json(`${folder}/attempt.json`, attempt);
+    const { receipt: whole, ...own } = attempt;
+    yield json(`${folder}/attempt.json`, own);
     const capture = await this.#captures.get(attempt.evaluationUid, attempt.number);
     if (capture === undefined) return yield* missing(folder, 'NeverCaptured');
-    const { receipt, summary, ...rest } = capture;
+    const { receipt: measured, summary, ...rest } = capture;
     yield json(`${folder}/capture.json`, rest);
     if (capture.state !== 'captured') return yield* missing(folder, 'CaptureNotFinished');
-    // As the status digests it: `sha256sum receipt.json` is status.receipt.digest.
+    // As the status digests it: `sha256sum receipt.json` is status.receipt.digest. Attempts from before receipts were kept
+    // whole have what the sandbox sent.
+    const receipt = whole ?? measured;
     if (receipt === null) yield { name: `${folder}/receipt.json`, reason: 'NotSent' };
     else yield { name: `${folder}/receipt.json`, content: Buffer.from(JSON.stringify(sorted(receipt))) };
     if (summary === null) yield { name: `${folder}/summary.json`, reason: 'NotSent' };

@@ -6,7 +6,7 @@ spec.json                    the spec, as it was admitted
 events/NNNNNN.jsonl          what happened, in order, one event a line
 attempts/N/attempt.json      Job, pod, node, image and digest, exit code, verdict
 attempts/N/capture.json      ledger: bytes, lines, gaps, truncated, complete, sha256
-attempts/N/receipt.json      what the launcher measured before the code started (claimed by the sandbox)
+attempts/N/receipt.json      its containment: what the launcher measured (claimed by the sandbox) beside what Kubernetes says
 attempts/N/summary.json      what the launcher counted (claimed by the sandbox)
 attempts/N/stdout, stderr    what the code wrote: untrusted bytes
 attempts/N/artifacts.json    names, sizes and hashes of artifacts: untrusted names

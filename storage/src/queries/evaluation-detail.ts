@@ -109,11 +109,11 @@ const ATTEMPTS = `
          a.pod_uid AS "podUid", a.node, a.runtime_class AS "runtimeClass", a.image, a.image_digest AS "imageDigest", a.state,
          a.epoch, a.created_at AS "createdAt", a.started_at AS "startedAt", a.finished_at AS "finishedAt",
          a.finalized_at AS "finalizedAt", a.exit_code AS "exitCode", a.signal, a.verdict,
-         a.timeout_seconds AS "timeoutSeconds", a.ending,
+         a.timeout_seconds AS "timeoutSeconds", a.ending, a.receipt,
          c.recorder, c.pod_uid AS "capturePodUid", c.state AS "captureState", c.last_seq AS "lastSeq",
          (SELECT coalesce(json_agg(json_build_object('from', lower(r), 'to', upper(r) - 1) ORDER BY lower(r)), '[]')
           FROM unnest(c.missing) r) AS missing,
-         c.started_at AS "captureStartedAt", c.captured_at AS "capturedAt", c.complete, c.reason, c.summary, c.receipt,
+         c.started_at AS "captureStartedAt", c.captured_at AS "capturedAt", c.complete, c.reason, c.summary, c.receipt AS measured,
          c.artifacts_complete AS "artifactsComplete",
          (SELECT json_build_object('count', count(*) FILTER (WHERE f.refused IS NULL),
                                    'bytes', coalesce(sum(f.size) FILTER (WHERE f.complete), 0),
@@ -137,7 +137,7 @@ interface AttemptRow extends AttemptRecord {
   complete: boolean | null;
   reason: string | null;
   summary: unknown;
-  receipt: unknown;
+  measured: unknown;
   artifactsComplete: boolean | null;
   artifacts: { count: number; bytes: number; refused: number };
   streams: StreamLedger[] | null;
@@ -155,14 +155,14 @@ export async function readEvaluation(db: Queryable, uid: string, scope: Scope): 
 
 function toAttempt(row: AttemptRow): AttemptDetail {
   const {
-    recorder, capturePodUid, captureState, lastSeq, missing, captureStartedAt, capturedAt, complete, reason, summary, receipt,
+    recorder, capturePodUid, captureState, lastSeq, missing, captureStartedAt, capturedAt, complete, reason, summary, measured,
     artifactsComplete, artifacts, streams, ...attempt
   } = row;
   if (recorder === null) return { ...attempt, capture: null };
   const of = (name: StreamName): StreamLedger => streams?.find(({ stream }) => stream === name) as StreamLedger;
   const capture: CaptureRecord = {
     evaluationUid: row.evaluationUid, attempt: row.number, podUid: capturePodUid, recorder, state: captureState, lastSeq, missing,
-    startedAt: captureStartedAt, capturedAt, complete, reason, summary, receipt,
+    startedAt: captureStartedAt, capturedAt, complete, reason, summary, receipt: measured,
     streams: { stdout: of('stdout'), stderr: of('stderr') },
     artifacts: { ...artifacts, complete: artifactsComplete ?? false },
   };

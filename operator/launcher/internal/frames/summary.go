@@ -24,11 +24,13 @@ type ArtifactStats struct {
 
 // Report is the launcher's own account of a run, the last frame.
 type Report struct {
-	Version          int           `json:"version"`
-	ExitCode         *int          `json:"exitCode"`
-	Signal           *string       `json:"signal"`
-	TimedOut         bool          `json:"timedOut"`
-	Reason           string        `json:"reason"`
+	Version  int     `json:"version"`
+	ExitCode *int    `json:"exitCode"`
+	Signal   *string `json:"signal"`
+	TimedOut bool    `json:"timedOut"`
+	Reason   string  `json:"reason"`
+	// PidsLimitHit: the code was seen at its limit of processes.
+	PidsLimitHit     bool          `json:"pidsLimitHit"`
 	Stdout           StreamStats   `json:"stdout"`
 	Stderr           StreamStats   `json:"stderr"`
 	Artifacts        ArtifactStats `json:"artifacts"`

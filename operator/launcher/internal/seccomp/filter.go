@@ -34,6 +34,7 @@ const socketTypeMask = 0xf // above it are SOCK_CLOEXEC and SOCK_NONBLOCK
 // Calls that x/sys does not name in every version; the numbers are the same on all architectures.
 const (
 	sysOpenTreeAttr = 467
+	ioprioWhoUser   = 3
 )
 
 // denied fail whatever their arguments are.
@@ -52,14 +53,27 @@ var denied = append([]uint32{
 	// Other processes' memory and descriptors, the launcher's above all.
 	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PIDFD_GETFD, unix.SYS_KCMP,
 	unix.SYS_PROCESS_MADVISE, unix.SYS_MOVE_PAGES, unix.SYS_MIGRATE_PAGES,
+	// Message queues live in a file system of their own that has no size.
+	unix.SYS_MQ_OPEN,
 	// The machine.
 	unix.SYS_KEXEC_LOAD, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE, unix.SYS_REBOOT,
 	unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_QUOTACTL, unix.SYS_QUOTACTL_FD, unix.SYS_ACCT, unix.SYS_SYSLOG,
 	unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME, unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME, unix.SYS_VHANGUP,
 }, deniedHere...)
 
-// Filter is the program for the architecture this is compiled for.
-func Filter() []unix.SockFilter {
+// addressed are calls whose argument of that index is the process they act upon: its signals, and how much of the
+// processor it gets.
+var addressed = []struct{ number, argument uint32 }{
+	{unix.SYS_KILL, 0}, {unix.SYS_TKILL, 0}, {unix.SYS_TGKILL, 0}, {unix.SYS_RT_SIGQUEUEINFO, 0},
+	{unix.SYS_RT_TGSIGQUEUEINFO, 0}, {unix.SYS_PIDFD_OPEN, 0}, {unix.SYS_SCHED_SETSCHEDULER, 0},
+	{unix.SYS_SCHED_SETPARAM, 0}, {unix.SYS_SCHED_SETATTR, 0}, {unix.SYS_SCHED_SETAFFINITY, 0},
+	{unix.SYS_SETPRIORITY, 1}, {unix.SYS_IOPRIO_SET, 1},
+}
+
+// Filter is the program for the architecture this is compiled for. Processes below first (and above 0) are out of reach:
+// Linux keeps most signals from process 1 and gVisor keeps none, so there the code could end or stop its launcher. With
+// first 0 that is left out.
+func Filter(first uint32) []unix.SockFilter {
 	b := &builder{}
 	b.load(offsetArch)
 	b.unless(unix.BPF_JEQ, auditArch, denyNosys)
@@ -87,8 +101,37 @@ func Filter() []unix.SockFilter {
 		b.unless(unix.BPF_JEQ, unix.AF_UNIX, denyPerm)
 	})
 	b.call(unix.SYS_SOCKET, b.socket)
+	if first > 0 {
+		b.protect(first)
+	}
 	b.add(unix.BPF_RET|unix.BPF_K, allow, 0, 0)
 	return b.program
+}
+
+// protect keeps the processes below first from what the others may do to each other.
+func (b *builder) protect(first uint32) {
+	b.when(unix.BPF_JEQ, unix.SYS_PIDFD_SEND_SIGNAL, denyNosys) // whose descriptor it is cannot be seen
+	for _, each := range addressed {
+		b.call(each.number, func() {
+			if each.number == unix.SYS_SETPRIORITY || each.number == unix.SYS_IOPRIO_SET {
+				b.load(offsetArg(0)) // by user: the launcher has the same
+				b.when(unix.BPF_JEQ, map[uint32]uint32{unix.SYS_SETPRIORITY: unix.PRIO_USER, unix.SYS_IOPRIO_SET: ioprioWhoUser}[each.number], denyPerm)
+			}
+			b.load(offsetArg(each.argument))
+			b.when(unix.BPF_JEQ, 0, allow) // itself, or its own group; groups are negative, that is, large
+			b.unless(unix.BPF_JGE, first, denyPerm)
+		})
+	}
+	// Otherwise a file or socket could be made to send them.
+	b.call(unix.SYS_FCNTL, func() {
+		b.load(offsetArg(1))
+		b.block(unix.BPF_JEQ, unix.F_SETSIG, func() {
+			b.load(offsetArg(2))
+			b.when(unix.BPF_JEQ, uint32(unix.SIGKILL), denyPerm)
+			b.when(unix.BPF_JEQ, uint32(unix.SIGSTOP), denyPerm)
+			b.ret(allow)
+		})
+	})
 }
 
 // socket allows local sockets, TCP and UDP, and asking the kernel about its routes and addresses (getifaddrs does).
@@ -120,12 +163,12 @@ func (b *builder) protocols(named uint32) {
 	b.ret(denyPerm)
 }
 
-// Install sets no_new_privs and the filter on the calling thread; what it executes keeps both.
-func Install() error {
+// Install sets no_new_privs and the filter on the calling thread; what it executes keeps both. For first see Filter.
+func Install(first uint32) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
-	program := Filter()
+	program := Filter(first)
 	header := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&header)))
 	if errno != 0 {

@@ -59,7 +59,7 @@ func evaluate(t *testing.T, program []unix.SockFilter, c call) uint32 {
 }
 
 func TestFilterDecisions(t *testing.T) {
-	program := Filter()
+	program := Filter(20)
 	if len(program) > 4096 {
 		t.Fatalf("%d instructions are more than the kernel takes", len(program))
 	}
@@ -97,6 +97,24 @@ func TestFilterDecisions(t *testing.T) {
 		"route":                       {call{unix.SYS_SOCKET, auditArch, args(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)}, allow},
 		"audit":                       {call{unix.SYS_SOCKET, auditArch, args(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_AUDIT)}, denyPerm},
 		"pair":                        {call{unix.SYS_SOCKETPAIR, auditArch, args(unix.AF_UNIX, unix.SOCK_STREAM)}, allow},
+		"signal to the launcher":      {call{unix.SYS_KILL, auditArch, args(1, 9)}, denyPerm},
+		"behind high bits":            {call{unix.SYS_KILL, auditArch, args(1<<32|1, 9)}, denyPerm},
+		"to a thread of it":           {call{unix.SYS_TKILL, auditArch, args(19, 9)}, denyPerm},
+		"to the code":                 {call{unix.SYS_KILL, auditArch, args(20, 9)}, allow},
+		"to its own group":            {call{unix.SYS_KILL, auditArch, args(0, 9)}, allow},
+		"to a group":                  {call{unix.SYS_KILL, auditArch, args(0xffffffec, 9)}, allow},
+		"by a descriptor":             {call{unix.SYS_PIDFD_SEND_SIGNAL, auditArch, args(5, 9)}, denyNosys},
+		"a descriptor of itself":      {call{unix.SYS_PIDFD_OPEN, auditArch, args(20)}, allow},
+		"a descriptor of it":          {call{unix.SYS_PIDFD_OPEN, auditArch, args(1)}, denyPerm},
+		"its own priority":            {call{unix.SYS_SETPRIORITY, auditArch, args(unix.PRIO_PROCESS, 0, 5)}, allow},
+		"the launcher's priority":     {call{unix.SYS_SETPRIORITY, auditArch, args(unix.PRIO_PROCESS, 1, 19)}, denyPerm},
+		"the user's priority":         {call{unix.SYS_SETPRIORITY, auditArch, args(unix.PRIO_USER, 0, 19)}, denyPerm},
+		"its own processors":          {call{unix.SYS_SCHED_SETAFFINITY, auditArch, args(0)}, allow},
+		"the launcher's processors":   {call{unix.SYS_SCHED_SETAFFINITY, auditArch, args(1)}, denyPerm},
+		"a file that kills":           {call{unix.SYS_FCNTL, auditArch, args(3, unix.F_SETSIG, uint64(unix.SIGKILL))}, denyPerm},
+		"a file that stops":           {call{unix.SYS_FCNTL, auditArch, args(3, unix.F_SETSIG, uint64(unix.SIGSTOP))}, denyPerm},
+		"a file that says so":         {call{unix.SYS_FCNTL, auditArch, args(3, unix.F_SETSIG, uint64(unix.SIGIO))}, allow},
+		"flags of a file":             {call{unix.SYS_FCNTL, auditArch, args(3, unix.F_GETFL, uint64(unix.SIGKILL))}, allow},
 		"pair of another family":      {call{unix.SYS_SOCKETPAIR, auditArch, args(unix.AF_TIPC, unix.SOCK_STREAM)}, denyPerm},
 	} {
 		if got := evaluate(t, program, test.call); got != test.want {
@@ -118,7 +136,7 @@ func TestOtherCallsAreAllowed(t *testing.T) {
 	for _, number := range denied {
 		special[number] = true
 	}
-	program := Filter()
+	program := Filter(0)
 	for number := uint32(0); number < 600; number++ {
 		if got := evaluate(t, program, call{number: number, arch: auditArch}); !special[number] && got != allow {
 			t.Errorf("call %d: %#x", number, got)

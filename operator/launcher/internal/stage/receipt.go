@@ -6,15 +6,17 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"unsafe"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Receipt is what the stage measured about itself at the last moment before it became the code, with the code's own
-// rights.
+// rights. docs/receipt.md says what each field means.
 type Receipt struct {
 	Version      int               `json:"version"`
+	MeasuredAt   string            `json:"measuredAt"` // by the sandbox's clock, RFC 3339
 	UID          int               `json:"uid"`
 	GID          int               `json:"gid"`
 	Groups       []int             `json:"groups"`
@@ -24,11 +26,24 @@ type Receipt struct {
 	RootReadOnly bool              `json:"rootReadOnly"`
 	TokenAbsent  bool              `json:"tokenAbsent"`
 	// LauncherSealed tells that the launcher's descriptors cannot be opened from here.
-	LauncherSealed bool              `json:"launcherSealed"`
-	LauncherPID    int               `json:"launcherPid"`
-	Kernel         Kernel            `json:"kernel"`
-	Limits         map[string]uint64 `json:"limits"`
-	Denied         map[string]string `json:"denied"` // calls that were tried, and the error they got; "" if none
+	LauncherSealed bool `json:"launcherSealed"`
+	// LauncherShielded tells that no thread of the launcher can be signalled from here. The launcher fills it in.
+	LauncherShielded bool `json:"launcherShielded"`
+	LauncherPID      int  `json:"launcherPid"`
+	// UserNamespace tells that the ids here are not the node's own.
+	UserNamespace bool   `json:"userNamespace"`
+	Kernel        Kernel `json:"kernel"`
+	// MessageWritable tells that the termination message file, which is on the node's disk, can be written to.
+	MessageWritable bool              `json:"terminationMessageWritable"`
+	Limits          map[string]uint64 `json:"limits"`
+	// ProcessLimitHolds tells that a fork beyond the limit of processes was tried and refused.
+	ProcessLimitHolds bool              `json:"processLimitHolds"`
+	Cgroup            map[string]uint64 `json:"cgroup"` // limits of the container's control groups, as far as they are shown
+	Mounts            []Mount           `json:"mounts"`
+	MountsOmitted     int               `json:"mountsOmitted,omitempty"`
+	writable          []Mount           // all of them
+	Network           []Connection      `json:"network"`
+	Denied            map[string]string `json:"denied"` // calls that were tried, and the error they got; "" if none
 }
 
 // Kernel is what uname says; under gVisor it is gVisor's.
@@ -39,45 +54,79 @@ type Kernel struct {
 	Machine string `json:"machine"`
 }
 
-// Measure looks at the calling thread.
-func Measure() *Receipt {
+// Measure looks at the calling thread. connections were begun before; first is what the filter was installed with.
+func Measure(connections *connections, first uint32) *Receipt {
 	receipt := &Receipt{
-		Version:        1,
-		UID:            unix.Getuid(),
-		GID:            unix.Getgid(),
-		Groups:         []int{},
-		Capabilities:   capabilities(),
-		Seccomp:        prctl(unix.PR_GET_SECCOMP, 0, 0),
-		NoNewPrivs:     prctl(unix.PR_GET_NO_NEW_PRIVS, 0, 0) == 1,
-		RootReadOnly:   rootReadOnly(),
-		TokenAbsent:    tokenAbsent(),
-		LauncherPID:    unix.Getppid(),
-		LauncherSealed: sealed(unix.Getppid()),
-		Limits:         map[string]uint64{},
-		Denied:         denied(),
+		Version:           2,
+		UID:               unix.Getuid(),
+		GID:               unix.Getgid(),
+		Groups:            []int{},
+		Capabilities:      capabilities(),
+		Seccomp:           prctl(unix.PR_GET_SECCOMP, 0, 0),
+		NoNewPrivs:        prctl(unix.PR_GET_NO_NEW_PRIVS, 0, 0) == 1,
+		RootReadOnly:      rootReadOnly(),
+		TokenAbsent:       tokenAbsent(),
+		LauncherPID:       unix.Getppid(),
+		LauncherSealed:    sealed(unix.Getppid()),
+		UserNamespace:     userNamespace(),
+		Kernel:            kernel(),
+		MessageWritable:   messageWritable(),
+		Limits:            limits(),
+		ProcessLimitHolds: processLimitHolds(),
+		Cgroup:            cgroupLimits(),
+		Denied:            denied(first),
 	}
+	receipt.writable, receipt.Mounts, receipt.MountsOmitted = mounts()
 	if groups, err := unix.Getgroups(); err == nil {
 		receipt.Groups = append(receipt.Groups, groups...)
 	}
+	receipt.Network = connections.results()
+	receipt.MeasuredAt = time.Now().UTC().Format(time.RFC3339Nano)
+	return receipt
+}
+
+func kernel() Kernel {
 	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		receipt.Kernel = Kernel{
-			System:  unix.ByteSliceToString(name.Sysname[:]),
-			Release: unix.ByteSliceToString(name.Release[:]),
-			Version: unix.ByteSliceToString(name.Version[:]),
-			Machine: unix.ByteSliceToString(name.Machine[:]),
-		}
+	if unix.Uname(&name) != nil {
+		return Kernel{}
 	}
+	return Kernel{
+		System:  unix.ByteSliceToString(name.Sysname[:]),
+		Release: unix.ByteSliceToString(name.Release[:]),
+		Version: unix.ByteSliceToString(name.Version[:]),
+		Machine: unix.ByteSliceToString(name.Machine[:]),
+	}
+}
+
+func limits() map[string]uint64 {
+	result := map[string]uint64{}
 	for key, resource := range map[string]int{
-		"fileSizeBytes": unix.RLIMIT_FSIZE, "processes": unix.RLIMIT_NPROC,
-		"openFiles": unix.RLIMIT_NOFILE, "coreBytes": unix.RLIMIT_CORE,
+		"fileSizeBytes": unix.RLIMIT_FSIZE, "processes": unix.RLIMIT_NPROC, "openFiles": unix.RLIMIT_NOFILE,
+		"coreBytes": unix.RLIMIT_CORE, "messageQueueBytes": unix.RLIMIT_MSGQUEUE,
 	} {
 		var limit unix.Rlimit
 		if unix.Getrlimit(resource, &limit) == nil {
-			receipt.Limits[key] = limit.Max
+			result[key] = limit.Max
 		}
 	}
-	return receipt
+	return result
+}
+
+// processLimitHolds tries to fork beyond a limit of one process. There is no such program, so where the fork succeeds
+// against the limit nothing is started.
+func processLimitHolds() bool {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(unix.RLIMIT_NPROC, &limit) != nil {
+		return false
+	}
+	if syscall.Setrlimit(unix.RLIMIT_NPROC, &syscall.Rlimit{Cur: 1, Max: limit.Max}) != nil {
+		return false
+	}
+	_, err := syscall.ForkExec("/crucible/no-such-program", nil, nil)
+	if syscall.Setrlimit(unix.RLIMIT_NPROC, &limit) != nil {
+		return false
+	}
+	return errors.Is(err, unix.EAGAIN)
 }
 
 // holds checks what the launcher itself had to achieve. A filter that the kernel accepted and does not apply is no
@@ -88,6 +137,12 @@ func (r *Receipt) holds() error {
 	}
 	if r.Seccomp != unix.SECCOMP_MODE_FILTER {
 		return errors.New("the seccomp filter was installed and is not on")
+	}
+	if r.RootReadOnly { // a sandbox, and not a process of a developer's machine
+		if path, found := foreignMount(r.writable); found {
+			return fmt.Errorf("%s can be written to and is no folder of the sandbox: a VOLUME of the image, on the node's disk and without limit. "+
+				"Use an image that declares none", path)
+		}
 	}
 	for call, err := range r.Denied {
 		if err == "" {
@@ -189,36 +244,4 @@ func sealed(launcher int) bool {
 		unix.Close(fd)
 	}
 	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
-}
-
-// denied tries calls that the filter refuses. Each is harmless if it gets through.
-func denied() map[string]string {
-	results := map[string]string{}
-	try := func(name string, number, a, b, c uintptr) {
-		_, _, errno := unix.RawSyscall(number, a, b, c)
-		results[name] = unix.ErrnoName(errno)
-	}
-	socket := func(name string, domain, kind, protocol int) {
-		fd, err := unix.Socket(domain, kind|unix.SOCK_CLOEXEC, protocol)
-		if err == nil {
-			unix.Close(fd)
-		}
-		errno, _ := err.(unix.Errno)
-		results[name] = unix.ErrnoName(errno)
-	}
-	var attributes [128]byte
-	nothing := uintptr(unsafe.Pointer(&attributes[0]))
-	try("unshareUserNamespace", unix.SYS_UNSHARE, unix.CLONE_NEWUSER, 0, 0)
-	try("mount", unix.SYS_MOUNT, 0, 0, 0)
-	try("ioUring", unix.SYS_IO_URING_SETUP, 0, 0, 0)
-	try("bpf", unix.SYS_BPF, ^uintptr(0), nothing, 0)
-	try("perfEvent", unix.SYS_PERF_EVENT_OPEN, nothing, 0, 0)
-	try("keyctl", unix.SYS_KEYCTL, ^uintptr(0), 0, 0)
-	try("openByHandle", unix.SYS_OPEN_BY_HANDLE_AT, ^uintptr(0), nothing, 0)
-	try("ptrace", unix.SYS_PTRACE, ^uintptr(0), 0, 0)
-	socket("socketPacket", unix.AF_PACKET, unix.SOCK_DGRAM, 0)
-	socket("socketAlg", unix.AF_ALG, unix.SOCK_SEQPACKET, 0)
-	socket("socketVsock", unix.AF_VSOCK, unix.SOCK_STREAM, 0)
-	socket("socketRaw", unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP)
-	return results
 }

@@ -47,10 +47,11 @@ type failure struct {
 
 func (f *failure) Error() string { return f.err.Error() }
 
-// Run becomes the code that the settings file describes. It returns only if that fails.
-func Run(path string) int {
+// Run becomes the code that the settings file describes. It returns only if that fails. The API server's address and
+// port are for the receipt; they may be empty.
+func Run(path, apiServer string) int {
 	unix.CloseOnExec(ReportFD)
-	err := become(path)
+	err := become(path, apiServer)
 	code := ExitRefused
 	var failed *failure
 	if errors.As(err, &failed) {
@@ -60,7 +61,7 @@ func Run(path string) int {
 	return code
 }
 
-func become(path string) error {
+func become(path, apiServer string) error {
 	config, err := settings.Read(path)
 	if err != nil {
 		return err
@@ -76,10 +77,12 @@ func become(path string) error {
 	if err := limit(config.Limits); err != nil {
 		return err
 	}
-	if err := seccomp.Install(); err != nil {
+	connections := connect(apiServer)
+	first := firstOfCode()
+	if err := seccomp.Install(first); err != nil {
 		return err
 	}
-	receipt := Measure()
+	receipt := Measure(connections, first)
 	if err := receipt.holds(); err != nil {
 		return err
 	}
@@ -90,6 +93,15 @@ func become(path string) error {
 		return err
 	}
 	return execute(config.Command, environment)
+}
+
+// firstOfCode is the lowest process id that belongs to the code, if the launcher is process 1: what comes before this
+// process is the launcher's own. Ids that are used again after all have been are above 300.
+func firstOfCode() uint32 {
+	if unix.Getppid() != 1 {
+		return 0
+	}
+	return uint32(unix.Getpid())
 }
 
 func send(message Message) error {
@@ -154,18 +166,21 @@ func limit(limits settings.Limits) error {
 		name     string
 		resource int
 		value    uint64
+		// optional where a kernel knows nothing that it would limit: gVisor refuses to set it.
+		optional bool
 	}{
-		{"file size", unix.RLIMIT_FSIZE, limits.FileSizeBytes},
-		{"open files", unix.RLIMIT_NOFILE, limits.OpenFiles},
-		{"core size", unix.RLIMIT_CORE, 0},
-		{"processes", unix.RLIMIT_NPROC, limits.Processes},
+		{"file size", unix.RLIMIT_FSIZE, limits.FileSizeBytes, false},
+		{"open files", unix.RLIMIT_NOFILE, limits.OpenFiles, false},
+		{"core size", unix.RLIMIT_CORE, 0, false},
+		{"message queues", unix.RLIMIT_MSGQUEUE, 0, true},
+		{"processes", unix.RLIMIT_NPROC, limits.Processes, false},
 	} {
 		var current syscall.Rlimit
 		if err := syscall.Getrlimit(each.resource, &current); err != nil {
 			return fmt.Errorf("limit of %s: %w", each.name, err)
 		}
 		value := min(each.value, current.Max)
-		if err := syscall.Setrlimit(each.resource, &syscall.Rlimit{Cur: value, Max: value}); err != nil {
+		if err := syscall.Setrlimit(each.resource, &syscall.Rlimit{Cur: value, Max: value}); err != nil && !each.optional {
 			return fmt.Errorf("limit of %s: %w", each.name, err)
 		}
 	}

@@ -28,6 +28,8 @@ const (
 	// killAgain repeats the kill; killLimit gives up on processes that even SIGKILL does not end.
 	killAgain = 50 * time.Millisecond
 	killLimit = 5 * time.Second
+	// countEvery: what the code's processes are counted at, and once more when the main one has ended.
+	countEvery = 250 * time.Millisecond
 	// idleFlush is how long the beginning of a line is held back for its end: a prompt shows, and is not lost if the
 	// whole container is killed.
 	idleFlush = time.Second
@@ -74,6 +76,7 @@ type supervisor struct {
 
 	phase      phase
 	until      time.Time
+	count      time.Time // when to count the code's processes next
 	giveUp     time.Time
 	started    time.Time
 	exited     time.Time
@@ -88,6 +91,9 @@ type supervisor struct {
 // deadline is when the loop has to look even if nothing happens.
 func (s *supervisor) deadline() time.Time {
 	next := s.until
+	if s.phase == running && s.count.Before(next) {
+		next = s.count
+	}
 	for _, output := range s.outputs {
 		if output.stream.Waiting() {
 			if flush := output.since.Add(idleFlush); next.IsZero() || flush.Before(next) {
@@ -215,9 +221,12 @@ func (s *supervisor) advance(now time.Time) {
 		}
 		return
 	}
-	if terminationAsked.Load() && s.phase == running {
+	if terminationAsked.Load() != 0 && s.phase == running {
 		s.terminated = true
 		s.stop(now)
+	}
+	if s.phase == running && (s.reaped || !now.Before(s.count)) {
+		s.countTasks(now)
 	}
 	due := !now.Before(s.until)
 	switch {
@@ -234,6 +243,15 @@ func (s *supervisor) advance(now time.Time) {
 		s.until = now.Add(killAgain)
 	}
 	s.conclude(now)
+}
+
+// countTasks notes that the code is at its limit of processes. The kernel keeps the limit and tells nobody.
+func (s *supervisor) countTasks(now time.Time) {
+	s.count = now.Add(countEvery)
+	// At the limit one is always about to go and the next about to come.
+	if !s.report.PidsLimitHit && uint64(s.tree.tasks())+1 >= s.config.Limits.Processes {
+		s.report.PidsLimitHit = true
+	}
 }
 
 // conclude ends the loop when nothing is left, and does not wait for more than that.

@@ -25,9 +25,10 @@ const (
 	spareThreads = 6
 	// artifactSeconds bounds the walk over and the sending of artifacts.
 	artifactSeconds = 20 * time.Second
-	// minArtifactSeconds remain for artifacts after SIGTERM, whatever the grace.
-	minArtifactSeconds = 2 * time.Second
-	signalBase         = 128
+	// closing is what artifacts get after the grace. The pod is given two seconds then (operator/src/evaluation/job.ts),
+	// and ends at timeout + grace + 3 at the latest: the rest is for the summary.
+	closing    = time.Second
+	signalBase = 128
 )
 
 // Run runs the code that the settings file describes and returns the launcher's exit code.
@@ -112,11 +113,11 @@ func (s *supervisor) fail(message string, exit int) {
 
 // supervise starts the code and runs the loop until no process of it is left.
 func (s *supervisor) supervise(path string) {
+	spare(spareThreads) // first: the code's filter protects the threads that are older than the code
 	if err := s.start(path); err != nil {
 		s.fail(err.Error(), stage.ExitRefused)
 		return
 	}
-	spare(spareThreads) // while the stage gets ready, which takes longer
 	s.status.release()
 	for s.phase != ended {
 		s.step(s.deadline())
@@ -176,20 +177,15 @@ func (s *supervisor) collect() {
 	if len(s.patterns) == 0 {
 		return
 	}
-	limit := time.Now().Add(artifactSeconds)
-	hurry := false
+	limit := earlier(time.Now().Add(artifactSeconds), s.started.Add(seconds(s.config.TimeoutSeconds+s.config.GraceSeconds)+closing))
 	collector := &artifacts.Collector{
 		Emitter: s.emitter, Patterns: s.patterns,
 		MaxBytes: s.config.Artifacts.MaxBytes, MaxFiles: s.config.Artifacts.MaxFiles,
 		Flush: s.flush,
 		Expired: func() bool {
-			// Whoever asks the launcher to end will not wait long: less time remains from then on.
-			if !hurry && terminationAsked.Load() {
-				hurry = true
-				soon := time.Now().Add(max(seconds(s.config.GraceSeconds), minArtifactSeconds))
-				if soon.Before(limit) {
-					limit = soon
-				}
+			// Whoever asks the launcher to end will not wait longer than that.
+			if asked := terminationAsked.Load(); asked != 0 {
+				limit = earlier(limit, time.Unix(0, asked).Add(seconds(s.config.GraceSeconds)+closing))
 			}
 			return time.Now().After(limit)
 		},
@@ -218,6 +214,13 @@ func (s *supervisor) finish() {
 		os.Stderr.WriteString("launcher: the summary could not be written\n")
 	}
 	s.flush()
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func seconds(value float64) time.Duration { return time.Duration(value * float64(time.Second)) }

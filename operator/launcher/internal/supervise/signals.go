@@ -5,12 +5,13 @@ import (
 	"os"
 	"os/signal"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// terminationAsked is set once somebody has asked the launcher to end.
-var terminationAsked atomic.Bool
+// terminationAsked is when somebody first asked the launcher to end, in nanoseconds since 1970; 0 until then.
+var terminationAsked atomic.Int64
 
 // watchSignals makes signals readable from a descriptor. The code may send any signal to its parent: those that would
 // end a Go program are caught and ignored.
@@ -30,7 +31,7 @@ func watchSignals() (int, error) {
 		for {
 			select {
 			case <-terminate:
-				terminationAsked.Store(true)
+				terminationAsked.CompareAndSwap(0, time.Now().UnixNano())
 			case <-children:
 			}
 			_, _ = unix.Write(ends[1], []byte{0}) // full: the loop will look anyway

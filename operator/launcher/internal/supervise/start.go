@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -56,7 +58,7 @@ func (s *supervisor) start(path string) error {
 		program = "/proc/self/exe"
 	}
 	s.started = time.Now()
-	s.main, err = syscall.ForkExec(program, []string{"launcher", stage.Command, path}, &syscall.ProcAttr{
+	s.main, err = syscall.ForkExec(program, []string{"launcher", stage.Command, path, apiServer()}, &syscall.ProcAttr{
 		Env:   []string{}, // the code's is made by the stage; the Go runtime must not read it
 		Files: []uintptr{uintptr(stdin), uintptr(write[0]), uintptr(write[1]), uintptr(write[2])},
 		Sys:   &syscall.SysProcAttr{Setsid: true}, // a signal the code sends to its group is not for the launcher
@@ -123,6 +125,7 @@ func (s *supervisor) begin() {
 		}
 	}
 	if receipt != nil {
+		receipt.Receipt.LauncherShielded = shielded(receipt.Receipt.LauncherPID, s.main)
 		s.emitReceipt(receipt.Receipt)
 	}
 	switch {
@@ -133,13 +136,41 @@ func (s *supervisor) begin() {
 		s.refuseStart("ended before it could say why")
 	default:
 		s.phase, s.started = running, time.Now()
-		s.until = s.started.Add(seconds(s.config.TimeoutSeconds))
+		s.until, s.count = s.started.Add(seconds(s.config.TimeoutSeconds)), s.started.Add(countEvery)
 		s.reap() // a short program may be over already, and its SIGCHLD was not looked at while starting
 	}
 }
 
+// shielded tells whether the code's filter covers every thread of the launcher: it spares ids from the code's own on.
+func shielded(launcher, code int) bool {
+	entries, err := os.ReadDir("/proc/self/task")
+	if err != nil || launcher != 1 {
+		return false
+	}
+	for _, entry := range entries {
+		if thread, err := strconv.Atoi(entry.Name()); err != nil || thread >= code {
+			return false
+		}
+	}
+	return true
+}
+
+// apiServer is the API server's address as Kubernetes tells every container, for the receipt: the code cannot reach it.
+func apiServer() string {
+	host, noHost := netip.ParseAddr(os.Getenv("KUBERNETES_SERVICE_HOST"))
+	port, noPort := strconv.ParseUint(os.Getenv("KUBERNETES_SERVICE_PORT"), 10, 16)
+	if noHost != nil || noPort != nil {
+		return ""
+	}
+	return netip.AddrPortFrom(host, uint16(port)).String()
+}
+
 func (s *supervisor) emitReceipt(receipt *stage.Receipt) {
 	text, err := json.Marshal(receipt)
+	if err == nil && len(text) > frames.MaxText { // the longest part, and the least important
+		receipt.MountsOmitted, receipt.Mounts = receipt.MountsOmitted+len(receipt.Mounts), nil
+		text, err = json.Marshal(receipt)
+	}
 	if err != nil || len(text) > frames.MaxText {
 		return
 	}

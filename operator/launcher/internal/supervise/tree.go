@@ -13,6 +13,8 @@ import (
 type tree interface {
 	// signal sends a signal to each of them.
 	signal(unix.Signal)
+	// tasks counts their threads and the launcher's own: what the limit of processes counts.
+	tasks() int
 }
 
 // newTree makes every orphan a child of the launcher, so that none can leave the tree.
@@ -31,6 +33,20 @@ type namespace struct{}
 
 func (namespace) signal(number unix.Signal) { _ = unix.Kill(-1, number) }
 
+func (namespace) tasks() int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0
+	}
+	count := 0
+	for _, entry := range entries {
+		if pid, err := strconv.Atoi(entry.Name()); err == nil {
+			count += threadsOf(pid)
+		}
+	}
+	return count
+}
+
 // descendants is the tree below any other process, found by walking /proc.
 type descendants struct{}
 
@@ -48,6 +64,25 @@ func (descendants) signal(number unix.Signal) {
 			}
 		}
 	}
+}
+
+func (descendants) tasks() int { return tasksFrom(os.Getpid()) }
+
+// tasksFrom follows the kernel's lists of children: unlike in a sandbox, /proc holds all processes of a machine here, and
+// reading them four times a second would cost the launcher's memory.
+func tasksFrom(pid int) int {
+	directory := "/proc/" + strconv.Itoa(pid) + "/task"
+	threads, _ := os.ReadDir(directory)
+	count := len(threads)
+	for _, thread := range threads {
+		children, _ := os.ReadFile(directory + "/" + thread.Name() + "/children")
+		for _, child := range bytes.Fields(children) {
+			if pid, err := strconv.Atoi(string(child)); err == nil {
+				count += tasksFrom(pid)
+			}
+		}
+	}
+	return count
 }
 
 // below lists the processes whose chain of parents leads to root.
@@ -74,16 +109,27 @@ func below(root int) []int {
 	return result
 }
 
-// parentOf reads the fourth field of /proc/PID/stat. The second is the program's name, which the program chose.
-func parentOf(pid int) int {
+func parentOf(pid int) int { return statField(pid, fieldParent) }
+
+// threadsOf is 0 for a process that has gone.
+func threadsOf(pid int) int { return statField(pid, fieldThreads) }
+
+// Fields of /proc/PID/stat, counted from the one after the name.
+const (
+	fieldParent  = 1
+	fieldThreads = 17
+)
+
+// statField reads a number from /proc/PID/stat. The second field is the program's name, which the program chose.
+func statField(pid, field int) int {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0
 	}
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 2 {
+	if len(fields) <= field {
 		return 0
 	}
-	parent, _ := strconv.Atoi(string(fields[1]))
-	return parent
+	value, _ := strconv.Atoi(string(fields[field]))
+	return value
 }

@@ -24,6 +24,14 @@ func main() {
 		write(number(2), uint32(number(3)), number(4))
 	case "attack":
 		attack()
+	case "end":
+		end()
+	case "queues":
+		name := []byte("crucible\x00")
+		_, _, err := unix.RawSyscall6(unix.SYS_MQ_OPEN, uintptr(unsafe.Pointer(&name[0])), unix.O_CREAT|unix.O_RDWR, 0o600, 0, 0, 0)
+		var limit unix.Rlimit
+		check(unix.Prlimit(0, unix.RLIMIT_MSGQUEUE, nil, &limit))
+		fmt.Printf("mq_open=%s\nmsgqueue=%d\n", unix.ErrnoName(err), limit.Max)
 	case "filter":
 		filter()
 	case "fds":
@@ -132,6 +140,32 @@ func attack() {
 	var limit unix.Rlimit
 	report("prlimit", unix.Prlimit(os.Getppid(), unix.RLIMIT_NOFILE, nil, &limit))
 	fmt.Println(`1000 s|{"forged":true}`)
+}
+
+// end tries to end or to stop process 1.
+func end() {
+	try := func(name string, number uintptr, arguments ...uintptr) {
+		var a [6]uintptr
+		copy(a[:], arguments)
+		_, _, err := unix.RawSyscall6(number, a[0], a[1], a[2], a[3], a[4], a[5])
+		fmt.Printf("%s=%s\n", name, unix.ErrnoName(err))
+	}
+	kill, stop := uintptr(unix.SIGKILL), uintptr(unix.SIGSTOP)
+	var information [128]byte
+	try("kill KILL", unix.SYS_KILL, 1, kill)
+	try("kill STOP", unix.SYS_KILL, 1, stop)
+	try("tkill", unix.SYS_TKILL, 2, kill)
+	try("tgkill", unix.SYS_TGKILL, 1, 1, kill)
+	try("queue", unix.SYS_RT_SIGQUEUEINFO, 1, stop, uintptr(unsafe.Pointer(&information[0])))
+	try("pidfd", unix.SYS_PIDFD_OPEN, 1, 0)
+	directory, _ := unix.Open("/proc/1", unix.O_DIRECTORY, 0)
+	try("by descriptor", unix.SYS_PIDFD_SEND_SIGNAL, uintptr(directory), kill, 0, 0)
+	try("nice", unix.SYS_SETPRIORITY, unix.PRIO_USER, 0, 19)
+	try("affinity", unix.SYS_SCHED_SETAFFINITY, 1, 8, uintptr(unsafe.Pointer(&information[0])))
+	try("file", unix.SYS_FCNTL, 0, unix.F_SETSIG, kill)
+	try("itself", unix.SYS_KILL, uintptr(os.Getpid()), 0)
+	signal.Ignore(syscall.SIGUSR1)
+	try("group", unix.SYS_KILL, 0, uintptr(unix.SIGUSR1))
 }
 
 func filter() {

@@ -108,7 +108,7 @@ export class PodBuilder {
       finalizers: ['batch.kubernetes.io/job-tracking', CAPTURE_FINALIZER],
       ownerReferences: [{ apiVersion: 'batch/v1', kind: 'Job', name: 'hello-job-1', uid: JOB_UID, controller: true }],
     },
-    spec: { activeDeadlineSeconds: 368 },
+    spec: { activeDeadlineSeconds: 361 },
     status: { phase: 'Pending' },
   };
 
@@ -171,6 +171,34 @@ export class PodBuilder {
 
 export const pod = (): PodBuilder => new PodBuilder();
 
+/** What a launcher measures in a sandbox that is as it should be. */
+export function measured(uid: number, now: number): Record<string, unknown> {
+  return {
+    version: 2,
+    measuredAt: new Date(now).toISOString(),
+    uid,
+    gid: uid,
+    groups: [uid],
+    caps: { effective: '0000000000000000', bounding: '0000000000000000' },
+    seccomp: 2,
+    noNewPrivs: true,
+    rootReadOnly: true,
+    tokenAbsent: true,
+    launcherSealed: true,
+    launcherShielded: true,
+    userNamespace: false,
+    kernel: { system: 'Linux', release: '6.18.0', version: '#1', machine: 'x86_64' },
+    terminationMessageWritable: false,
+    processLimitHolds: true,
+    cgroup: { memoryBytes: 384 * 2 ** 20 },
+    network: [
+      { target: '127.0.0.1:9', result: 'ECONNREFUSED' },
+      { target: '10.96.0.1:443', result: 'noAnswer' },
+    ],
+    denied: { mount: 'EPERM' },
+  };
+}
+
 export function attempt(changes: Partial<AttemptRecord> = {}): AttemptRecord {
   return {
     evaluationUid: UID,
@@ -194,6 +222,7 @@ export function attempt(changes: Partial<AttemptRecord> = {}): AttemptRecord {
     exitCode: null,
     signal: null,
     verdict: null,
+    receipt: null,
     ...changes,
   };
 }

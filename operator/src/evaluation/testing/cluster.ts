@@ -16,7 +16,7 @@ import { ClusterCaches } from '../caches.ts';
 import { DomainMetrics } from '../metrics.ts';
 import { EvaluationOperator } from '../operator.ts';
 import type { Settings } from '../settings.ts';
-import { settings } from './builders.ts';
+import { measured, settings } from './builders.ts';
 
 // A real API server and Postgres around a real operator. What does not exist here is played: the Job controller, the
 // scheduler and the kubelet write what they would write, and the recorder stores what it would store.
@@ -330,8 +330,11 @@ export class TestCluster {
 
   async capture(uid: string, podName: string, stdout = 'hello\n', attempt = 1): Promise<void> {
     const captures = new CaptureRepository(this.record);
-    const podUid = (await this.must('GET', this.core('pods', podName)))['metadata'].uid as string;
+    const { metadata, spec, status } = await this.must('GET', this.core('pods', podName));
+    const podUid = metadata.uid as string;
     const key = { evaluationUid: uid, attempt, podUid, recorder: 'test' };
+    const { running, terminated } = status.containerStatuses?.[0]?.state ?? {};
+    const started = Date.parse(running?.startedAt ?? terminated?.startedAt ?? new Date().toISOString());
     await captures.begin(key);
     const data = Buffer.from(stdout);
     await captures.append({
@@ -349,7 +352,7 @@ export class TestCluster {
       artifacts: [],
       artifactsComplete: true,
       summary: {},
-      receipt: { uid: 100_000 },
+      receipt: measured(spec.securityContext.runAsUser as number, started),
       complete: true,
       reason: null,
     });
