@@ -75,6 +75,17 @@ describe.each(serversHere())('with $kind', ({ program }) => {
     await redis.flushall();
   });
 
+  test('a Redis that answers and gets no events is not believed for long', async () => {
+    world.relay(undefined);
+    await world.ready(server.url);
+    const reader = new Reader(feed(server.url));
+    await world.load(2, 5);
+    await eventually(async () => expect(reader.positions).toEqual(upTo(await world.count())));
+    // Now that nobody reads anew: only the feed can find it.
+    await world.append(await world.accept());
+    await eventually(async () => expect(reader.positions).toEqual(upTo(await world.count())));
+  });
+
   test('what is missing in the stream comes from Postgres', async () => {
     world.relay(server.url);
     const uid = await world.accept();
