@@ -77,15 +77,20 @@ END $$;
 -- Out of the spec, which can be large: the order of the queue reads neither it nor the attempts.
 ALTER TABLE crucible.evaluations
   ADD COLUMN priority integer NOT NULL DEFAULT 0,
+  ADD COLUMN runtime text,
   ADD COLUMN attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
   -- As the resource's status says it; null for what does not wait.
   ADD COLUMN queue_reason text CHECK (length(queue_reason) <= 100),
   ADD COLUMN queue_message text CHECK (length(queue_message) <= 1024),
   ADD CHECK ((queue_reason IS NULL) = (queue_message IS NULL)),
   ADD COLUMN spec_bytes integer GENERATED ALWAYS AS (octet_length(spec::text)) STORED;
--- Not `->>`, which would unescape the whole document and fail on a "\u0000" anywhere in it.
-UPDATE crucible.evaluations SET priority = (spec -> 'priority')::text::integer
-  WHERE json_typeof(spec) = 'object' AND (spec -> 'priority')::text ~ '^-?\d{1,9}$' AND (spec -> 'priority')::text <> '0';
+-- Looking into json unescapes all of it and fails on a "\u0000" or half a surrogate pair anywhere. So escapes go first; what
+-- is an escaped backslash stays one.
+UPDATE crucible.evaluations e SET
+  priority = CASE WHEN (s.spec -> 'priority')::text ~ '^-?\d{1,9}$' THEN (s.spec -> 'priority')::text::integer ELSE 0 END,
+  runtime = s.spec ->> 'runtime'
+FROM (SELECT uid, regexp_replace(spec::text, '(\\\\)|\\u[0-9A-Fa-f]{4}', '\1', 'g')::json AS spec FROM crucible.evaluations) s
+WHERE s.uid = e.uid AND json_typeof(s.spec) = 'object';
 UPDATE crucible.evaluations e SET attempts = a.number
   FROM (SELECT evaluation_uid, count(*) AS number FROM crucible.attempts GROUP BY evaluation_uid) a WHERE a.evaluation_uid = e.uid;
 

@@ -12,7 +12,7 @@ GRANT SELECT ON crucible.schema_migrations TO crucible_operator, crucible_record
 -- The operator judges: it alone writes evaluations and attempts. Output it only reads.
 GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, crucible.streams, crucible.output_chunks,
   crucible.artifacts, crucible.events, crucible.event_positions TO crucible_operator;
-GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, phase, priority, created_at, epoch)
+GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, phase, priority, runtime, created_at, epoch)
   ON crucible.evaluations TO crucible_operator;
 GRANT UPDATE (generation, spec, labels, phase, priority, queue_reason, queue_message, verdict, passed, passed_reason, passed_message, finished_at,
   accepted_attempt, epoch) ON crucible.evaluations TO crucible_operator;
@@ -23,7 +23,8 @@ GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, star
 GRANT EXECUTE ON FUNCTION crucible.append_event TO crucible_operator;
 -- It watches the namespaces, and it alone sees that a submitted Evaluation is gone.
 GRANT SELECT ON crucible.namespaces, crucible.submissions TO crucible_operator;
-GRANT EXECUTE ON FUNCTION crucible.observe_namespace, crucible.end_namespace, crucible.withdraw_submission TO crucible_operator;
+GRANT EXECUTE ON FUNCTION crucible.observe_namespace, crucible.end_namespace, crucible.withdraw_submission,
+  crucible.explain_submission TO crucible_operator;
 -- Suites are its own as well.
 GRANT SELECT ON crucible.suites, crucible.suite_cells, crucible.suite_runs, crucible.suite_events TO crucible_operator;
 GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, phase, total, created_at, epoch)
@@ -35,7 +36,7 @@ GRANT INSERT (suite_uid, cell, sample, evaluation_uid, evaluation_name),
 GRANT EXECUTE ON FUNCTION crucible.append_suite_event TO crucible_operator;
 
 -- The recorder reads what the sandbox wrote, which is hostile: it sees no code, makes no verdict and writes output only.
-GRANT SELECT (uid, namespace, namespace_uid, name, artifacts_deleted_at) ON crucible.evaluations TO crucible_recorder;
+GRANT SELECT (uid, namespace, namespace_uid, name, created_at, artifacts_deleted_at) ON crucible.evaluations TO crucible_recorder;
 GRANT SELECT (evaluation_uid, number, job_name, job_uid, pod_name, pod_uid, state) ON crucible.attempts TO crucible_recorder;
 GRANT SELECT ON crucible.captures, crucible.streams, crucible.output_chunks, crucible.artifacts TO crucible_recorder;
 GRANT INSERT (evaluation_uid, attempt, pod_uid, recorder) ON crucible.captures TO crucible_recorder;
@@ -48,7 +49,8 @@ GRANT INSERT ON crucible.artifacts TO crucible_recorder;
 GRANT EXECUTE ON FUNCTION crucible.append_capture_event TO crucible_recorder;
 -- Quota and retention: it deletes nothing itself, and the function nothing that is not a day old.
 GRANT SELECT ON crucible.artifact_usage TO crucible_recorder;
-GRANT EXECUTE ON FUNCTION crucible.lock_artifact_usage, crucible.expire, crucible.expire_suites TO crucible_recorder;
+GRANT EXECUTE ON FUNCTION crucible.lock_artifact_usage, crucible.expire, crucible.expire_suites,
+  crucible.maintain_event_partitions TO crucible_recorder;
 -- It also relays events: it reads them (a verdict is in what they tell) and has positions given, which it cannot choose.
 GRANT SELECT ON crucible.events, crucible.event_positions TO crucible_recorder;
 GRANT EXECUTE ON FUNCTION crucible.assign_positions TO crucible_recorder;

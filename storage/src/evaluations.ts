@@ -35,11 +35,11 @@ export class EvaluationRepository {
       const priority = priorityOf(input.spec);
       const { rowCount } = await tx.query(
         `INSERT INTO crucible.evaluations
-           (uid, namespace, namespace_uid, name, generation, spec, labels, phase, priority, created_at, epoch)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (uid) DO NOTHING`,
+           (uid, namespace, namespace_uid, name, generation, spec, labels, phase, priority, runtime, created_at, epoch)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (uid) DO NOTHING`,
         [
           input.uid, input.namespace, input.namespaceUid, input.name, input.generation, spec, labels, input.phase, priority,
-          input.createdAt, input.epoch,
+          runtimeOf(input.spec), input.createdAt, input.epoch,
         ],
       );
       if (rowCount === 1) {
@@ -74,24 +74,17 @@ export class EvaluationRepository {
 
   /**
    * Why it waits, as its status says; undefined when it does not. For readers of the queue: no event, and nothing happens
-   * to what is finished or not recorded yet. Throws FencedError.
+   * to what is finished, not recorded yet, or written by a newer leader.
    */
   async setQueue(input: { uid: string; queue: { reason: string; message: string } | undefined; epoch: number }): Promise<{ changed: boolean }> {
     const reason = input.queue === undefined ? null : safeText(input.queue.reason).slice(0, MAX_REASON);
     const message = input.queue === undefined ? null : safeText(input.queue.message).slice(0, MAX_MESSAGE);
-    const values = [input.uid, reason, message];
     const { rowCount } = await this.#db.query(
-      `SELECT FROM crucible.evaluations WHERE uid = $1 AND finished_at IS NULL
+      `UPDATE crucible.evaluations SET queue_reason = $2, queue_message = $3 WHERE uid = $1 AND finished_at IS NULL AND epoch <= $4
          AND (queue_reason, queue_message) IS DISTINCT FROM ($2::text, $3::text)`,
-      values,
+      [input.uid, reason, message, input.epoch],
     );
-    if (rowCount === 0) return { changed: false };
-    return await this.#db.transaction(async (tx) => {
-      const { finishedAt } = await lockEvaluation(tx, input.uid, input.epoch);
-      if (finishedAt !== null) return { changed: false };
-      await tx.query('UPDATE crucible.evaluations SET queue_reason = $2, queue_message = $3 WHERE uid = $1', values);
-      return { changed: true };
-    });
+    return { changed: rowCount > 0 };
   }
 
   /** Writes the end, once: compare-and-set on `finished_at is null`. Throws NotFoundError. */
@@ -154,6 +147,11 @@ export class EvaluationRepository {
 function priorityOf(spec: object): number {
   const { priority } = spec as { priority?: unknown };
   return typeof priority === 'number' && Number.isInteger(priority) ? Math.max(-MAX_PRIORITY, Math.min(priority, MAX_PRIORITY)) : 0;
+}
+
+function runtimeOf(spec: object): string | null {
+  const { runtime } = spec as { runtime?: unknown };
+  return typeof runtime === 'string' ? runtime : null;
 }
 
 async function one(db: Queryable, text: string, values: unknown[]): Promise<EvaluationRecord | undefined> {

@@ -24,8 +24,10 @@ export class EventRepository {
   /** Ascending from the one after `after` (default 0, the beginning); at most 1000. Empty for an unknown evaluation. */
   async list(evaluationUid: string, options: { after?: number; limit?: number } = {}): Promise<EventRecord[]> {
     const { rows } = await this.#db.query<EventRecord>(
-      `SELECT evaluation_uid AS "evaluationUid", seq, type, data, at, position FROM crucible.events
-       WHERE evaluation_uid = $1 AND seq > $2 ORDER BY seq LIMIT $3`,
+      // The run's creation names the partition that has all of them.
+      `SELECT v.evaluation_uid AS "evaluationUid", v.seq, v.type, v.data, v.at, v.position
+       FROM crucible.evaluations e JOIN crucible.events v ON v.evaluation_uid = e.uid AND v.evaluation_created_at = e.created_at
+       WHERE e.uid = $1 AND v.seq > $2 ORDER BY v.seq LIMIT $3`,
       [evaluationUid, options.after ?? 0, Math.min(options.limit ?? MAX_PAGE, MAX_PAGE)],
     );
     return rows;

@@ -23,7 +23,7 @@ export { MAX_READ_BYTES } from './output.ts';
 export { ArtifactRepository } from './artifacts.ts';
 export { QUOTA_REASON } from './artifact-rules.ts';
 export type { ArtifactRules } from './artifact-rules.ts';
-export { RETENTION_CLASSES, expire, sweepFiles } from './retention.ts';
+export { RETENTION_CLASSES, expire, maintainEventPartitions, sweepFiles } from './retention.ts';
 export type { RetentionClass, SweepResult } from './retention.ts';
 export { EventRepository } from './events.ts';
 export type { FileInfo, FileStore, StoredFile } from './files.ts';

@@ -123,6 +123,66 @@ test('from 0001 with data: events keep what they say, and get an order that foll
   await expect(sql(`UPDATE crucible.events SET data = '{}'`)).rejects.toThrow(/an event never changes/);
 });
 
+// What every version could hold: two finished runs of one name in different namespaces and months, one that waits.
+const [OLD, NEW, WAITING] = ['aaaaaaaa-0000-4000-8000-000000000001', 'aaaaaaaa-0000-4000-8000-000000000002', 'aaaaaaaa-0000-4000-8000-000000000003'];
+const DATA = `
+  INSERT INTO crucible.evaluations (uid, namespace, namespace_uid, name, generation, spec, labels, phase, created_at, accepted_at, epoch) VALUES
+    ('${OLD}', 'evals', 'bbbbbbbb-0000-4000-8000-000000000001', 'n', 1, '{"code": "a\\u0000b", "priority": 7, "runtime": "python"}', '{"team": "a"}', 'Running', '2025-11-30T23:59:59Z', '2025-12-01T00:00:00Z', 1),
+    ('${NEW}', 'evals', 'bbbbbbbb-0000-4000-8000-000000000002', 'n', 1, '{"priority": -3}', '{"team": "a", "x": ""}', 'Running', '2025-12-01T00:00:00Z', '2025-12-01T00:00:01Z', 1),
+    ('${WAITING}', 'other', 'bbbbbbbb-0000-4000-8000-000000000003', 'w', 1, '{}', '{}', 'Queued', '2026-02-01T00:00:00Z', '2026-02-01T00:00:00Z', 1);
+  INSERT INTO crucible.attempts (evaluation_uid, number, job_name, image, epoch)
+    SELECT uid, 1, 'j', 'i', 1 FROM crucible.evaluations WHERE uid <> '${WAITING}';
+  INSERT INTO crucible.captures (evaluation_uid, attempt, pod_uid, recorder) SELECT evaluation_uid, 1, evaluation_uid, 'r' FROM crucible.attempts;
+  INSERT INTO crucible.streams (evaluation_uid, attempt, stream, bytes, lines)
+    SELECT evaluation_uid, 1, s, CASE s WHEN 'stdout' THEN 3 ELSE 0 END, 0 FROM crucible.attempts, unnest(ARRAY['stdout', 'stderr']) s;
+  INSERT INTO crucible.output_chunks (evaluation_uid, attempt, stream, first_seq, last_seq, byte_offset, lines, data)
+    SELECT evaluation_uid, 1, 'stdout', 1, 1, 0, 1, 'hi\n' FROM crucible.attempts;
+  INSERT INTO crucible.artifacts (evaluation_uid, attempt, index, path, size, sha256, complete)
+    SELECT evaluation_uid, 1, 0, 'a', 5, repeat('a', 64), true FROM crucible.attempts;
+  UPDATE crucible.captures SET state = 'captured', captured_at = now(), complete = true, artifacts_complete = true;
+  UPDATE crucible.attempts SET state = 'finalized', finalized_at = now(), verdict = '{"class": "Succeeded"}', pod_uid = evaluation_uid;
+  SELECT crucible.append_event(uid, 'evaluation.accepted', '{"n": 1}') FROM crucible.evaluations;
+  SELECT crucible.append_event('${OLD}', 'evaluation.finished', '{"n": 2}');
+  UPDATE crucible.evaluations SET accepted_attempt = 1, phase = 'Succeeded', finished_at = now(), verdict = '{"class": "Succeeded"}' WHERE uid <> '${WAITING}'`;
+
+const SPEC_BYTES = 56;
+const RECORD = `
+  SELECT (SELECT json_agg(e ORDER BY uid) FROM (SELECT uid, namespace_uid, name, spec::text, labels, phase, verdict, created_at, finished_at, event_seq FROM crucible.evaluations) e) AS evaluations,
+         (SELECT json_agg(a ORDER BY evaluation_uid) FROM (SELECT evaluation_uid, number, state, verdict, pod_uid FROM crucible.attempts) a) AS attempts,
+         (SELECT json_agg(o ORDER BY evaluation_uid) FROM (SELECT evaluation_uid, stream, data FROM crucible.output_chunks) o) AS output,
+         (SELECT json_agg(s ORDER BY evaluation_uid, stream) FROM (SELECT evaluation_uid, stream, bytes FROM crucible.streams) s) AS streams,
+         (SELECT json_agg(v ORDER BY evaluation_uid, seq) FROM (SELECT evaluation_uid, seq, type, data, at FROM crucible.events) v) AS events`;
+
+test.each(NAMES.slice(0, -1).map((name, index) => [name, index + 1] as const))('from %s with data: the record stays, and what is derived from it is right', async (_, version) => {
+  for (const name of NAMES.slice(0, version)) await cp(join(migrationsDirectory(), name), join(scratch, name));
+  await writeFile(join(scratch, 'grants.sql'), '');
+  await migrate({ connectionString: database.dsn, directory: scratch });
+  await sql(DATA);
+  const before = await sql(RECORD);
+  expect(await migrate({ connectionString: database.dsn })).toMatchObject({ version: SCHEMA_VERSION });
+  expect(await sql(RECORD)).toEqual(before);
+  expect(await sql('SELECT name, right(uid::text, 1) AS uid, gone_at IS NULL AS current FROM crucible.namespaces ORDER BY uid')).toEqual([
+    { name: 'evals', uid: '1', current: false }, { name: 'evals', uid: '2', current: true }, { name: 'other', uid: '3', current: true },
+  ]);
+  // Since 0006 it is the operator's code that writes what it takes out of the spec; here it was not.
+  const [high, low, runtime] = version < 6 ? [7, -3, 'python'] : [0, 0, null];
+  expect(await sql('SELECT priority, runtime, attempts, spec_bytes FROM crucible.evaluations ORDER BY uid')).toEqual([
+    { priority: high, runtime, attempts: 1, spec_bytes: SPEC_BYTES }, { priority: low, runtime: null, attempts: 1, spec_bytes: 16 },
+    { priority: 0, runtime: null, attempts: 0, spec_bytes: 2 },
+  ]);
+  expect(await sql('SELECT label FROM crucible.evaluation_labels ORDER BY label')).toEqual([{ label: 'team=a' }, { label: 'team=a' }, { label: 'x=' }]);
+  expect(await sql('SELECT evaluations::int, spec_bytes::int, output_bytes::int FROM crucible.namespace_usage ORDER BY namespace_uid')).toEqual([
+    { evaluations: 1, spec_bytes: SPEC_BYTES, output_bytes: 3 }, { evaluations: 1, spec_bytes: 16, output_bytes: 3 }, { evaluations: 1, spec_bytes: 2, output_bytes: 0 },
+  ]);
+  // A run's events are in the partition of the month of its creation.
+  expect(await sql(`SELECT tableoid::regclass::text AS partition, count(*)::int AS events FROM crucible.events GROUP BY 1 ORDER BY 1`)).toEqual([
+    { partition: 'crucible.events_2025_11', events: 2 }, { partition: 'crucible.events_2025_12', events: 1 }, { partition: 'crucible.events_2026_02', events: 1 },
+  ]);
+  expect(await sql('SELECT assigned::int, last::int FROM crucible.assign_positions(100)')).toEqual([{ assigned: 4, last: 4 }]);
+  await expect(sql(`UPDATE crucible.events SET data = '{}'`)).rejects.toThrow(/an event never changes/);
+  await expect(sql('TRUNCATE crucible.events')).rejects.toThrow(/deleted by retention only/);
+});
+
 test('a right that grants.sql does not list is taken away', async () => {
   const { recorder } = await prepareDatabase(database.dsn);
   await sql('GRANT ALL ON crucible.evaluations TO crucible_recorder; GRANT SELECT (verdict) ON crucible.attempts TO crucible_recorder');

@@ -44,6 +44,15 @@ async function expireSuites(db: Database, { days, maxRuns, signal }: { days: num
   }
 }
 
+/**
+ * Partitions of events: makes those of the coming months, drops those of past ones that retention has emptied. Any number
+ * of callers at once; throws UnavailableError when the table is busy: the next call does it.
+ */
+export async function maintainEventPartitions(db: Database): Promise<{ made: number; dropped: number }> {
+  const { rows } = await db.query<{ made: number; dropped: number }>('SELECT made, dropped FROM crucible.maintain_event_partitions()');
+  return rows[0] ?? { made: 0, dropped: 0 };
+}
+
 export interface SweepResult {
   seen: number;
   deleted: number;

@@ -13,10 +13,13 @@ export interface SubmissionRecord {
   /** `recorded`: there is an evaluation. `withdrawn`: deleted before the operator had recorded anything of it. */
   state: 'submitted' | 'recorded' | 'withdrawn';
   withdrawnAt: Date | null;
+  /** Why it is not admitted, as its status says; null when it is, or nobody has looked yet. */
+  reason: string | null;
+  message: string | null;
 }
 
 export const SUBMISSION_COLUMNS = `uid, namespace, namespace_uid AS "namespaceUid", name, submitted_by AS "submittedBy",
-  submitted_at AS "submittedAt", state, withdrawn_at AS "withdrawnAt"`;
+  submitted_at AS "submittedAt", state, withdrawn_at AS "withdrawnAt", reason, message`;
 const MAX_PAGE = 1000;
 
 /** What came in through the API. */
@@ -58,6 +61,12 @@ export class SubmissionRepository {
   /** For the operator, which sees that the Evaluation is gone. False when it was recorded, withdrawn or never submitted. */
   async withdraw(uid: string): Promise<boolean> {
     const { rows } = await this.#db.query<{ done: boolean }>('SELECT crucible.withdraw_submission($1) AS done', [uid]);
+    return rows[0]?.done === true;
+  }
+
+  /** For the operator, of what it refuses and hence does not record. False when nothing had to be changed. */
+  async explain(uid: string, why: { reason: string; message: string }): Promise<boolean> {
+    const { rows } = await this.#db.query<{ done: boolean }>('SELECT crucible.explain_submission($1, $2, $3) AS done', [uid, why.reason, why.message]);
     return rows[0]?.done === true;
   }
 }

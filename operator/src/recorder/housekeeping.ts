@@ -1,4 +1,4 @@
-import { expire, isUnavailable, RETENTION_CLASSES, sweepFiles, type Database, type FileStore } from '@crucible/storage';
+import { expire, isUnavailable, maintainEventPartitions, RETENTION_CLASSES, sweepFiles, type Database, type FileStore } from '@crucible/storage';
 import type { Logger } from 'pino';
 import { sleep, type Clock } from '../kube/index.ts';
 import type { RecorderMetrics } from './metrics.ts';
@@ -44,6 +44,9 @@ export async function tidy({ config, database, files, metrics, logger }: Houseke
     metrics.expired.inc({ class: kind }, runs);
     if (runs > 0) logger.info({ class: kind, days, runs }, 'retention deleted what was old');
   }
+  if (signal.aborted) return;
+  const partitions = await maintainEventPartitions(database);
+  if (partitions.made + partitions.dropped > 0) logger.info({ ...partitions }, 'partitions of events made ahead or dropped');
   if (config.orphanGraceHours === 0 || signal.aborted) return;
   await files.sweepTemporary?.(TEMPORARY_SECONDS);
   const swept = await sweepFiles(database, files, { graceSeconds: config.orphanGraceHours * 3600, signal });

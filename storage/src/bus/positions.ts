@@ -11,7 +11,7 @@ export interface PublishedEvent extends EventRecord {
 
 export const MAX_POSITION_BATCH = 1000;
 
-export const PUBLISHED_EVENT = `
+const SELECT = `
   SELECT v.evaluation_uid AS "evaluationUid", v.seq, v.type, v.data, v.at, v.position,
          e.namespace, e.namespace_uid AS "namespaceUid", e.name
   FROM crucible.events v JOIN crucible.evaluations e ON e.uid = v.evaluation_uid`;
@@ -46,13 +46,13 @@ export class PositionRepository {
 
   /** Ascending, after `position`; at most 1000. Positions are dense but for what retention has deleted. */
   async after(position: number, limit = MAX_POSITION_BATCH): Promise<PublishedEvent[]> {
-    const { rows } = await this.#db.query<PublishedEvent>(`${PUBLISHED_EVENT} WHERE v.position > $1 ORDER BY v.position LIMIT $2`, [
+    const { rows } = await this.#db.query<PublishedEvent>(`${SELECT} WHERE v.position > $1 ORDER BY v.position LIMIT $2`, [
       position, Math.min(limit, MAX_POSITION_BATCH),
     ]);
     return rows;
   }
 
   async at(position: number): Promise<PublishedEvent | undefined> {
-    return (await this.#db.query<PublishedEvent>(`${PUBLISHED_EVENT} WHERE v.position = $1`, [position])).rows[0];
+    return (await this.#db.query<PublishedEvent>(`${SELECT} WHERE v.position = $1`, [position])).rows[0];
   }
 }

@@ -71,7 +71,7 @@ export async function readState(db: Queryable, uid: string, scope: Scope): Promi
             e.queue_message AS "queueMessage", NULL::timestamptz AS "withdrawnAt", 1 AS rank
      FROM crucible.evaluations e WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)}
      UNION ALL
-     SELECT NULL, NULL, NULL, NULL, NULL, NULL, s.withdrawn_at, 2
+     SELECT NULL, NULL, NULL, NULL, s.reason, s.message, s.withdrawn_at, 2
      FROM crucible.submissions s WHERE s.uid = $1 AND ${inScope('s.namespace_uid', 2)} ORDER BY rank LIMIT 1`,
     [uid, scopeParameter(scope)],
   );

@@ -116,16 +116,17 @@ export function planList(scope: Scope, filter: EvaluationFilter): Scan {
       SELECT count(*) AS looked, (SELECT ${MICROS} FROM looked ORDER BY created_at, uid LIMIT 1) AS "lastMicros",
              (SELECT uid FROM looked ORDER BY created_at, uid LIMIT 1) AS "lastUid" FROM looked)
     SELECT b.*, p.* FROM bound b LEFT JOIN LATERAL (
-      SELECT e.uid, e.namespace, e.namespace_uid AS "namespaceUid", e.name, e.labels, e.phase, e.priority,
-             -- Not ->>, which unescapes the whole document and fails on a "\\u0000" anywhere in it.
-             (e.spec -> 'runtime') #>> '{}' AS runtime,
+      SELECT e.uid, e.namespace, e.namespace_uid AS "namespaceUid", e.name, e.labels, e.runtime, e.phase, e.priority,
              e.queue_reason AS "queueReason", e.verdict, e.passed, e.attempts, e.created_at AS "createdAt",
              e.accepted_at AS "acceptedAt", e.finished_at AS "finishedAt", ${MICROS.replace('created_at', 'e.created_at')} AS micros,
              a.started_at AS "startedAt", a.exit_code AS "exitCode", a.signal
-      FROM looked l JOIN crucible.evaluations e ON e.uid = l.uid
-      LEFT JOIN crucible.attempts a ON a.evaluation_uid = e.uid AND a.number = e.attempts
+      FROM (SELECT uid FROM looked ORDER BY created_at DESC, uid DESC) l
+      -- OFFSET 0: one after the other, by key, until the page is full. A join may read all runs instead.
+      CROSS JOIN LATERAL (SELECT * FROM crucible.evaluations WHERE uid = l.uid OFFSET 0) e
+      LEFT JOIN LATERAL (
+        SELECT started_at, exit_code, signal FROM crucible.attempts WHERE evaluation_uid = e.uid AND number = e.attempts OFFSET 0) a ON true
       WHERE ${[...residual(filter, bind), 'true'].join(' AND ')}
-      ORDER BY l.created_at DESC, l.uid DESC LIMIT ${page}) p ON true
+      LIMIT ${page}) p ON true
     ORDER BY p."createdAt" DESC, p.uid DESC`;
   return { sql, values, limit, looks };
 }

@@ -1,4 +1,4 @@
-import { MAX_POSITION_BATCH, PUBLISHED_EVENT } from '../bus/positions.ts';
+import { MAX_POSITION_BATCH } from '../bus/positions.ts';
 import type { PublishedEvent } from '../bus/positions.ts';
 import type { Queryable } from '../database.ts';
 import type { EventRecord } from '../types.ts';
@@ -7,7 +7,7 @@ import type { Scope } from './scope.ts';
 
 export const RUN_EVENTS = `
   SELECT v.evaluation_uid AS "evaluationUid", v.seq, v.type, v.data, v.at, v.position
-  FROM crucible.evaluations e JOIN crucible.events v ON v.evaluation_uid = e.uid
+  FROM crucible.evaluations e JOIN crucible.events v ON v.evaluation_uid = e.uid AND v.evaluation_created_at = e.created_at
   WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)} AND v.seq > $3 ORDER BY v.seq LIMIT $4`;
 
 /** Of one evaluation, ascending, after the number `after`; at most 1000. They are there at once, position or not. */
@@ -29,13 +29,16 @@ export interface EventBatch {
   last: number;
 }
 
+// OFFSET 0: each run by its key. A join may read all runs instead.
 export const EVENT_LOG = `
   WITH next AS MATERIALIZED (
-    SELECT v.evaluation_uid, v.seq, v.type, v.data, v.at, v.position FROM crucible.events v
-    WHERE v.position > $1 ORDER BY v.position LIMIT $3)
+    SELECT evaluation_uid, seq, type, data, at, position FROM crucible.events WHERE position > $1 ORDER BY position LIMIT $3)
   SELECT (SELECT max(position) FROM next) AS last, f.*
   FROM (SELECT) one LEFT JOIN LATERAL (
-    ${PUBLISHED_EVENT.replace('crucible.events v', 'next v')} WHERE ${inScope('e.namespace_uid', 2)} ORDER BY v.position) f ON true`;
+    SELECT v.evaluation_uid AS "evaluationUid", v.seq, v.type, v.data, v.at, v.position,
+           e.namespace, e.namespace_uid AS "namespaceUid", e.name
+    FROM next v CROSS JOIN LATERAL (SELECT namespace, namespace_uid, name FROM crucible.evaluations WHERE uid = v.evaluation_uid OFFSET 0) e
+    WHERE ${inScope('e.namespace_uid', 2)} ORDER BY v.position) f ON true`;
 
 /**
  * Of all evaluations in the scope, in the global order, after a position (a Last-Event-ID). It looks at up to `limit` events

@@ -73,7 +73,7 @@ describe('the list', () => {
     const own = namespace();
     const scope = [own.namespaceUid];
     const run = async (n: number, labels: Record<string, string>, verdict?: { class: string }) =>
-      (await makeRun(roles, { ...own, name: `run-${n}`, createdAt: at(n), labels, ...(verdict && { stdout: Buffer.from('x\n'), verdict }) })).uid;
+      (await makeRun(roles, { ...own, name: `run-${n}`, createdAt: at(n), labels, spec: { runtime: 'python', code: '\0 \ud800' }, ...(verdict && { stdout: Buffer.from('x\n'), verdict }) })).uid;
     const uids = [
       await run(0, { team: 'a', suite: 's' }),
       await run(1, { team: 'b' }),

@@ -5,7 +5,7 @@ import { scopeParameter } from './scope.ts';
 import type { Scope } from './scope.ts';
 
 /**
- * `Submitted`: the operator has not recorded it yet. `Queued`: waits for a place. `Retrying`: has a place, and waits
+ * `Submitted`: the operator has not recorded it yet, or refuses it, with the reason. `Queued`: waits for a place. `Retrying`: has a place, and waits
  * before its next attempt. `Starting`: has a Job, and waits for its pod to run.
  */
 export type QueueStage = 'Submitted' | 'Queued' | 'Retrying' | 'Starting';
@@ -111,7 +111,7 @@ export const OTHERS = `
      WHERE e.namespace_uid = n.nsuid AND e.finished_at IS NULL AND e.attempts > 0 AND e.phase IN ('Queued', 'Starting')
      ORDER BY e.created_at LIMIT ${SHOWN})
     UNION ALL
-    (SELECT s.uid, s.namespace, s.namespace_uid, s.name, NULL, NULL, 0, s.submitted_at, 'Submitted' FROM crucible.submissions s
+    (SELECT s.uid, s.namespace, s.namespace_uid, s.name, s.reason, s.message, 0, s.submitted_at, 'Submitted' FROM crucible.submissions s
      WHERE s.namespace_uid = n.nsuid AND s.state = 'submitted'
        AND NOT EXISTS (SELECT FROM crucible.evaluations r WHERE r.uid = s.uid)
      ORDER BY s.submitted_at LIMIT ${SHOWN})) o

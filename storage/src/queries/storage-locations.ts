@@ -38,7 +38,7 @@ const CONCURRENT_LOOKS = 16;
 const MAX_STREAM_LOOKS = 200;
 
 const ROWS = `
-  WITH run AS (SELECT e.uid, e.spec_bytes FROM crucible.evaluations e WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)})
+  WITH run AS (SELECT e.uid, e.created_at, e.spec_bytes FROM crucible.evaluations e WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)})
   SELECT 'record' AS holds, 'crucible.evaluations' AS location, NULL::integer AS attempt, 1::bigint AS items, spec_bytes::bigint AS bytes
     FROM run
   UNION ALL SELECT 'submission', 'crucible.submissions', NULL, 1, 0
@@ -52,7 +52,7 @@ const ROWS = `
   UNION ALL SELECT 'artifactNames', 'crucible.artifacts', f.attempt, count(*), 0
     FROM run JOIN crucible.artifacts f ON f.evaluation_uid = run.uid GROUP BY f.attempt
   UNION ALL SELECT 'events', 'crucible.events', NULL, count(*), coalesce(sum(octet_length(v.data::text)), 0)
-    FROM run JOIN crucible.events v ON v.evaluation_uid = run.uid HAVING count(*) > 0`;
+    FROM run JOIN crucible.events v ON v.evaluation_uid = run.uid AND v.evaluation_created_at = run.created_at HAVING count(*) > 0`;
 
 const FILES = `
   SELECT f.sha256, f.attempt, f.path, f.size FROM crucible.evaluations e JOIN crucible.artifacts f ON f.evaluation_uid = e.uid
@@ -60,7 +60,8 @@ const FILES = `
   ORDER BY f.attempt, f.index LIMIT ${MAX_FILES}`;
 
 const POSITIONS = `
-  SELECT v.seq, v.position FROM crucible.evaluations e JOIN crucible.events v ON v.evaluation_uid = e.uid
+  SELECT v.seq, v.position FROM crucible.evaluations e
+  JOIN crucible.events v ON v.evaluation_uid = e.uid AND v.evaluation_created_at = e.created_at
   WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)} AND v.position IS NOT NULL ORDER BY v.seq DESC LIMIT ${MAX_STREAM_LOOKS}`;
 
 /** Empty for what is not in the scope. A backend that cannot be asked is not named; Postgres must answer. */

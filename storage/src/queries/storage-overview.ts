@@ -107,14 +107,15 @@ export const FILE_ITEMS = `
     SELECT count(*) AS looked, (SELECT ${MICROS} FROM looked ORDER BY created_at, uid LIMIT 1) AS "lastMicros",
            (SELECT uid FROM looked ORDER BY created_at, uid LIMIT 1) AS "lastUid" FROM looked),
   runs AS (
+    -- LIMIT 1, and OFFSET 0 below: each run by its key. A join may read all artifacts instead.
     SELECT l.uid, l.created_at FROM looked l
-    WHERE EXISTS (SELECT FROM crucible.artifacts f WHERE f.evaluation_uid = l.uid AND f.complete)
+    CROSS JOIN LATERAL (SELECT FROM crucible.artifacts f WHERE f.evaluation_uid = l.uid AND f.complete LIMIT 1) has
     ORDER BY l.created_at DESC, l.uid DESC LIMIT $4 + 1)
   SELECT b.*, p.* FROM bound b LEFT JOIN LATERAL (
     SELECT r.uid, ${MICROS.replace('created_at', 'r.created_at')} AS micros, r.created_at AS "createdAt", e.namespace, e.name,
            f.sha256, f.size AS bytes, f.path, f.attempt, f.index
     FROM runs r JOIN crucible.evaluations e ON e.uid = r.uid
-    JOIN crucible.artifacts f ON f.evaluation_uid = r.uid AND f.complete) p ON true
+    CROSS JOIN LATERAL (SELECT * FROM crucible.artifacts WHERE evaluation_uid = r.uid AND complete OFFSET 0) f) p ON true
   ORDER BY p."createdAt" DESC, p.uid DESC, p.attempt, p.index`;
 
 interface FileRow extends FileItem {

@@ -1,0 +1,64 @@
+// Every read of the API, with parameters that differ from call to call: for the times at a million runs, and for the
+// plans that Postgres makes of them.
+import { createHash } from 'node:crypto';
+import {
+  findArtifact, findOwner, listArtifacts, listDatabaseItems, listEvaluations, listEventsAfter, listFileItems, listRunEvents,
+  listStorageLocations, parseLabelSelector, readComplete, readEvaluation, readOutputRange, readPosition, readQueue, readState,
+  readStorageTotals,
+} from '../src/index.ts';
+import type { Queryable } from '../src/database.ts';
+import { NAMESPACES } from './volume.ts';
+
+const uuid = (text: string): string => createHash('md5').update(text).digest('hex').replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, '$1-$2-$3-$4-$5');
+const namespaceUid = (n: number): string => uuid(`ns${n}`);
+
+export interface Read {
+  name: string;
+  /** `n` is the number of the call, `runs` how many there are. */
+  call: (db: Queryable, n: number, runs: number) => Promise<unknown>;
+}
+
+const one = (n: number): string[] => [namespaceUid(n % NAMESPACES)];
+const some = (n: number): string[] => Array.from({ length: 10 }, (_, index) => namespaceUid((n + index) % NAMESPACES));
+/** A finished run. */
+const run = (n: number, runs: number): string => uuid(`run${1 + ((n * 7919) % Math.floor(runs * 0.8))}`);
+const selector = (text: string) => ({ labels: parseLabelSelector(text) });
+
+export const READS: Read[] = [
+  { name: 'list: one namespace', call: (db, n) => listEvaluations(db, one(n), {}) },
+  { name: 'list: ten namespaces', call: (db, n) => listEvaluations(db, some(n), {}) },
+  { name: 'list: all, 500 a page', call: (db) => listEvaluations(db, 'all', { limit: 500 }) },
+  { name: 'list: far down, by cursor', call: (db, n, runs) => listEvaluations(db, 'all', { cursor: farDown(n, runs) }) },
+  { name: 'list: verdict NodeLost (0.1 %)', call: (db, n) => listEvaluations(db, some(n), { verdictClasses: ['NodeLost'] }) },
+  { name: 'list: verdict that never was', call: (db) => listEvaluations(db, 'all', { verdictClasses: ['Evicted'] }) },
+  { name: 'list: phase Succeeded (80 %)', call: (db, n) => listEvaluations(db, one(n), { phases: ['Succeeded'] }) },
+  { name: 'list: phase Running (40 runs)', call: (db) => listEvaluations(db, 'all', { phases: ['Running'] }) },
+  { name: 'list: label team (10 %)', call: (db, n) => listEvaluations(db, 'all', selector(`team=t${n % 10}`)) },
+  { name: 'list: label suite (0.1 %)', call: (db, n) => listEvaluations(db, 'all', selector(`suite=s${n % 1000}`)) },
+  { name: 'list: label and verdict', call: (db, n) => listEvaluations(db, 'all', { ...selector(`suite=s${n % 1000}`), verdictClasses: ['TimedOut'] }) },
+  { name: 'list: label that is nowhere, negated', call: (db) => listEvaluations(db, 'all', selector('team notin (t0,t1,t2,t3,t4,t5,t6,t7,t8,t9)')) },
+  { name: 'list: since, part of a name', call: (db, n) => listEvaluations(db, some(n), { since: new Date(Date.now() - 30 * 86_400_000), name: '99' }) },
+  { name: 'owner of an id', call: (db, n, runs) => findOwner(db, run(n, runs)) },
+  { name: 'state of one', call: (db, n, runs) => readState(db, run(n, runs), 'all') },
+  { name: 'one evaluation', call: (db, n, runs) => readEvaluation(db, run(n, runs), 'all') },
+  { name: 'complete', call: (db, n, runs) => readComplete(db, {}, run(n, runs), 'all') },
+  { name: 'storage locations', call: (db, n, runs) => listStorageLocations(db, {}, run(n, runs), 'all') },
+  { name: 'events of one', call: (db, n, runs) => listRunEvents(db, run(n, runs), 'all') },
+  { name: 'events after a position, all', call: (db, n, runs) => listEventsAfter(db, ((n * 7919) % runs) * 5, 'all') },
+  { name: 'events after a position, one namespace', call: (db, n, runs) => listEventsAfter(db, ((n * 7919) % runs) * 5, one(n)) },
+  { name: 'output range', call: (db, n, runs) => readOutputRange(db, { uid: run(n, runs) }, 'stdout', 'all', { offset: 10, length: 20 }) },
+  { name: 'artifacts of one', call: (db, n, runs) => listArtifacts(db, { uid: run(n, runs) }, 'all') },
+  { name: 'artifact by path', call: (db, n, runs) => findArtifact(db, { uid: run(n, runs) }, 'out/result.json', 'all') },
+  { name: 'queue: one namespace', call: (db, n) => readQueue(db, one(n)) },
+  { name: 'queue: all', call: (db) => readQueue(db, 'all') },
+  { name: 'position of one', call: (db, n, runs) => readPosition(db, uuid(`run${runs - (n % 100)}`)) },
+  { name: 'storage totals', call: (db) => readStorageTotals(db, undefined, 'all') },
+  { name: 'explorer: database', call: (db, n) => listDatabaseItems(db, some(n)) },
+  { name: 'explorer: files', call: (db, n) => listFileItems(db, some(n)) },
+];
+
+/** As a list would have given it, some months ago. */
+function farDown(n: number, runs: number): string {
+  const days = 100 + (n % 200);
+  return Buffer.from(`${(Date.now() - days * 86_400_000) * 1000}/${run(n, runs)}`).toString('base64url');
+}
