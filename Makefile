@@ -9,7 +9,7 @@ WITH := $(LOCAL)/with.sh
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-.PHONY: up down status kubeconfig url token
+.PHONY: up down status kubeconfig url token drill
 up: ## set up all that is needed, start a cluster, install Crucible and run the sample evaluation
 	@$(LOCAL)/up.sh
 down: ## stop and remove the cluster; only the build cache stays
@@ -21,6 +21,8 @@ kubeconfig: ## print the path of the cluster's kubeconfig
 
 url: ## print where the API is; its certificate authority goes to .crucible/ca.crt
 	@$(LOCAL)/url.sh
+drill: ## attack sandboxes of every RuntimeClass; fails when a rule of the sandbox contract is broken
+	@$(WITH) node deploy/local/drill.ts
 
 token: ## print a researcher's bearer token for the namespace evals, valid for an hour
 	@$(WITH) kubectl --kubeconfig .crucible/kubeconfig create token researcher -n evals --duration=1h

@@ -23,6 +23,8 @@ export const LABELS = {
   suiteCell: 'crucible.dev/suite-cell',
   /** Which sample of the cell, from "1". */
   suiteSample: 'crucible.dev/suite-sample',
+  /** On Evaluations that a drill makes: the drill's id. Set by the operator only. */
+  drill: 'crucible.dev/drill',
   /** Kueue's label on Jobs, set from spec.queue. */
   kueueQueue: 'kueue.x-k8s.io/queue-name',
 } as const;

@@ -4,6 +4,7 @@ import { evaluationRuntimeSpecSchema, evaluationRuntimeStatusSchema } from './sc
 import { evaluationSpecSchema } from './schema/evaluation-spec.ts';
 import { evaluationSuiteSpecSchema, evaluationSuiteStatusSchema } from './schema/evaluation-suite.ts';
 import { evaluationStatusSchema } from './schema/evaluation-status.ts';
+import { securityDrillSpecSchema, securityDrillStatusSchema } from './schema/security-drill.ts';
 import { toStructuralSchema } from './structural.ts';
 
 interface PrinterColumn {
@@ -120,6 +121,30 @@ export const RESOURCE_DEFINITIONS: readonly ResourceDefinition[] = [
       },
       AGE,
       { name: 'Message', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].message', priority: 1 },
+    ],
+  },
+  {
+    kind: 'SecurityDrill',
+    plural: 'securitydrills',
+    singular: 'securitydrill',
+    shortNames: ['drill', 'drills'],
+    scope: 'Cluster',
+    description: 'An attack on sandboxes of this cluster, rule by rule of the sandbox contract, and what it found.',
+    spec: securityDrillSpecSchema,
+    status: securityDrillStatusSchema,
+    columns: [
+      { name: 'Phase', type: 'string', jsonPath: '.status.phase' },
+      { name: 'Held', type: 'integer', jsonPath: '.status.held' },
+      { name: 'Broken', type: 'integer', jsonPath: '.status.broken' },
+      { name: 'Open', type: 'integer', jsonPath: '.status.open' },
+      { name: 'Kind', type: 'string', jsonPath: '.spec.kind' },
+      AGE,
+      {
+        name: 'Message',
+        type: 'string',
+        jsonPath: '.status.conditions[?(@.type=="Finished")].message',
+        priority: 1,
+      },
     ],
   },
 ];

@@ -23,6 +23,8 @@ export {
   evaluationSuiteStatusSchema,
 } from './schema/evaluation-suite.ts';
 export type { Attempt, EvaluationStatus, Verdict } from './schema/evaluation-status.ts';
+export type { SecurityDrillSpec, SecurityDrillStatus } from './schema/security-drill.ts';
+export { securityDrillSpecSchema, securityDrillStatusSchema } from './schema/security-drill.ts';
 export { evaluationStatusSchema, verdictSchema } from './schema/evaluation-status.ts';
 
 import type { ATTRIBUTIONS, CONDITIONS, CONFIDENCES, PHASES, SUITE_PHASES, VERDICT_CLASSES } from './constants.ts';

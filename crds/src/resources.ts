@@ -4,6 +4,7 @@ import { evaluationRuntimeSpecSchema, evaluationRuntimeStatusSchema } from './sc
 import { evaluationSpecSchema } from './schema/evaluation-spec.ts';
 import { evaluationSuiteSpecSchema, evaluationSuiteStatusSchema } from './schema/evaluation-suite.ts';
 import { evaluationStatusSchema } from './schema/evaluation-status.ts';
+import { securityDrillSpecSchema, securityDrillStatusSchema } from './schema/security-drill.ts';
 
 // Whole resources, as they come over the wire. metadata is the API server's own business and only typed here.
 
@@ -52,9 +53,18 @@ export const evaluationSuiteSchema = z.object({
   status: evaluationSuiteStatusSchema.optional(),
 });
 
+export const securityDrillSchema = z.object({
+  apiVersion: z.literal(API_VERSION),
+  kind: z.literal('SecurityDrill'),
+  metadata: objectMetaSchema,
+  spec: securityDrillSpecSchema,
+  status: securityDrillStatusSchema.optional(),
+});
+
 export type ObjectMeta = z.infer<typeof objectMetaSchema>;
 export type Evaluation = z.infer<typeof evaluationSchema>;
 export type EvaluationRuntime = z.infer<typeof evaluationRuntimeSchema>;
+export type SecurityDrill = z.infer<typeof securityDrillSchema>;
 
 export type EvaluationSuite = z.infer<typeof evaluationSuiteSchema>;
 
@@ -81,6 +91,8 @@ export const parseEvaluationSuite = (raw: unknown): EvaluationSuite => parse(eva
 
 export const parseEvaluationRuntime = (raw: unknown): EvaluationRuntime =>
   parse(evaluationRuntimeSchema, 'EvaluationRuntime', raw);
+
+export const parseSecurityDrill = (raw: unknown): SecurityDrill => parse(securityDrillSchema, 'SecurityDrill', raw);
 
 function parse<S extends z.ZodType>(schema: S, kind: string, raw: unknown): z.output<S> {
   const result = schema.safeParse(raw);

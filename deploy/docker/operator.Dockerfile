@@ -1,6 +1,6 @@
 # The operator (with a thread of its own for scoring), and in the same image the recorder and the migration: bundles, no
 # node_modules, no npm.
-#   node /app/operator.mjs    node /app/recorder.mjs    node /app/migrate.mjs
+#   node /app/operator.mjs    node /app/recorder.mjs    node /app/migrate.mjs    node /app/drill-control.mjs
 FROM docker.io/library/node:24.21.0-trixie-slim AS build
 # Set by build.sh where an intercepting proxy's certificate authority has to be trusted; empty otherwise.
 ARG NODE_EXTRA_CA_CERTS
@@ -19,7 +19,7 @@ COPY storage/src storage/src
 COPY operator/src operator/src
 # Dependencies that are CommonJS call require(): an ES module has none of its own. pg-native is optional and not used.
 RUN ./node_modules/.bin/esbuild operator=operator/src/main.ts score-worker=operator/src/evaluation/score-worker.ts \
-      recorder=operator/src/recorder/main.ts migrate=storage/src/migrate.ts \
+      recorder=operator/src/recorder/main.ts drill-control=operator/src/drill/control/main.ts migrate=storage/src/migrate.ts \
       --bundle --platform=node --target=node24 --format=esm --outdir=/app --out-extension:.js=.mjs --external:pg-native \
       --sourcemap=linked --sources-content=false --legal-comments=external --log-level=warning \
       --banner:js="import { createRequire as createRequireForBundle } from 'node:module'; const require = createRequireForBundle(import.meta.url);"

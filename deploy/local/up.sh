@@ -34,6 +34,7 @@ if [ "$kind" != existing ]; then
   source "$WORK/images.env"
   step "Load images into the node" "$LOCAL/$kind/load-images.sh"
   values+=(--values "$WORK/images.json" --values "$LOCAL/values.yaml")
+  [ ! -f "$LOCAL/$kind/values.yaml" ] || values+=(--values "$LOCAL/$kind/values.yaml")
 fi
 # CLUSTER=existing: your images and settings, as Helm values.
 [ -z "${VALUES:-}" ] || values+=(--values "$VALUES")

@@ -48,3 +48,23 @@ describe('readConfig', () => {
     ).toThrow(/UID_LAST/);
   });
 });
+
+describe('the drill', () => {
+  it('is on, with no risk accepted, unless something else is said', () => {
+    const { drill } = readConfig(required);
+    expect(drill).toMatchObject({ enabled: true, watch: true, retrySeconds: 20, acceptedRisks: [], metadataAddresses: [] });
+  });
+
+  it('accepts risks by name', () => {
+    const risks = [{ runtimeClass: '', rules: [17], reason: 'no such service here' }, { runtimeClass: 'weak', rules: [15, 18], reason: 'a test' }];
+    expect(readConfig({ ...required, CRUCIBLE_ACCEPTED_RISKS: JSON.stringify(risks) }).drill.acceptedRisks).toEqual([
+      { runtimeClass: undefined, rules: [17], reason: 'no such service here' },
+      { runtimeClass: 'weak', rules: [15, 18], reason: 'a test' },
+    ]);
+  });
+
+  it.each(['{', '{}', '[{"rules":[1]}]', '[{"rules":[],"reason":"x"}]', '[{"rules":[99],"reason":"x"}]', '[{"rules":[1],"reason":""}]', '[{"rule":[1],"reason":"x"}]'])(
+    'refuses the risks %s',
+    (text) => expect(() => readConfig({ ...required, CRUCIBLE_ACCEPTED_RISKS: text })).toThrow(/CRUCIBLE_ACCEPTED_RISKS/),
+  );
+});

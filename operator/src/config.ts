@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import type { AcceptedRisk } from './drill/gate.ts';
+import type { DrillSettings } from './drill/settings.ts';
 import { databaseUrl, list, logLevel, port, readEnvironment } from './environment.ts';
 import type { Settings } from './evaluation/settings.ts';
 
@@ -18,6 +20,29 @@ const optional = z.string().optional();
 const MI = 1024 * 1024;
 // Below it are the system's own users, above it uids that user namespaces may map elsewhere.
 const uid = (fallback: number) => integer(fallback, 10_000, 2_000_000_000);
+
+// JSON, because reasons are sentences.
+const acceptedRisks = z
+  .string()
+  .default('[]')
+  .transform((text, context): unknown => {
+    try {
+      return JSON.parse(text);
+    } catch {
+      context.addIssue({ code: 'custom', message: 'not JSON' });
+      return z.NEVER;
+    }
+  })
+  .pipe(
+    z.array(
+      z.strictObject({
+        /** Empty: the cluster's default runtime. */
+        runtimeClass: z.string().max(253).default(''),
+        rules: z.array(z.int().min(1).max(31)).min(1).max(31),
+        reason: z.string().min(1, 'say why').max(256),
+      }),
+    ),
+  );
 
 const schema = z
   .object({
@@ -52,6 +77,15 @@ const schema = z
     CRUCIBLE_QUOTA_SECONDS: seconds(300),
     CRUCIBLE_REFUSED_SECONDS: seconds(15),
     CRUCIBLE_LOST_CAPTURE_SECONDS: seconds(60),
+    CRUCIBLE_DRILL: z.enum(['on', 'off']).default('on'),
+    CRUCIBLE_DRILL_NAMESPACE: optional,
+    CRUCIBLE_DRILL_RUNTIME: z.string().min(1).default('crucible-drill'),
+    CRUCIBLE_DRILL_CONTROL_URL: z.url({ protocol: /^http$/ }).optional(),
+    CRUCIBLE_DRILL_RETRY_SECONDS: seconds(20, 1),
+    CRUCIBLE_DRILL_FULL_SECONDS: integer(86_400, 0, 30 * 86_400),
+    CRUCIBLE_DRILL_WATCH: z.enum(['true', 'false']).default('true'),
+    CRUCIBLE_DRILL_METADATA: list(z.string().regex(/^[0-9a-fA-F.:]+$/, 'addresses, separated by commas')).default([]),
+    CRUCIBLE_ACCEPTED_RISKS: acceptedRisks,
     CRUCIBLE_SHUTDOWN_SECONDS: integer(20, 1, 600),
     CRUCIBLE_KUBECONFIG: optional,
     /** Of the lease; in a cluster the pod's own. */
@@ -75,6 +109,7 @@ export interface OperatorConfig {
   readonly logLevel: string;
   readonly port: number;
   readonly settings: Settings;
+  readonly drill: DrillSettings;
 }
 
 /** The only reader of the operator's environment. Throws with every mistake in one message, without values. */
@@ -92,6 +127,23 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     logLevel: values.LOG_LEVEL,
     port: values.PORT,
     settings: settings(values),
+    drill: drillSettings(values),
+  };
+}
+
+function drillSettings(values: z.output<typeof schema>): DrillSettings {
+  return {
+    enabled: values.CRUCIBLE_DRILL === 'on',
+    namespace: values.CRUCIBLE_DRILL_NAMESPACE,
+    runtime: values.CRUCIBLE_DRILL_RUNTIME,
+    controlUrl: values.CRUCIBLE_DRILL_CONTROL_URL,
+    retrySeconds: values.CRUCIBLE_DRILL_RETRY_SECONDS,
+    fullEverySeconds: values.CRUCIBLE_DRILL_FULL_SECONDS,
+    watch: values.CRUCIBLE_DRILL_WATCH === 'true',
+    metadataAddresses: values.CRUCIBLE_DRILL_METADATA,
+    acceptedRisks: values.CRUCIBLE_ACCEPTED_RISKS.map(
+      ({ runtimeClass, rules, reason }): AcceptedRisk => ({ runtimeClass: runtimeClass || undefined, rules, reason }),
+    ),
   };
 }
 

@@ -50,6 +50,8 @@ class OperatorProcess {
       CRUCIBLE_DATABASE_URL: testDatabase.dsn,
       CRUCIBLE_NAMESPACES: namespace,
       CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:test',
+      // No kubelet here: no canary would ever run.
+      CRUCIBLE_DRILL: 'off',
       CRUCIBLE_LEASE_NAMESPACE: namespace,
       PORT: String(port),
     };

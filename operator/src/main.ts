@@ -1,10 +1,24 @@
 import { randomUUID } from 'node:crypto';
-import { AttemptRepository, CaptureRepository, EvaluationRepository, SuiteRepository, connect, waitForSchema } from '@crucible/storage';
+import {
+  ArtifactRepository,
+  AttemptRepository,
+  CaptureRepository,
+  DrillRepository,
+  EvaluationRepository,
+  SuiteRepository,
+  connect,
+  waitForSchema,
+} from '@crucible/storage';
 import { pino } from 'pino';
 import { Registry, collectDefaultMetrics } from 'prom-client';
 import { readConfig } from './config.ts';
 import type { OperatorConfig } from './config.ts';
 import { ControllerMetrics } from './controller/index.ts';
+import { controlAt } from './drill/control.ts';
+import { openGate } from './drill/gate.ts';
+import { DrillManager } from './drill/manager.ts';
+import { DrillMetrics } from './drill/metrics.ts';
+import { SecurityDrills } from './drill/security-drills.ts';
 import { ClusterCaches } from './evaluation/caches.ts';
 import { DomainMetrics } from './evaluation/metrics.ts';
 import { EvaluationOperator } from './evaluation/operator.ts';
@@ -63,20 +77,43 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
   );
   const controllerMetrics = new ControllerMetrics(registry);
   const common = { client, caches, events, settings, logger, controllerMetrics, now: () => Date.now() };
+  const captures = new CaptureRepository(database);
+  const drill = config.drill.enabled
+    ? new DrillManager({
+        client,
+        caches,
+        captures,
+        artifacts: new ArtifactRepository(database),
+        drills: new DrillRepository(database),
+        events,
+        settings: config.drill,
+        evaluationNamespaces: settings.evaluationNamespaces,
+        defaultClass: settings.sandbox.runtimeClassName,
+        askControl: controlAt(config.drill.controlUrl),
+        metrics: new DrillMetrics(registry),
+        logger,
+        now: () => Date.now(),
+      })
+    : undefined;
+  const requests =
+    drill && new SecurityDrills({ client, drills: caches.drills, manager: drill, logger, now: () => Date.now() });
+  const drills = drill === undefined || requests === undefined ? [] : [drill, requests];
+  if (drill === undefined) logger.warn('the drill is switched off: nothing shows that sandboxes hold, and every run says so');
   operator = new EvaluationOperator({
     ...common,
     database,
     metrics,
+    gate: drill ?? openGate([{ runtimeClass: undefined, rules: [], reason: 'drill.enabled is false' }]),
     evaluations,
     attempts: new AttemptRepository(database),
-    captures: new CaptureRepository(database),
+    captures,
     workers: config.workers,
   });
   const suiteMetrics = new SuiteMetrics(registry, () => caches.suites.list());
   const suiteOperator = new SuiteOperator({ ...common, suites, metrics: suiteMetrics, workers: SUITE_WORKERS });
   const probe = new DatabaseProbe(database);
   const server = await serveHealth({ port: config.port, registry, notReady: () => notReady(caches, probe) });
-  const elector = createElector(config, [operator, suiteOperator, new RuntimeOperator(common)], {
+  const elector = createElector(config, [operator, suiteOperator, new RuntimeOperator(common), ...drills], {
     client,
     logger,
     metrics: kubeMetrics,

@@ -16,7 +16,7 @@ GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, pha
   ON crucible.evaluations TO crucible_operator;
 GRANT UPDATE (generation, spec, labels, phase, priority, queue_reason, queue_message, verdict, passed, passed_reason, passed_message, finished_at,
   accepted_attempt, epoch) ON crucible.evaluations TO crucible_operator;
-GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, epoch)
+GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, accepted_risks, epoch)
   ON crucible.attempts TO crucible_operator;
 GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, started_at, finished_at, finalized_at,
   exit_code, signal, verdict, ending, receipt) ON crucible.attempts TO crucible_operator;
@@ -34,6 +34,9 @@ GRANT INSERT (suite_uid, cell, parameters), UPDATE (summary) ON crucible.suite_c
 GRANT INSERT (suite_uid, cell, sample, evaluation_uid, evaluation_name),
   UPDATE (outcome, verdict_class, attempts, finished_at) ON crucible.suite_runs TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.append_suite_event TO crucible_operator;
+-- It drills, and adds what it found to the history; it changes and deletes nothing of it.
+GRANT SELECT, INSERT ON crucible.drills, crucible.drill_findings TO crucible_operator;
+GRANT EXECUTE ON FUNCTION crucible.expire_drills TO crucible_operator;
 
 -- The recorder reads what the sandbox wrote, which is hostile: it sees no code, makes no verdict and writes output only.
 GRANT SELECT (uid, namespace, namespace_uid, name, created_at, artifacts_deleted_at) ON crucible.evaluations TO crucible_recorder;
@@ -59,6 +62,7 @@ GRANT EXECUTE ON FUNCTION crucible.assign_positions TO crucible_recorder;
 -- somebody has submitted something, once, and not its state.
 GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, crucible.streams, crucible.output_chunks,
   crucible.artifacts, crucible.events, crucible.event_positions, crucible.artifact_usage, crucible.namespaces,
-  crucible.submissions, crucible.evaluation_labels, crucible.namespace_usage TO crucible_api;
+  crucible.submissions, crucible.evaluation_labels, crucible.namespace_usage,
+  crucible.drills, crucible.drill_findings TO crucible_api;
 GRANT INSERT (uid, namespace, namespace_uid, name, submitted_by) ON crucible.submissions TO crucible_api;
 GRANT SELECT ON crucible.suites, crucible.suite_cells, crucible.suite_runs, crucible.suite_events TO crucible_api;

@@ -74,6 +74,18 @@ const DENIED: [User, string][] = [
     [user, `UPDATE crucible.event_positions SET last_position = 1000`],
     [user, `INSERT INTO crucible.schema_migrations (version, name, checksum) VALUES (9, 'x', 'x')`],
   ] as [User, string][]),
+  // The history of drills is only added to, by the operator alone.
+  ...(['operator', 'recorder', 'api'] as const).flatMap((user) =>
+    ['drills', 'drill_findings'].flatMap((table): [User, string][] => [
+      [user, remove(table)],
+      [user, truncate(table)],
+      [user, `UPDATE crucible.${table} SET outcome = 'held'`],
+      ...(user === 'operator' ? [] : [[user, `INSERT INTO crucible.${table} SELECT * FROM crucible.${table}`] as [User, string]]),
+    ]),
+  ),
+  ['recorder', 'SELECT * FROM crucible.drills'],
+  ['recorder', 'SELECT crucible.expire_drills()'],
+  ['api', 'SELECT crucible.expire_drills()'],
   // The operator judges and does not touch what came out of a sandbox.
   ...everyTable('operator', (table) => `INSERT INTO crucible.${table} SELECT * FROM crucible.${table}`, ['captures', 'streams', 'output_chunks', 'artifacts']),
   ['operator', `UPDATE crucible.captures SET complete = true`],

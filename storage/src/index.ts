@@ -25,6 +25,8 @@ export { QUOTA_REASON } from './artifact-rules.ts';
 export type { ArtifactRules } from './artifact-rules.ts';
 export { RETENTION_CLASSES, expire, maintainEventPartitions, sweepFiles } from './retention.ts';
 export type { RetentionClass, SweepResult } from './retention.ts';
+export { DrillRepository } from './drills.ts';
+export type { DrillDetails, DrillFinding, DrillOutcome, DrillRecord, NewDrill } from './drills.ts';
 export { EventRepository } from './events.ts';
 export type { FileInfo, FileStore, StoredFile } from './files.ts';
 export { DirectoryFileStore } from './directory-files.ts';

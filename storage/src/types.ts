@@ -89,7 +89,14 @@ export interface NewAttempt {
   runtimeClass: string | null;
   /** What the code is allowed, with the defaults and limits of its runtime at that time. */
   timeoutSeconds?: number;
+  /** Weaknesses of the sandbox that were accepted by name when it was made. */
+  acceptedRisks?: readonly AcceptedRiskRecord[];
   epoch: number;
+}
+
+export interface AcceptedRiskRecord {
+  rules: readonly number[];
+  reason: string;
 }
 
 export interface AttemptPod {
@@ -136,6 +143,7 @@ export interface AttemptRecord {
   timeoutSeconds: number | null;
   /** The verdict with which its start was given up, before the pod was ended; it may have started all the same. */
   ending: VerdictRecord | null;
+  acceptedRisks: readonly AcceptedRiskRecord[] | null;
   state: AttemptState;
   epoch: number;
   createdAt: Date;

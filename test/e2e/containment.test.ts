@@ -1,6 +1,6 @@
 /** What the code inside a sandbox can see and reach, under both runtime classes; with the controls that show the probe works. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { apply, DRILL_NAMESPACE, eventually, getJson, NAMESPACE, ok, run } from './cluster.ts';
+import { apply, condition, DRILL_NAMESPACE, evaluation, eventually, getJson, NAMESPACE, ok, run, sql, uniqueName, waitFor } from './cluster.ts';
 
 const facts = `
 import glob, json, os
@@ -107,19 +107,44 @@ describe.each([['runc', undefined], ['gvisor', 'gvisor']] as const)('inside a sa
   });
 });
 
+/**
+ * Nothing is admitted while the policy is away, so this one is in its sandbox before: it says when it gets through and
+ * when it no longer does. Bounded: two minutes in all.
+ */
+const watcher = ({ ip, port }: Endpoint): string => `
+import socket, time
+def answer():
+    try:
+        with socket.create_connection(('${ip}', ${port}), timeout=1) as connection:
+            connection.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')
+            return connection.recv(100)
+    except OSError:
+        return b''
+def wait(wanted):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        reply = answer()
+        if bool(reply) == wanted: return reply
+        time.sleep(0.2)
+    raise SystemExit('it did not change')
+print('closed' if not answer() else 'OPEN AT THE START', flush=True)
+print('opened', wait(True)[:40], flush=True)
+wait(False)
+print('closed again', flush=True)
+`;
+
 describe('the probe itself', () => {
   const policy = 'crucible-default-deny';
   let saved: Record<string, unknown> | undefined;
 
   afterAll(async () => {
     if (saved) await apply(saved);
-    await ok(['delete', 'namespace', DRILL_NAMESPACE, '--ignore-not-found', '--wait=false']);
+    await ok(['delete', 'pod', 'control', '-n', DRILL_NAMESPACE, '--ignore-not-found', '--wait=false']);
   });
 
   it('reads the server’s reply with the same image in a namespace without the policy', async () => {
     const endpoint = await apiServer();
     const runtime = await getJson<{ spec: { image: string } }>(['evaluationruntime', 'python']);
-    await apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: DRILL_NAMESPACE } });
     await ok(['delete', 'pod', 'control', '-n', DRILL_NAMESPACE, '--ignore-not-found', '--grace-period=1']);
     await apply({
       apiVersion: 'v1',
@@ -138,19 +163,32 @@ describe('the probe itself', () => {
     expect((JSON.parse(log) as { reply?: string }).reply).toMatch(/^HTTP\/1\.1 (200|401|403)/);
   });
 
-  it('gets through from a sandbox while the policy is deleted, and not once it is back', async () => {
-    const endpoint = await apiServer();
+  it('gets through from a sandbox while the policy is deleted, and not once it is back; meanwhile nothing is admitted', async () => {
+    const inside = uniqueName('watcher');
+    await apply(evaluation(inside, { runtime: 'python', code: watcher(await apiServer()), timeoutSeconds: 130 }));
+    const uid = (await waitFor(inside, 'Started', 60)).metadata!.uid!;
+    const printed = async (text: string): Promise<true | undefined> => {
+      const rows = await sql(`select count(*) from crucible.output_chunks where evaluation_uid = '${uid}' and position('${text}'::bytea in data) > 0`);
+      return rows[0]?.[0] === '1' ? true : undefined;
+    };
+    await eventually('the sandbox is closed', 30, () => printed('closed'));
     const object = await getJson<{ metadata: Record<string, unknown> }>(['networkpolicy', policy, '-n', NAMESPACE]);
     for (const field of ['resourceVersion', 'uid', 'creationTimestamp', 'generation', 'managedFields']) delete object.metadata[field];
     saved = object as unknown as Record<string, unknown>;
     await ok(['delete', 'networkpolicy', policy, '-n', NAMESPACE]);
-    const open = await probeFromSandbox(endpoint);
-    expect(open.reply).toMatch(/^HTTP\/1\.1 (200|401|403)/);
+    await eventually('the sandbox gets through', 30, () => printed('opened'));
+
+    const late = uniqueName('late');
+    await apply(evaluation(late, { runtime: 'python', code: 'print(1)' }));
+    const waiting = await waitFor(late, 'Accepted=Unknown', 30);
+    expect(waiting.status?.attempts ?? []).toEqual([]);
+    expect(condition(waiting, 'Accepted')?.message).toMatch(/crucible-default-deny|rule/);
 
     await apply(saved);
     saved = undefined;
-    const closed = await probeFromSandbox(endpoint);
-    expect(closed.reply).toBeUndefined();
-    expect(closed.error).toBeDefined();
+    const result = await waitFor(inside, 'Finished', 90);
+    expect(result.status?.output?.tail).toMatch(/^closed\nopened b'HTTP.*\nclosed again\n$/s);
+    // The drill is repeated by itself, and then the one that waited goes.
+    expect((await waitFor(late, 'Finished')).status?.phase).toBe('Succeeded');
   });
 });

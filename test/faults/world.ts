@@ -358,6 +358,8 @@ export class World {
       CRUCIBLE_LEASE_NAMESPACE: this.#ownNamespace,
       CRUCIBLE_MAX_CONCURRENT: '50',
       CRUCIBLE_LOST_CAPTURE_SECONDS: '10',
+      // The kubelet is played, and would play no canary.
+      CRUCIBLE_DRILL: 'off',
       CRUCIBLE_DATA_DIR: this.#files,
       LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'info',
       PORT: '0',

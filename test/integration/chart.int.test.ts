@@ -116,7 +116,7 @@ describe('rendering', () => {
       if (spec === undefined) return [];
       const containers = [...spec.containers, ...(spec.initContainers ?? [])];
       const owners = containers.filter((container) => JSON.stringify(container.env ?? []).includes('crucible_owner')).map(({ name }) => name);
-      return JSON.stringify(spec.volumes).includes('crucible_owner') ? [...owners, manifest.metadata.name] : owners;
+      return JSON.stringify(spec.volumes ?? []).includes('crucible_owner') ? [...owners, manifest.metadata.name] : owners;
     });
     expect(users.sort()).toEqual(['crucible-postgres', 'migrate']);
   });
@@ -126,7 +126,9 @@ describe('the installed release', () => {
   test('every pod of it satisfies Pod Security restricted, and the API server knows every field', async () => {
     await admin.mergePatch(`/api/v1/namespaces/${RELEASE_NAMESPACE}`, { metadata: { labels: { 'pod-security.kubernetes.io/enforce': 'restricted' } } });
     const workloads = manifests.filter(({ kind }) => kind === 'Deployment' || kind === 'StatefulSet');
-    expect(workloads.map(({ metadata }) => metadata.name).sort()).toEqual(['crucible-operator', 'crucible-postgres', 'crucible-recorder', 'crucible-redis']);
+    expect(workloads.map(({ metadata }) => metadata.name).sort()).toEqual([
+      'crucible-drill-control', 'crucible-drill-listener', 'crucible-operator', 'crucible-postgres', 'crucible-recorder', 'crucible-redis',
+    ]);
     for (const { metadata, spec } of workloads) {
       const template = structuredClone(spec.template);
       // A StatefulSet's claim becomes a volume of the pod.
@@ -192,6 +194,26 @@ describe('evaluations', () => {
     const response = await almighty.create(`${evaluationsIn('default')}${DRY_RUN}`, HELLO);
     expectStatus(response, 403, 'namespace default is not enabled for evaluations');
     expectStatus(response, 403, 'evaluationNamespaces in the values of the Helm release crucible in crucible-system');
+  });
+});
+
+describe('the drill', () => {
+  test('only the operator marks an evaluation as one of its own', async () => {
+    const marked = (client: ApiServer) =>
+      client.create(`${evaluationsIn('evals')}${DRY_RUN}`, { ...HELLO, metadata: { ...HELLO.metadata, labels: { 'crucible.dev/drill': 'x' } } });
+    expectStatus(await marked(operator), 201);
+    for (const client of [researcher, editor, almighty]) expectStatus(await marked(client), 403, 'only Crucible\'s operator sets the label crucible.dev/drill');
+  });
+
+  test('its controls live outside of the evaluation namespaces, without a token, and only the operator asks them', () => {
+    const own = manifests.filter(({ metadata }) => metadata.namespace === 'crucible-drill');
+    expect(own.map(({ kind, metadata }) => `${kind} ${metadata.name}`).sort()).toEqual([
+      'Deployment crucible-drill-control', 'Deployment crucible-drill-listener', 'NetworkPolicy crucible-drill-control',
+      'Service crucible-drill-control', 'Service crucible-drill-listener',
+    ]);
+    for (const { kind, spec } of own) if (kind === 'Deployment') expect(spec.template.spec.automountServiceAccountToken).toBe(false);
+    const namespace = manifests.find(({ kind, metadata }) => kind === 'Namespace' && metadata.name === 'crucible-drill');
+    expect(JSON.stringify(namespace?.metadata)).not.toContain('crucible.dev/evaluations');
   });
 });
 

@@ -91,6 +91,16 @@ const statusShape = {
       digest: text({ max: 80 }).describe('sha256 of the receipt as canonical JSON; the receipt is in the record.'),
       measuredAt: timestamp().describe('When the containment was measured, by the sandbox’s own clock.'),
       runtimeClass: text({ max: 253 }).optional().describe('RuntimeClass of the sandbox; unset for the default one.'),
+      acceptedRisks: z
+        .array(
+          z.object({
+            rules: z.array(z.int().min(1).max(99).meta({ format: 'int32' })).max(64).describe('Rules of the sandbox contract.'),
+            reason: text({ max: 256 }).describe('Why the installation accepts it.'),
+          }),
+        )
+        .max(16)
+        .optional()
+        .describe('Weaknesses of the sandbox that the installation had accepted by name when the run started.'),
     })
     .optional()
     .describe('What was measured inside the sandbox before the code ran, beside what Kubernetes says of the pod. Whether the two agree is the condition Contained.'),

@@ -1,5 +1,6 @@
 import type { Attempt, Condition, EvaluationStatus, Phase, Verdict } from '@crucible/crds';
 import type { AttemptPod, FinalAttempt } from '@crucible/storage';
+import type { AcceptedRisk } from '../drill/gate.ts';
 import type { Run } from './admission.ts';
 import type { Score, StdoutExpectation } from './expect.ts';
 
@@ -8,7 +9,12 @@ export type Action =
   | { readonly type: 'addFinalizer' }
   | { readonly type: 'recordEvaluation'; readonly phase: Phase }
   /** Rows of the evaluation and its attempt, before anything of it can be in the cluster. */
-  | { readonly type: 'recordAttempt'; readonly number: number; readonly run: Run }
+  | {
+      readonly type: 'recordAttempt';
+      readonly number: number;
+      readonly run: Run;
+      readonly risks: readonly AcceptedRisk[];
+    }
   /** ConfigMap and Job of an attempt, and the Job's uid in its row. */
   | { readonly type: 'launch'; readonly number: number; readonly run: Run }
   | { readonly type: 'recordJob'; readonly number: number; readonly jobUid: string }
@@ -80,6 +86,8 @@ export interface Plan {
   /** It stays, and counts for the current generation. */
   readonly observe?: boolean;
   readonly requeueAfterSeconds?: number;
+  /** It waits for this RuntimeClass (undefined: the default one) to be drilled. */
+  readonly drill?: { readonly runtimeClass: string | undefined };
   /** The end waits for this to be scored. It takes its time, elsewhere; then this is decided again. */
   readonly scoring?: { readonly attempt: number; readonly expected: StdoutExpectation };
   /**

@@ -163,7 +163,10 @@ export class Applier {
     await this.#deps.evaluations.upsertAccepted(input, tx);
   }
 
-  async #recordAttempt(snapshot: Snapshot, { number, run }: Extract<Action, { type: 'recordAttempt' }>): Promise<void> {
+  async #recordAttempt(
+    snapshot: Snapshot,
+    { number, run, risks }: Extract<Action, { type: 'recordAttempt' }>,
+  ): Promise<void> {
     const { uid = '', name = '' } = snapshot.raw.metadata;
     const epoch = this.#deps.epoch();
     await this.#deps.database.transaction(async (tx) => {
@@ -175,6 +178,7 @@ export class Applier {
         image: run.image,
         runtimeClass: run.runtimeClassName ?? null,
         timeoutSeconds: run.timeoutSeconds,
+        ...(risks.length > 0 && { acceptedRisks: risks.map(({ rules, reason }) => ({ rules, reason })) }),
         epoch,
       };
       await this.#deps.attempts.create(attempt, tx);

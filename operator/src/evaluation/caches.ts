@@ -1,4 +1,8 @@
 import { LABELS, PAUSE_CONFIG_MAP } from '@crucible/crds';
+import type { NetworkPolicy } from '../drill/policies.ts';
+import { slimNode } from '../drill/nodes.ts';
+import type { Node } from '../drill/nodes.ts';
+import type { RawDrill } from '../drill/security-drills.ts';
 import {
   CONFIG_MAPS,
   EVALUATIONS,
@@ -8,8 +12,11 @@ import {
   InformerSet,
   JOBS,
   NAMESPACES,
+  NETWORK_POLICIES,
+  NODES,
   PODS,
   RUNTIME_CLASSES,
+  SECURITY_DRILLS,
   WORKLOADS,
 } from '../kube/index.ts';
 import type { KubeClient, KubeMetrics, KubeObject, ObjectCache } from '../kube/index.ts';
@@ -49,6 +56,9 @@ export class ClusterCaches implements Caches {
   readonly pauses: PauseSwitches;
   readonly workloadCache: ObjectCache<Workload> | undefined;
   readonly workloads: WorkloadIndex | undefined;
+  readonly policies: ObjectCache<NetworkPolicy>;
+  readonly nodes: ObjectCache<Node>;
+  readonly drills: ObjectCache<RawDrill>;
   readonly #all: readonly ObjectCache<KubeObject>[];
 
   constructor({ client, namespaces, ownNamespace, kueue = false, logger, metrics }: CacheOptions) {
@@ -70,8 +80,13 @@ export class ClusterCaches implements Caches {
     });
     this.pauses = new PauseSwitches(this.pauseSwitches, ownNamespace);
     // Nobody waits for its first list: it never comes where Kueue is not installed after all.
-    this.workloadCache = kueue ? new InformerSet<Workload>({ ...common, namespaces, resource: WORKLOADS, transform: slimWorkload }) : undefined;
+    this.workloadCache = kueue
+      ? new InformerSet<Workload>({ ...common, namespaces, resource: WORKLOADS, transform: slimWorkload })
+      : undefined;
     this.workloads = this.workloadCache && new WorkloadIndex(this.workloadCache);
+    this.policies = new InformerSet<NetworkPolicy>({ ...common, namespaces, resource: NETWORK_POLICIES });
+    this.nodes = new Informer<Node>({ ...common, resource: NODES, transform: slimNode });
+    this.drills = new Informer<RawDrill>({ ...common, resource: SECURITY_DRILLS });
     this.#all = [
       this.evaluations,
       this.suites,
@@ -81,6 +96,9 @@ export class ClusterCaches implements Caches {
       this.jobs,
       this.podCache,
       this.pauseSwitches,
+      this.policies,
+      this.nodes,
+      this.drills,
     ] as ObjectCache<KubeObject>[];
   }
 

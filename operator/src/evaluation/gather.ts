@@ -10,6 +10,7 @@ import type {
 import { isUnavailable } from '@crucible/storage';
 import { EVENTS, JOBS, PODS, isNotFound } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
+import type { GateKeeper } from '../drill/gate.ts';
 import { isSuspended } from './kueue.ts';
 import type { WorkloadIndex } from './kueue.ts';
 import type { Job, KubeEvent, Namespace, Pod, RuntimeClass } from './objects.ts';
@@ -43,6 +44,7 @@ export interface GatherDependencies {
   readonly attempts: AttemptRepository;
   readonly captures: CaptureRepository;
   readonly pauses: Pick<PauseSwitches, 'of'>;
+  readonly gate: GateKeeper;
   readonly now: () => number;
 }
 
@@ -77,6 +79,7 @@ export class Gatherer {
       evaluation,
       invalid,
       cluster,
+      gate: this.#deps.gate.gate(raw),
       ...own,
       paused: this.#deps.pauses.of(raw.metadata.namespace ?? ''),
       workload: undefined,

@@ -1,6 +1,7 @@
 import { API_VERSION, CAPTURE_FINALIZER, LABELS } from '@crucible/crds';
 import type { EvaluationRecord, EvaluationRepository } from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
+import type { Gate } from '../drill/gate.ts';
 import type { Logger } from 'pino';
 import { WaitingError } from '../controller/index.ts';
 import { EVALUATIONS, isNotFound } from '../kube/index.ts';
@@ -222,6 +223,9 @@ interface Stray {
   readonly pods: Pod[];
 }
 
+/** Nothing is started of it. */
+const NO_GATE: Gate = { exempt: false, namespace: undefined, classes: new Map() };
+
 /** As much of a snapshot as carrying out deletions takes. */
 function strayAsSnapshot(uid: string, { namespace, name, jobs, pods }: Stray): Snapshot {
   return {
@@ -243,6 +247,7 @@ function strayAsSnapshot(uid: string, { namespace, name, jobs, pods }: Stray): S
     output: undefined,
     scored: undefined,
     launchRefusal: undefined,
+    gate: NO_GATE,
     turn: false,
   };
 }

@@ -2,6 +2,7 @@ import { PHASES, VERDICT_CLASSES } from '@crucible/crds';
 import type { EvaluationStatus } from '@crucible/crds';
 import { Counter, Gauge, Histogram } from 'prom-client';
 import type { Registry } from 'prom-client';
+import { CLOSED_REASONS } from '../drill/gate.ts';
 import { HELD_BACK } from './queue.ts';
 import type { AdmissionQueue } from './queue.ts';
 import type { RawEvaluation } from './snapshot.ts';
@@ -9,6 +10,7 @@ import type { RawEvaluation } from './snapshot.ts';
 const PASSING = ['Queued', 'Starting', 'Running', 'Capturing'] as const;
 const QUEUE_REASONS = [
   ...HELD_BACK,
+  ...CLOSED_REASONS,
   'Paused',
   'RecordUnavailable',
   'RetryDelay',

@@ -55,6 +55,7 @@ export interface Pod extends KubeObject {
   };
   status?: {
     phase?: string;
+    podIP?: string;
     reason?: string;
     message?: string;
     startTime?: string;

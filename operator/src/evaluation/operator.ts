@@ -6,6 +6,7 @@ import { Controller, WorkQueue } from '../controller/index.ts';
 import type { ControllerMetrics } from '../controller/index.ts';
 import { keyOf } from '../kube/index.ts';
 import type { EventRecorder, KubeClient, KubeObject } from '../kube/index.ts';
+import type { GateKeeper } from '../drill/gate.ts';
 import { Applier } from './apply.ts';
 import type { ClusterCaches } from './caches.ts';
 import { Gatherer } from './gather.ts';
@@ -30,6 +31,7 @@ export interface OperatorDependencies {
   readonly attempts: AttemptRepository;
   readonly captures: CaptureRepository;
   readonly events: EventRecorder;
+  readonly gate: GateKeeper;
   readonly metrics: DomainMetrics;
   readonly controllerMetrics?: ControllerMetrics | undefined;
   readonly settings: Settings;
@@ -199,6 +201,12 @@ export class EvaluationOperator {
     caches.runtimes.onChange(wakeRefused);
     caches.runtimeClasses.onChange(wakeRefused);
     caches.namespaces.onChange(wakeRefused);
+    // The gate has opened or closed: whoever has no sandbox yet is looked at again.
+    this.#deps.gate.onChange((key) => {
+      if (key !== undefined) return this.#term?.queue.add(key);
+      for (const raw of this.#term === undefined ? [] : caches.evaluations.list())
+        if ((raw.status?.phase ?? 'Queued') === 'Queued') this.#term?.queue.add(keyOf(raw));
+    });
   }
 }
 

@@ -1,6 +1,8 @@
 import { CAPTURE_FINALIZER, clip, formatDuration } from '@crucible/crds';
 import type { Verdict } from '@crucible/crds';
 import type { AttemptRecord } from '@crucible/storage';
+import { passage } from '../drill/gate.ts';
+import type { Passage } from '../drill/gate.ts';
 import type { Action, EvaluationEnd, Plan, QueueView, View } from './actions.ts';
 import { admit } from './admission.ts';
 import type { Refusal } from './admission.ts';
@@ -21,6 +23,7 @@ import {
   outputParts,
   receiptParts,
   recordedClaim,
+  withRisks,
 } from './view.ts';
 import { verdict } from './verdict.ts';
 
@@ -44,8 +47,11 @@ const MAX_RETRY_SECONDS = 300;
  */
 export function plan(snapshot: Snapshot, now: number, settings: Settings): Plan {
   const decision = decide(snapshot, now, settings);
-  // Kueue admits it, so it takes no place here.
-  return snapshot.evaluation?.spec.queue === undefined ? decision : { ...decision, turn: 'release' };
+  const starting = decision.actions.find((action) => action.type === 'recordAttempt');
+  const risks = starting?.risks ?? currentAttempt(snapshot)?.acceptedRisks ?? [];
+  const { view } = decision;
+  const told = view === undefined || risks.length === 0 ? decision : { ...decision, view: withRisks(view, risks) };
+  return placeless(snapshot) ? { ...told, turn: 'release' } : told;
 }
 
 function decide(snapshot: Snapshot, now: number, settings: Settings): Plan {
@@ -248,6 +254,8 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   }
   const admission = admit(evaluation, snapshot.cluster, settings);
   if (!admission.admitted) return planRefusal(snapshot, admission);
+  const pass = passage(snapshot.gate, admission.run.runtimeClassName);
+  if (!pass.open) return planClosed(snapshot, pass, admission.run.runtimeClassName, actions);
   const held = waitsFor(snapshot);
   if (held !== undefined) {
     if (record.evaluation === undefined) actions.push({ type: 'recordEvaluation', phase: 'Queued' });
@@ -262,7 +270,7 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   const number = retrying ? last.number + 1 : (last?.number ?? 1);
   if (!hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'addFinalizer' });
   const fresh = last === undefined || retrying;
-  if (fresh) actions.push({ type: 'recordAttempt', number, run });
+  if (fresh) actions.push({ type: 'recordAttempt', number, run, risks: pass.risks });
   actions.push({ type: 'launch', number, run });
   // Once it is launched, that is; refused.ts has what the status says when it is not.
   const started = { status: 'False', reason: 'PodPending', message: 'Waits for its pod.' } as const;
@@ -272,13 +280,36 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   return { actions, view, requeueAfterSeconds: 5, turn: 'hold' };
 }
 
+/** Kueue admits it; or it is the drill's own, which must be able to run when every place is taken. */
+function placeless({ evaluation, gate }: Snapshot): boolean {
+  return evaluation?.spec.queue !== undefined || gate.exempt;
+}
+
 /** What an evaluation that could start now still waits for. */
-function waitsFor({ paused, turn, heldBack, evaluation }: Snapshot): { queue: QueueView; turn: Plan['turn'] } | undefined {
+function waitsFor(snapshot: Snapshot): { queue: QueueView; turn: Plan['turn'] } | undefined {
+  const { paused, turn, heldBack } = snapshot;
+  if (snapshot.gate.exempt) return undefined;
   // Whoever takes the pause back wakes it.
   if (paused !== undefined) return { queue: { reason: 'Paused', message: paused }, turn: 'release' };
-  if (turn || evaluation?.spec.queue !== undefined) return undefined;
+  if (turn || placeless(snapshot)) return undefined;
   const reason = heldBack ?? 'GlobalLimit';
   return { queue: { reason, message: HELD_BACK_MESSAGES[reason] }, turn: 'request' };
+}
+
+/** Nothing is started until the sandbox is shown to hold. It waits without a place: others may be admitted meanwhile. */
+function planClosed(
+  snapshot: Snapshot,
+  { reason, message }: Extract<Passage, { open: false }>,
+  runtimeClass: string | undefined,
+  actions: Action[],
+): Plan {
+  const drill = { runtimeClass };
+  // After a restart of the operator thousands may wait for some seconds: their status need not say so.
+  const passing = reason === 'DrillPending' && conditionOf(snapshot.raw, 'Accepted')?.status === 'True';
+  if (passing) return { actions, view: undefined, drill, turn: 'release' };
+  const accepted = { status: 'Unknown', reason, message } as const;
+  const view: View = { phase: 'Queued', accepted, queue: { reason, message }, attempts: attemptViews(snapshot) };
+  return { actions, view, drill, turn: 'release' };
 }
 
 function queuedView(snapshot: Snapshot, queue: QueueView): View {

@@ -5,6 +5,7 @@ import { WaitingError } from '../controller/index.ts';
 import type { ReconcileContext, Result } from '../controller/index.ts';
 import { EVALUATIONS, isNotFound } from '../kube/index.ts';
 import type { EventRecorder, KubeClient, ObjectCache } from '../kube/index.ts';
+import type { GateKeeper } from '../drill/gate.ts';
 import type { Plan, View } from './actions.ts';
 import { LaunchRefusedError } from './apply.ts';
 import type { Applier, Left } from './apply.ts';
@@ -28,6 +29,7 @@ export interface ReconcilerDependencies {
   readonly applier: Applier;
   readonly turns: AdmissionQueue;
   readonly scores: Scores;
+  readonly gate: GateKeeper;
   readonly events: EventRecorder;
   readonly metrics: DomainMetrics;
   readonly settings: Settings;
@@ -59,6 +61,7 @@ export class Reconciler {
       const { turns } = this.#deps;
       if (decision.turn === 'release') turns.release(key, raw.metadata.namespace ?? '');
       if (decision.capturing !== undefined) turns.setUncaptured(key, decision.capturing);
+      if (decision.drill !== undefined) this.#deps.gate.want(decision.drill.runtimeClass);
       if (decision.actions.length > 0)
         context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');
       if (decision.view !== undefined) await this.#writeStatus(snapshot, left, decision.view, signal);

@@ -1,5 +1,6 @@
 import type { Evaluation, EvaluationStatus } from '@crucible/crds';
 import type { AttemptRecord, CaptureRecord, EvaluationRecord } from '@crucible/storage';
+import type { Gate } from '../drill/gate.ts';
 import type { KubeObject } from '../kube/index.ts';
 import type { ClusterFacts } from './admission.ts';
 import type { Score } from './expect.ts';
@@ -52,6 +53,8 @@ export interface Snapshot {
   readonly scored: { readonly attempt: number; readonly score: Score } | undefined;
   /** What the API server said to the last try to create the attempt's Job, when it refused. */
   readonly launchRefusal: string | undefined;
+  /** Whether the drill lets a sandbox be started. */
+  readonly gate: Gate;
   /** It has a place among the running ones. */
   readonly turn: boolean;
   /** Why it has none, once it has asked for one. */

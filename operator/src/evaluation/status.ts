@@ -155,7 +155,7 @@ export function announcements(previous: EvaluationStatus | undefined, next: Eval
       type === 'Finished'
         ? failed
         : type === 'Accepted' || type === 'Passed'
-          ? after.status === 'False'
+          ? after.status === 'False' || WARNINGS.has(after.reason)
           : WARNINGS.has(after.reason);
     // Of what goes as it should, the end is enough: each is a write, and the timeline is in the record.
     if (!warning && type !== 'Finished') continue;
@@ -164,4 +164,16 @@ export function announcements(previous: EvaluationStatus | undefined, next: Eval
   return events;
 }
 
-const WARNINGS = new Set(['ImagePullFailing', 'Unschedulable', 'QuotaExceeded', 'SandboxRefused', 'PodGone', 'ReceiptMismatch']);
+const WARNINGS = new Set([
+  'ImagePullFailing',
+  'Unschedulable',
+  'QuotaExceeded',
+  'SandboxRefused',
+  'PodGone',
+  'ReceiptMismatch',
+  'DrillFailed',
+  'DrillIncomplete',
+  'ForeignNetworkPolicy',
+  'DefaultDenyMissing',
+  'AdmittedWithAcceptedRisk',
+]);

@@ -1,6 +1,6 @@
 import { LIMITS, clip, verdictSchema } from '@crucible/crds';
 import type { Attempt, Verdict } from '@crucible/crds';
-import type { AttemptRecord } from '@crucible/storage';
+import type { AcceptedRiskRecord, AttemptRecord } from '@crucible/storage';
 import type { AttemptEnd, Claim, View } from './actions.ts';
 import type { Score } from './expect.ts';
 import type { Pod } from './objects.ts';
@@ -46,6 +46,20 @@ export const NOT_SCORED: Claim = {
   reason: 'NotScored',
   message: 'It was cancelled, so it was not compared with spec.expect.',
 };
+
+/** What an administrator has accepted of the sandbox that it runs in is said of every run, and with its receipt. */
+export function withRisks(view: View, risks: readonly AcceptedRiskRecord[]): View {
+  if (view.accepted !== ADMITTED) return view;
+  const told = risks.map(({ rules, reason }) => {
+    const what =
+      rules.length === 0 ? 'nothing was drilled' : `rules ${rules.join(', ')} of the sandbox are not shown to hold`;
+    return `${what} (${reason})`;
+  });
+  const message = clip(`Admitted although ${told.join('; ')}.`, LIMITS.messageCharacters);
+  const accepted: Claim = { status: 'True', reason: 'AdmittedWithAcceptedRisk', message };
+  const acceptedRisks = risks.map(({ rules, reason }) => ({ rules: [...rules], reason: clip(reason, 256) }));
+  return { ...view, accepted, ...(view.receipt && { receipt: { ...view.receipt, acceptedRisks } }) };
+}
 
 /** RFC 3339 in whole seconds, as Kubernetes writes times. */
 export function time(date: Date): string {

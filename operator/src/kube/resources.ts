@@ -20,6 +20,7 @@ export const EVALUATION_RUNTIMES = resource(
   false,
 );
 export const EVALUATION_SUITES = resource('crucible.dev', 'v1alpha1', 'evaluationsuites', 'EvaluationSuite');
+export const SECURITY_DRILLS = resource('crucible.dev', 'v1alpha1', 'securitydrills', 'SecurityDrill', false);
 export const JOBS = resource('batch', 'v1', 'jobs', 'Job');
 export const PODS = resource('', 'v1', 'pods', 'Pod');
 export const CONFIG_MAPS = resource('', 'v1', 'configmaps', 'ConfigMap');

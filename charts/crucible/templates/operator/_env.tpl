@@ -40,6 +40,22 @@
   value: {{ .Values.operator.patience.unschedulableSeconds | int64 | quote }}
 - name: CRUCIBLE_QUOTA_SECONDS
   value: {{ .Values.operator.patience.quotaSeconds | int64 | quote }}
+- name: CRUCIBLE_DRILL
+  value: {{ .Values.drill.enabled | ternary "on" "off" | quote }}
+- name: CRUCIBLE_DRILL_NAMESPACE
+  value: {{ .Values.drill.namespace | quote }}
+- name: CRUCIBLE_DRILL_CONTROL_URL
+  value: http://{{ include "crucible.fullname" . }}-drill-control.{{ .Values.drill.controlNamespace }}.svc:8080
+- name: CRUCIBLE_DRILL_RETRY_SECONDS
+  value: {{ .Values.drill.retrySeconds | int64 | quote }}
+- name: CRUCIBLE_DRILL_FULL_SECONDS
+  value: {{ .Values.drill.fullEverySeconds | int64 | quote }}
+- name: CRUCIBLE_DRILL_WATCH
+  value: {{ .Values.drill.watch | quote }}
+- name: CRUCIBLE_DRILL_METADATA
+  value: {{ join "," .Values.drill.metadataAddresses | quote }}
+- name: CRUCIBLE_ACCEPTED_RISKS
+  value: {{ .Values.acceptedRisks | toJson | quote }}
 - name: CRUCIBLE_LEASE_NAMESPACE
   value: {{ .Release.Namespace }}
 - name: LOG_LEVEL

@@ -1,6 +1,7 @@
 import { LABELS, SANDBOX_CONTAINER, CAPTURE_FINALIZER, parseEvaluation } from '@crucible/crds';
 import type { Evaluation, EvaluationRuntime, EvaluationSpec } from '@crucible/crds';
 import type { AttemptRecord, CaptureRecord, EvaluationRecord } from '@crucible/storage';
+import { openGate } from '../../drill/gate.ts';
 import type { ContainerState, Job, Pod } from '../objects.ts';
 import type { Settings } from '../settings.ts';
 import type { RawEvaluation, Snapshot, StoredOutput } from '../snapshot.ts';
@@ -213,6 +214,7 @@ export function attempt(changes: Partial<AttemptRecord> = {}): AttemptRecord {
     imageDigest: null,
     timeoutSeconds: 60,
     ending: null,
+    acceptedRisks: null,
     state: 'created',
     epoch: 1,
     createdAt: new Date(NOW - 50_000),
@@ -314,6 +316,7 @@ export function snapshot(changes: Partial<Snapshot> & { spec?: Partial<Evaluatio
     output: undefined,
     launchRefusal: undefined,
     scored: undefined,
+    gate: openGate().gate(raw),
     turn: true,
     heldBack: undefined,
     paused: undefined,

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { EvaluationStatus } from '@crucible/crds';
-import { AttemptRepository, CaptureRepository, EvaluationRepository, connect, migrate } from '@crucible/storage';
+import { ArtifactRepository, AttemptRepository, CaptureRepository, EvaluationRepository, connect, migrate } from '@crucible/storage';
 import type { Database } from '@crucible/storage';
 import { pino } from 'pino';
 import type { Logger } from 'pino';
@@ -12,6 +12,8 @@ import { createDatabase } from '../../../../test/integration/database.ts';
 import type { TestDatabase } from '../../../../test/integration/database.ts';
 import { testServer } from '../../../../test/integration/environment.ts';
 import { EventRecorder, KubeClient, KubeMetrics, loadAccess } from '../../kube/index.ts';
+import { openGate } from '../../drill/gate.ts';
+import type { GateKeeper } from '../../drill/gate.ts';
 import { ClusterCaches } from '../caches.ts';
 import { DomainMetrics } from '../metrics.ts';
 import { EvaluationOperator } from '../operator.ts';
@@ -38,6 +40,8 @@ export interface Parts {
   readonly database: Database;
   readonly events: EventRecorder;
   readonly settings: Settings;
+  readonly captures: CaptureRepository;
+  readonly artifacts: ArtifactRepository;
   readonly logger: Logger;
 }
 
@@ -46,6 +50,8 @@ export class TestCluster {
   readonly namespace = `evals-${randomBytes(4).toString('hex')}`;
   readonly runtime = `python-${randomBytes(4).toString('hex')}`;
   readonly settings: Settings;
+  /** Open, unless a test plays the drill. */
+  gate: GateKeeper = openGate();
   #testDatabase: TestDatabase | undefined;
   #proxy: TcpProxy | undefined;
   #direct: Database | undefined;
@@ -55,7 +61,8 @@ export class TestCluster {
   #operator: EvaluationOperator | undefined;
   #events: EventRecorder | undefined;
   readonly #kubeMetrics = new KubeMetrics(new Registry());
-  #epoch = 0;
+  #parts: Parts | undefined;
+  epoch = 0;
   readonly #makeNeighbours: readonly ((parts: Parts) => Neighbour)[];
   #neighbours: readonly Neighbour[] = [];
 
@@ -84,18 +91,8 @@ export class TestCluster {
   }
 
   async startOperator(): Promise<void> {
-    const logger = pino({ level: process.env['TEST_LOG_LEVEL'] ?? 'silent' });
-    const client = new KubeClient({
-      access: await loadAccess({ kubeconfig: testServer('CRUCIBLE_TEST_KUBECONFIG') }),
-      logger,
-      metrics: this.#kubeMetrics,
-    });
-    const { ownNamespace, kueue } = this.settings;
-    const caches = new ClusterCaches({ client, namespaces: [this.namespace], ownNamespace, kueue, logger });
+    const { client, caches, events, captures, logger } = await this.parts();
     const database = this.database(this.#database);
-    this.#client = client;
-    this.#caches = caches;
-    this.#events = new EventRecorder({ client, component: 'crucible-operator', instance: 'test', logger });
     const metrics = new DomainMetrics(
       new Registry(),
       () => undefined,
@@ -105,7 +102,8 @@ export class TestCluster {
       client,
       caches,
       database,
-      events: this.#events,
+      gate: this.gate,
+      events,
       metrics,
       settings: this.settings,
       workers: 4,
@@ -114,13 +112,32 @@ export class TestCluster {
       sweep: { everySeconds: 1, minAgeSeconds: 0 },
       evaluations: new EvaluationRepository(database),
       attempts: new AttemptRepository(database),
-      captures: new CaptureRepository(database),
+      captures,
     });
-    const parts = { client, caches, database, events: this.#events, settings: this.settings, logger };
+    const parts = await this.parts();
+    this.#parts = undefined;
     this.#neighbours = this.#makeNeighbours.map((make) => make(parts));
     caches.start();
-    this.#epoch += 1;
-    for (const one of [this.#operator, ...this.#neighbours]) await one.start(this.#epoch, new AbortController().signal);
+    this.epoch += 1;
+    for (const one of [this.#operator, ...this.#neighbours]) await one.start(this.epoch, new AbortController().signal);
+  }
+
+  /** What the next operator is made of, for tests that give it more. */
+  async parts(): Promise<Parts> {
+    if (this.#parts !== undefined) return this.#parts;
+    const logger = pino({ level: process.env['TEST_LOG_LEVEL'] ?? 'silent' });
+    const access = await loadAccess({ kubeconfig: testServer('CRUCIBLE_TEST_KUBECONFIG') });
+    this.#client = new KubeClient({ access, logger, metrics: this.#kubeMetrics });
+    const { ownNamespace, kueue } = this.settings;
+    const namespaces = [this.namespace];
+    this.#caches = new ClusterCaches({ client: this.#client, namespaces, ownNamespace, kueue, logger });
+    this.#events = new EventRecorder({ client: this.#client, component: 'crucible-operator', instance: 'test', logger });
+    const database = this.database(this.#database);
+    const [captures, artifacts] = [new CaptureRepository(database), new ArtifactRepository(database)];
+    const { settings } = this;
+    const events = this.#events;
+    this.#parts = { client: this.#client, caches: this.#caches, database, events, settings, captures, artifacts, logger };
+    return this.#parts;
   }
 
   /** Calls of the operator to the API server until now, watches aside: `POST jobs`, by verb and resource. */

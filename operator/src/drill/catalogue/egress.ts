@@ -1,0 +1,48 @@
+import type { Attack } from '../attack.ts';
+
+export const egress: Attack = {
+  id: 'egress',
+  rule: 15,
+  title: 'no egress: TCP, UDP, IPv6',
+  tries: 'TCP and UDP, at every address it has, to a listener that the control pod is answered by at that moment.',
+  why: 'Results, prompts and credentials leave by the network, and orders come in by it.',
+  proves: 'The network plugin enforces the default-deny policy for this sandbox, on this cluster, now.',
+  quick: true,
+  method: { kind: 'reach', group: 'egress' },
+};
+
+export const otherProtocols: Attack = {
+  id: 'other-protocols',
+  rule: 15,
+  title: 'no egress: ICMP, multicast',
+  tries: 'A ping socket, and a datagram to every host on the link (mDNS); reads which IPv6 addresses there are.',
+  why: 'Policies are written for TCP and UDP, and some plugins enforce nothing else.',
+  proves: 'ICMP cannot be sent at all, and nobody answers a multicast.',
+  quick: false,
+  method: {
+    kind: 'inside',
+    checks: ['icmp', 'multicast'],
+    source: String.raw`
+@attack('other-protocols')
+def other_protocols():
+    def icmp():
+        for family, protocol in ((socket.AF_INET, 1), (socket.AF_INET6, 58)):
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):
+                try:
+                    socket.socket(family, kind, protocol).close()
+                    return False, 'a socket for it is allowed'
+                except OSError as error:
+                    answer = why(error)
+        return True, answer
+    def multicast():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
+            connection.settimeout(2)
+            try:
+                connection.sendto(query(), ('224.0.0.251', 5353))
+                return False, 'answered by %s' % (connection.recvfrom(512)[1],)
+            except OSError as error:
+                return True, why(error)
+    return [check('icmp', *icmp()), check('multicast', *multicast())]
+`,
+  },
+};

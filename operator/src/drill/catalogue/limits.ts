@@ -1,0 +1,108 @@
+import type { Attack, RunEnd } from '../attack.ts';
+import { reported } from '../report.ts';
+
+export const memory: Attack = {
+  id: 'memory',
+  rule: 22,
+  title: 'the memory limit holds',
+  tries: 'To allocate and touch twice the memory it was given.',
+  why: 'A node without memory ends other people’s work.',
+  proves: 'The run is ended, and its verdict says why.',
+  quick: false,
+  method: {
+    kind: 'alone',
+    spec: {
+      memory: '64Mi',
+      disk: '1Mi',
+      code: String.raw`
+print('begun', flush=True)
+taken = [bytearray(4 << 20) for _ in range(100)]
+print('allocated %d MiB' % (4 * len(taken)), flush=True)
+`,
+    },
+    judge: (end: RunEnd) => [
+      {
+        check: 'ended',
+        blocked: end.stdout.includes('allocated') ? false : end.verdict === 'OutOfMemory' ? true : null,
+        detail: `verdict ${end.verdict}`,
+      },
+    ],
+  },
+};
+
+export const forks: Attack = {
+  id: 'forks',
+  rule: 22,
+  title: 'the process limit holds',
+  tries: 'To start ten times as many processes as a run may have.',
+  why: 'A fork bomb takes a node down.',
+  proves: 'It fails with EAGAIN in the sandbox that tries.',
+  limits: [
+    {
+      check: 'refused',
+      platform: 'gvisor',
+      reason:
+        'gVisor does not enforce RLIMIT_NPROC; its processes are threads of one sandbox, which the pod’s limits bound',
+    },
+  ],
+  quick: false,
+  method: {
+    kind: 'alone',
+    spec: {
+      timeoutSeconds: 30,
+      code: String.raw`
+import errno, json, os, signal, time
+children, error = [], None
+while len(children) < 1280 and error is None:
+    try:
+        child = os.fork()
+    except OSError as refused:
+        error = refused
+        break
+    if child == 0:
+        signal.alarm(20)
+        time.sleep(20)
+        os._exit(0)
+    children.append(child)
+count = len(children)
+for child in children: os.kill(child, signal.SIGKILL)
+detail = '%s after %d processes' % (errno.errorcode.get(error.errno) if error else 'no limit', count)
+print(json.dumps({'attack': 'forks', 'checks': [{'check': 'refused', 'blocked': error is not None and error.errno == errno.EAGAIN, 'detail': detail}]}))
+`,
+    },
+    judge: (end: RunEnd) => {
+      const checks = reported(end.stdout, 'forks');
+      // Ended without an answer: it has hurt itself only, and the limit was not shown either.
+      return checks.length > 0 ? checks : [{ check: 'refused', blocked: false, detail: `ended as ${end.verdict}` }];
+    },
+  },
+};
+
+export const spinners: Attack = {
+  id: 'spinners',
+  rule: 22,
+  title: 'the CPU limit holds',
+  tries: 'Four processes that spin for two seconds each.',
+  why: 'Whoever takes every core slows down everybody else, and their verdicts.',
+  proves: 'Together they got no more processor time than the run’s limit.',
+  quick: false,
+  method: {
+    kind: 'alone',
+    spec: {
+      code: String.raw`
+import json, os, time
+begun = time.monotonic()
+for _ in range(4):
+    if os.fork() == 0:
+        while time.monotonic() - begun < 2: pass
+        os._exit(0)
+for _ in range(4): os.wait()
+seconds, used = time.monotonic() - begun, os.times()
+ratio = (used.children_user + used.children_system) / seconds
+# Half a core was asked for; the scheduler's periods make it a little more.
+print(json.dumps({'attack': 'spinners', 'checks': [{'check': 'cpu', 'blocked': ratio < 0.85, 'detail': '%.2f of a core, limit 0.5' % ratio}]}))
+`,
+    },
+    judge: (end: RunEnd) => reported(end.stdout, 'spinners'),
+  },
+};

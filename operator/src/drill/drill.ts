@@ -1,0 +1,188 @@
+import type { Attack, Check, DrillFacts, Finding, RunEnd } from './attack.ts';
+import { judgeChecks, openFinding } from './attack.ts';
+import type { Target } from './canary.ts';
+import { PEER_PORT, TARGETS_EXPRESSION, TARGETS_FILE, canaryProgram } from './canary.ts';
+import { judgeKernel } from './catalogue/kernel.ts';
+import type { AskControl } from './control.ts';
+import { inParallel } from './parallel.ts';
+import { parseReport } from './report.ts';
+import type { DrillRunner, Started } from './runner.ts';
+
+/** From an evaluation's creation to its end in the record, on a busy cluster. */
+const PATIENCE_MS = 90_000;
+/** Sandboxes of one drill at once: its memory and processor time are other people's. */
+const AT_ONCE = 3;
+
+export interface DrillInputs {
+  readonly id: string;
+  readonly runtimeClass: string | undefined;
+  readonly attacks: readonly Attack[];
+  readonly facts: DrillFacts;
+  readonly metadataAddresses: readonly string[];
+  readonly askControl: AskControl;
+  readonly runner: DrillRunner;
+  readonly signal: AbortSignal;
+  readonly now: () => number;
+}
+
+/** Every attack, against sandboxes of one RuntimeClass. Each gets a finding, whatever happens. */
+export async function runDrill(inputs: DrillInputs): Promise<Finding[]> {
+  const { attacks, runner, facts } = inputs;
+  const started: Started[] = [];
+  const begin = async (start: Promise<Started>): Promise<Started> => {
+    const one = await start;
+    started.push(one);
+    return one;
+  };
+  try {
+    const { targets, problem } = await gatherTargets(inputs, begin);
+    const found = new Map<string, Finding>();
+    const inside = attacks.filter(({ method }) => method.kind === 'inside' || method.kind === 'reach');
+    const alone = attacks.filter(({ method }) => method.kind === 'alone');
+    const work = [
+      ...(inside.length > 0 ? [() => runCanary(inputs, inside, targets, problem, begin)] : []),
+      ...alone.map((attack) => () => runAlone(inputs, attack, targets, begin)),
+    ];
+    for (const findings of await inParallel(work, AT_ONCE))
+      for (const finding of findings) found.set(finding.attack, finding);
+    const missing = attacks.some(({ id }) => id === 'missing-class') ? await tryMissingClass(inputs, begin) : undefined;
+    for (const attack of attacks) {
+      if (attack.method.kind === 'facts')
+        found.set(
+          attack.id,
+          judgeChecks(attack, [], attack.method.judge({ ...facts, missingClass: missing }), facts.handler),
+        );
+    }
+    return attacks.map((attack) => found.get(attack.id) ?? openFinding(attack, 'it was not run'));
+  } finally {
+    await runner.remove(started);
+  }
+}
+
+type Begin = (start: Promise<Started>) => Promise<Started>;
+
+interface Targets {
+  readonly targets: readonly Target[];
+  /** Why a group has none. */
+  readonly problem: (group: string) => string;
+}
+
+/** The addresses that a control has just been answered by, and a second sandbox that answers itself. */
+async function gatherTargets(inputs: DrillInputs, begin: Begin): Promise<Targets> {
+  const { askControl, runner, id, runtimeClass, signal, now, metadataAddresses } = inputs;
+  const wants = (group: string): boolean =>
+    inputs.attacks.some(({ method }) => method.kind === 'reach' && method.group === group);
+  const deadline = now() + PATIENCE_MS;
+  const [control, peer] = await Promise.all([
+    askControl(signal),
+    wants('peer') ? startPeer(runner, id, runtimeClass, deadline, signal, begin) : undefined,
+  ]);
+  const targets: Target[] = 'targets' in control ? [...control.targets] : [];
+  const target = (group: string, address: string, port: number): Target => ({
+    name: `tcp ${address}:${port}`,
+    group,
+    protocol: 'tcp',
+    address,
+    port,
+  });
+  // Nobody of ours answers there, so the control is that the same probe is answered elsewhere at that moment.
+  if (targets.length > 0) targets.push(...metadataAddresses.map((address) => target('metadata', address, 80)));
+  if (peer?.address !== undefined) targets.push(target('peer', peer.address, PEER_PORT));
+  const problem = (group: string): string => {
+    if (group === 'peer') return peer?.problem ?? 'the second sandbox did not start';
+    if ('problem' in control) return `no positive control: ${control.problem}`;
+    if (group === 'metadata') return 'not tried: no address is named in drill.metadataAddresses';
+    return 'no positive control: nothing of it answered the control pod';
+  };
+  return { targets, problem };
+}
+
+async function startPeer(
+  runner: DrillRunner,
+  id: string,
+  runtimeClass: string | undefined,
+  deadline: number,
+  signal: AbortSignal,
+  begin: Begin,
+): Promise<{ address: string | undefined; problem: string }> {
+  const peer = await begin(runner.startPeer(id, runtimeClass, signal));
+  const address = await runner.address(peer, deadline, signal);
+  if (address === undefined) return { address, problem: 'the second sandbox did not start in time' };
+  // Only one that answers itself can show anything. The recorder has what it printed within moments.
+  for (;;) {
+    signal.throwIfAborted();
+    if ((await runner.printed(peer)).includes(`"reply": "crucible-drill-peer`)) return { address, problem: '' };
+    if (Date.now() > deadline) return { address: undefined, problem: 'the second sandbox did not answer itself' };
+    await new Promise((resolve) => setTimeout(resolve, 250));
+  }
+}
+
+async function runCanary(
+  { id, runtimeClass, runner, signal, now, facts }: DrillInputs,
+  attacks: readonly Attack[],
+  targets: readonly Target[],
+  problem: (group: string) => string,
+  begin: Begin,
+): Promise<Finding[]> {
+  const spec = { code: canaryProgram(attacks, TARGETS_EXPRESSION), timeoutSeconds: 60, memory: '128Mi' };
+  const files = [{ path: TARGETS_FILE, content: JSON.stringify(targets) }];
+  const canary = await begin(runner.start(id, 'canary', spec, runtimeClass, files, signal));
+  const end = await runner.end(canary, now() + PATIENCE_MS, signal);
+  if (end === undefined) return attacks.map((attack) => openFinding(attack, 'the canary did not end in time'));
+  const report = parseReport(end.stdout);
+  return attacks.map((attack) => judgeInside(attack, report, end, targets, problem, facts));
+}
+
+function judgeInside(
+  attack: Attack,
+  report: ReadonlyMap<string, Check[]>,
+  end: RunEnd,
+  targets: readonly Target[],
+  problem: (group: string) => string,
+  facts: DrillFacts,
+): Finding {
+  const { method } = attack;
+  if (method.kind === 'reach') {
+    const expected = targets.filter(({ group }) => group === method.group).map(({ name }) => name);
+    if (expected.length === 0) return openFinding(attack, problem(method.group));
+    return judgeChecks(attack, expected, report.get(`reach:${method.group}`) ?? [], facts.handler);
+  }
+  if (method.kind !== 'inside') return openFinding(attack, 'it does not run in a canary');
+  const checks = report.get(attack.id);
+  if (checks === undefined) return openFinding(attack, `the canary ended as ${end.verdict} without a report of it`);
+  return judgeChecks(
+    attack,
+    method.checks,
+    attack.id === 'kernel' ? judgeKernel(checks, facts) : checks,
+    facts.handler,
+  );
+}
+
+async function runAlone(
+  inputs: DrillInputs,
+  attack: Attack,
+  targets: readonly Target[],
+  begin: Begin,
+): Promise<Finding[]> {
+  const { id, runtimeClass, runner, signal, now, facts } = inputs;
+  const { method } = attack;
+  if (method.kind !== 'alone') return [];
+  const files = [{ path: TARGETS_FILE, content: JSON.stringify(targets) }];
+  const copy = async (): Promise<Check[] | undefined> => {
+    const one = await begin(runner.start(id, attack.id, method.spec, runtimeClass, files, signal));
+    const end = await runner.end(one, now() + PATIENCE_MS, signal);
+    return end && method.judge(end);
+  };
+  const judged = await Promise.all(Array.from({ length: method.spec.copies ?? 1 }, copy));
+  if (judged.includes(undefined)) return [openFinding(attack, 'it did not end in time')];
+  const checks = judged.flatMap((one) => one ?? []);
+  return [judgeChecks(attack, [], checks, facts.handler)];
+}
+
+async function tryMissingClass(inputs: DrillInputs, begin: Begin): Promise<DrillFacts['missingClass']> {
+  const { id, runner, signal, now } = inputs;
+  const one = await begin(
+    runner.start(id, 'missing-class', { code: 'print(1)' }, `crucible-drill-${id.slice(0, 8)}`, [], signal),
+  );
+  return await runner.refusal(one, now() + PATIENCE_MS, signal);
+}

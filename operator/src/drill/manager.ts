@@ -1,0 +1,414 @@
+import { randomUUID } from 'node:crypto';
+import type { ArtifactRepository, CaptureRepository, DrillRepository } from '@crucible/storage';
+import type { Logger } from 'pino';
+import type { ClusterCaches } from '../evaluation/caches.ts';
+import type { RawEvaluation } from '../evaluation/snapshot.ts';
+import type { EventRecorder, KubeClient, KubeObject } from '../kube/index.ts';
+import type { Attack, DrillFacts, Finding } from './attack.ts';
+import { countOutcomes, openFinding, scoreRules } from './attack.ts';
+import { CATALOGUE, QUICK } from './catalogue/index.ts';
+import type { AskControl } from './control.ts';
+import { runDrill } from './drill.ts';
+import type { ClassState, Gate, GateKeeper } from './gate.ts';
+import { classKey, className, judgeClass, pending } from './gate.ts';
+import type { DrillMetrics } from './metrics.ts';
+import { fingerprint, handlerOf, kernelsOf } from './nodes.ts';
+import { policyProblem } from './policies.ts';
+import { DrillRunner } from './runner.ts';
+import { keepSentinel } from './sentinel.ts';
+import type { DrillSettings } from './settings.ts';
+
+export interface ManagerDependencies {
+  readonly client: KubeClient;
+  readonly caches: ClusterCaches;
+  readonly captures: CaptureRepository;
+  readonly artifacts: ArtifactRepository;
+  readonly drills: DrillRepository;
+  readonly events: EventRecorder;
+  readonly settings: DrillSettings;
+  readonly evaluationNamespaces: readonly string[];
+  readonly defaultClass: string | undefined;
+  readonly askControl: AskControl;
+  readonly metrics: DrillMetrics;
+  readonly logger: Logger;
+  readonly now: () => number;
+  /** Tests play a drill. */
+  readonly drill?: typeof runDrill;
+}
+
+/** Changes come in bursts: a Helm upgrade touches every policy. */
+const SETTLE_MS = 1500;
+/** A class that has held stays open while its drills cannot be completed (a full cluster, a control that restarts). */
+const INCOMPLETE_GRACE_MS = 300_000;
+/** Must be shown for admission. Metadata addresses are only tried where somebody names them; until then 17 stays open. */
+const requiredRules = ({ metadataAddresses }: DrillSettings): ReadonlySet<number> =>
+  new Set(QUICK.filter(({ id }) => id !== 'metadata' || metadataAddresses.length > 0).map(({ rule }) => rule));
+
+export type Trigger = 'start' | 'need' | 'change' | 'retry' | 'schedule' | 'request';
+
+export interface ClassResult {
+  readonly id: string;
+  readonly runtimeClass: string | undefined;
+  readonly findings: readonly Finding[];
+  readonly startedAt: Date;
+  readonly finishedAt: Date;
+}
+
+interface Entry {
+  readonly key: string;
+  /** The newest finding of each attack. */
+  readonly findings: Map<string, Finding>;
+  state: ClassState;
+  heldAt: number | undefined;
+  failed: boolean;
+  /** A drill of it is to begin when the one that runs has ended. */
+  waiting: boolean;
+  /** Drills of a class run one after another. */
+  turn: Promise<unknown>;
+  sentinel: Promise<void> | undefined;
+  timer: NodeJS.Timeout | undefined;
+}
+
+interface Term {
+  readonly epoch: number;
+  readonly abort: AbortController;
+  readonly runner: DrillRunner;
+}
+
+/** Keeps every RuntimeClass in use drilled, and the gate as the drills say. In memory: a new leader drills anew. */
+export class DrillManager implements GateKeeper {
+  readonly #deps: ManagerDependencies;
+  readonly #classes = new Map<string, Entry>();
+  readonly #exempt = new Set<string>();
+  readonly #listeners: ((key?: string) => void)[] = [];
+  #term: Term | undefined;
+  #schedule: NodeJS.Timeout | undefined;
+
+  constructor(deps: ManagerDependencies) {
+    this.#deps = deps;
+    this.#watch();
+    deps.metrics.observe(() => ({
+      closedClasses: [...this.#classes.values()].filter(({ state }) => state.state === 'closed').length,
+      closedNamespaces: deps.evaluationNamespaces.filter((name) => this.#namespaceProblem(name) !== undefined).length,
+    }));
+  }
+
+  // ---------------------------------------------------------------- the gate
+
+  gate(raw: RawEvaluation): Gate {
+    const { namespace = '', uid = '' } = raw.metadata;
+    const classes = new Map([...this.#classes].map(([key, { state }]) => [key, state]));
+    return { exempt: this.#exempt.has(uid), namespace: this.#namespaceProblem(namespace), classes };
+  }
+
+  want(runtimeClass: string | undefined): void {
+    const key = classKey(runtimeClass);
+    if (this.#term === undefined || this.#classes.has(key)) return;
+    this.#begin(key, 'need');
+  }
+
+  onChange(listener: (key?: string) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  #namespaceProblem(namespace: string): Gate['namespace'] {
+    const problem = policyProblem(this.#deps.caches.policies.list(), namespace);
+    return problem && { reason: problem.reason, message: problem.message.slice(0, 256) };
+  }
+
+  // ---------------------------------------------------------------- terms
+
+  async start(epoch: number): Promise<void> {
+    const { caches, settings, evaluationNamespaces, logger } = this.#deps;
+    const runner = new DrillRunner({
+      ...this.#deps,
+      evaluations: caches.evaluations,
+      pods: caches.pods,
+      namespace: settings.namespace ?? evaluationNamespaces[0] ?? '',
+      runtime: settings.runtime,
+      exempt: (key, uid) => {
+        this.#exempt.add(uid);
+        this.#notify(key);
+      },
+    });
+    this.#term = { epoch, abort: new AbortController(), runner };
+    for (const { runtimeClass, rules, reason } of settings.acceptedRisks)
+      logger.warn(
+        { runtimeClass: runtimeClass ?? '(default)', rules, reason },
+        'a weaker sandbox is accepted by configuration',
+      );
+    void runner.remove(runner.leftovers());
+    if (evaluationNamespaces.length === 0) return;
+    this.#begin(classKey(this.#deps.defaultClass), 'start');
+    if (settings.fullEverySeconds > 0) {
+      this.#schedule = setInterval(() => void this.#full(), settings.fullEverySeconds * 1000);
+      this.#schedule.unref();
+    }
+  }
+
+  async stop(): Promise<void> {
+    const term = this.#term;
+    this.#term = undefined;
+    clearInterval(this.#schedule);
+    term?.abort.abort();
+    for (const { timer } of this.#classes.values()) clearTimeout(timer);
+    await Promise.allSettled([...this.#classes.values()].flatMap(({ turn, sentinel }) => [turn, sentinel]));
+    this.#classes.clear();
+    this.#exempt.clear();
+  }
+
+  /** The classes that are drilled so far, and those the cluster has. */
+  knownClasses(): (string | undefined)[] {
+    const keys = new Set([classKey(this.#deps.defaultClass), ...this.#classes.keys()]);
+    for (const { metadata } of this.#deps.caches.runtimeClasses.list()) keys.add(metadata.name ?? '');
+    return [...keys].map((key) => (key === '' ? undefined : key));
+  }
+
+  stateOf(runtimeClass: string | undefined): ClassState | undefined {
+    return this.#classes.get(classKey(runtimeClass))?.state;
+  }
+
+  // ---------------------------------------------------------------- drills
+
+  /** Runs these attacks on a class, after what runs of it, and takes the findings into account for its gate. */
+  run(
+    runtimeClass: string | undefined,
+    attacks: readonly Attack[],
+    trigger: Trigger,
+  ): Promise<ClassResult | undefined> {
+    const entry = this.#entry(classKey(runtimeClass));
+    const result = entry.turn.then(() => this.#run(entry, attacks, trigger));
+    entry.turn = result.catch(() => {});
+    return result;
+  }
+
+  #entry(key: string): Entry {
+    let entry = this.#classes.get(key);
+    if (entry === undefined) {
+      const state: ClassState = { state: 'closed', closed: pending(key) };
+      entry = {
+        key,
+        findings: new Map(),
+        state,
+        heldAt: undefined,
+        failed: false,
+        waiting: false,
+        turn: Promise.resolve(),
+        sentinel: undefined,
+        timer: undefined,
+      };
+      this.#classes.set(key, entry);
+    }
+    return entry;
+  }
+
+  #begin(key: string, trigger: Trigger, afterMs = 0): void {
+    const entry = this.#entry(key);
+    clearTimeout(entry.timer);
+    entry.timer = setTimeout(() => {
+      // One that has not begun yet will see whatever this one would.
+      if (entry.waiting) return;
+      entry.waiting = true;
+      const result = entry.turn.then(() => {
+        entry.waiting = false;
+        const again = CATALOGUE.filter(({ id, quick }) => !quick && entry.findings.get(id)?.outcome === 'broken');
+        return this.#run(entry, [...QUICK, ...again], trigger);
+      });
+      entry.turn = result.catch((error: unknown) =>
+        this.#deps.logger.error({ err: error, runtimeClass: className(key) }, 'the drill could not be run'),
+      );
+    }, afterMs);
+    entry.timer.unref();
+  }
+
+  async #full(): Promise<void> {
+    for (const key of [...this.#classes.keys()])
+      await this.run(key === '' ? undefined : key, CATALOGUE, 'schedule').catch(() => {});
+    await this.#deps.drills.expire().catch(() => {});
+  }
+
+  async #run(entry: Entry, attacks: readonly Attack[], trigger: Trigger): Promise<ClassResult | undefined> {
+    const term = this.#term;
+    if (term === undefined) return undefined;
+    const { now, logger, metrics } = this.#deps;
+    const id = randomUUID();
+    const startedAt = new Date(now());
+    const findings = await this.#attack(term, entry, attacks, id);
+    if (term.abort.signal.aborted) return undefined;
+    const finishedAt = new Date(now());
+    for (const finding of findings) entry.findings.set(finding.attack, finding);
+    const runtimeClass = entry.key === '' ? undefined : entry.key;
+    const result = { id, runtimeClass, findings, startedAt, finishedAt };
+    const counts = countOutcomes(scoreRules(findings));
+    const seconds = (finishedAt.getTime() - startedAt.getTime()) / 1000;
+    metrics.finished(counts, seconds);
+    logger.info({ runtimeClass: className(entry.key), trigger, seconds, ...counts }, 'drill finished');
+    this.#judge(entry);
+    await this.#record(term, result, attacks, trigger);
+    return result;
+  }
+
+  async #attack(term: Term, entry: Entry, attacks: readonly Attack[], id: string): Promise<Finding[]> {
+    const runtimeClass = entry.key === '' ? undefined : entry.key;
+    const { drill = runDrill, settings, askControl, now } = this.#deps;
+    try {
+      return await drill({
+        id,
+        runtimeClass,
+        attacks,
+        facts: this.#facts(runtimeClass),
+        metadataAddresses: settings.metadataAddresses,
+        askControl,
+        runner: term.runner,
+        signal: term.abort.signal,
+        now,
+      });
+    } catch (error) {
+      if (!term.abort.signal.aborted) this.#deps.logger.warn({ err: error }, 'the drill could not be completed');
+      const message = error instanceof Error ? error.message : String(error);
+      return attacks.map((attack) => openFinding(attack, `the drill could not be run: ${message}`));
+    }
+  }
+
+  #facts(runtimeClass: string | undefined): DrillFacts {
+    const { caches, evaluationNamespaces } = this.#deps;
+    const policies = caches.policies.list();
+    return {
+      runtimeClass,
+      handler: handlerOf(caches.runtimeClasses.list(), runtimeClass),
+      kernels: kernelsOf(caches.nodes.list()),
+      policies: evaluationNamespaces.flatMap((name) => policyProblem(policies, name)?.message ?? []),
+      missingClass: undefined,
+    };
+  }
+
+  #judge(entry: Entry): void {
+    const { settings, now, logger } = this.#deps;
+    // Policies close their own namespace at once; a class is about the sandboxes.
+    const findings = [...entry.findings.values()].filter(({ attack }) => attack !== 'foreign-policies');
+    const next = judgeClass(entry.key, findings, requiredRules(settings), settings.acceptedRisks);
+    const before = entry.state;
+    if (next.state === 'open') {
+      entry.heldAt = now();
+      this.#watchOver(entry);
+    }
+    const incomplete = next.state === 'closed' && next.closed.reason === 'DrillIncomplete';
+    const patient = incomplete && before.state === 'open' && now() - (entry.heldAt ?? 0) < INCOMPLETE_GRACE_MS;
+    if (next.state === 'closed') this.#begin(entry.key, 'retry', settings.retrySeconds * 1000);
+    if (patient) return;
+    entry.state = next;
+    if (JSON.stringify(before) === JSON.stringify(next)) return;
+    if (next.state === 'closed') {
+      logger.error({ runtimeClass: className(entry.key), ...next.closed }, 'admission is closed');
+      this.#announce('Warning', next.closed.reason, next.closed.message);
+    } else {
+      logger.info({ runtimeClass: className(entry.key), risks: next.risks }, 'admission is open');
+      if (entry.failed)
+        this.#announce('Normal', 'DrillHeld', `The drill of ${className(entry.key)} holds again; admission is open.`);
+    }
+    entry.failed = next.state === 'closed';
+    this.#notify();
+  }
+
+  /** From its first held drill on, one sandbox of the class stays and tells when something answers it. */
+  #watchOver(entry: Entry): void {
+    const { settings, askControl, logger, now } = this.#deps;
+    const term = this.#term;
+    if (!settings.watch || term === undefined || entry.sentinel !== undefined) return;
+    entry.sentinel = keepSentinel({
+      runtimeClass: entry.key === '' ? undefined : entry.key,
+      runner: term.runner,
+      askControl,
+      signal: term.abort.signal,
+      logger: logger.child({ runtimeClass: className(entry.key) }),
+      now,
+      onAnswer: () => {
+        // No patience with a drill that cannot be completed: what is known is not good. While the class is closed its
+        // drill is repeated anyway.
+        entry.heldAt = undefined;
+        if (entry.state.state === 'open') this.#begin(entry.key, 'change');
+      },
+    });
+  }
+
+  /** In every evaluation namespace: that is where people look who wonder why nothing starts. */
+  #announce(type: 'Normal' | 'Warning', reason: string, message: string): void {
+    for (const name of this.#deps.evaluationNamespaces) {
+      const found = this.#deps.caches.namespaces.get(name);
+      if (found === undefined) continue;
+      const { uid = '' } = found.metadata;
+      this.#deps.events.event(
+        { apiVersion: 'v1', kind: 'Namespace', metadata: { name, namespace: name, uid } },
+        { type, reason, message },
+      );
+    }
+  }
+
+  async #record(term: Term, result: ClassResult, attacks: readonly Attack[], trigger: Trigger): Promise<void> {
+    const counts = countOutcomes(scoreRules(result.findings));
+    const outcome = counts.broken > 0 ? 'broken' : counts.open > 0 ? 'open' : 'held';
+    const kind = attacks.length >= CATALOGUE.length ? 'full' : 'quick';
+    const { id, runtimeClass, findings, startedAt, finishedAt } = result;
+    try {
+      await this.#deps.drills.record({
+        id,
+        kind,
+        runtimeClass: runtimeClass ?? null,
+        trigger,
+        outcome,
+        ...counts,
+        startedAt,
+        finishedAt,
+        epoch: term.epoch,
+        findings,
+      });
+    } catch (error) {
+      // The history has a gap; the gate does not wait for it.
+      this.#deps.logger.warn({ err: error, drill: id }, 'the drill could not be recorded');
+    }
+  }
+
+  // ---------------------------------------------------------------- changes
+
+  #watch(): void {
+    const { caches, events, logger } = this.#deps;
+    caches.policies.onChange((_, current) => {
+      this.#notify();
+      this.#changed();
+      const problem = current && policyProblem([current], current.metadata.namespace ?? '');
+      if (problem?.reason !== 'ForeignNetworkPolicy' || this.#term === undefined) return;
+      logger.error(
+        { policy: current?.metadata.name, namespace: current?.metadata.namespace },
+        'a foreign NetworkPolicy closes admission',
+      );
+      events.event(current as KubeObject, { type: 'Warning', reason: problem.reason, message: problem.message });
+    });
+    caches.nodes.onChange((_, current, previous) => {
+      if (current !== undefined && fingerprint(current) !== (previous && fingerprint(previous))) this.#changed();
+    });
+    caches.runtimeClasses.onChange((key, current, previous) => {
+      if (
+        handlerOf([current].filter(Boolean) as KubeObject[], key) ===
+        handlerOf([previous].filter(Boolean) as KubeObject[], key)
+      )
+        return;
+      const entry = this.#classes.get(key);
+      if (entry === undefined || this.#term === undefined) return;
+      // Another runtime under the same name: nothing is known of it.
+      entry.findings.clear();
+      entry.heldAt = undefined;
+      entry.state = { state: 'closed', closed: pending(key) };
+      this.#notify();
+      this.#begin(key, 'change', SETTLE_MS);
+    });
+  }
+
+  #changed(): void {
+    if (this.#term === undefined) return;
+    for (const key of this.#classes.keys()) this.#begin(key, 'change', SETTLE_MS);
+  }
+
+  #notify(key?: string): void {
+    for (const listener of this.#listeners) listener(key);
+  }
+}

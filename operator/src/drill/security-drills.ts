@@ -1,0 +1,189 @@
+import { API_VERSION, FIELD_MANAGERS, clip, parseSecurityDrill } from '@crucible/crds';
+import type { Condition, SecurityDrillSpec, SecurityDrillStatus } from '@crucible/crds';
+import type { Logger } from 'pino';
+import { SECURITY_DRILLS, isNotFound, keyOf } from '../kube/index.ts';
+import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
+import type { Attack } from './attack.ts';
+import { countOutcomes, scoreRules } from './attack.ts';
+import { inParallel } from './parallel.ts';
+import { CATALOGUE, NOT_ATTACKED, QUICK } from './catalogue/index.ts';
+import type { ClassResult, DrillManager } from './manager.ts';
+
+/** As many as the status has room for. */
+const MAX_CLASSES = 9;
+const CLASSES_AT_ONCE = 2;
+
+export interface RawDrill extends KubeObject {
+  spec?: unknown;
+  status?: SecurityDrillStatus;
+}
+
+export interface SecurityDrillDependencies {
+  readonly client: KubeClient;
+  readonly drills: ObjectCache<RawDrill>;
+  readonly manager: Pick<DrillManager, 'run' | 'knownClasses'>;
+  readonly logger: Logger;
+  readonly now: () => number;
+}
+
+/** Runs what SecurityDrill resources ask for, one after another, and writes the report into their status. */
+export class SecurityDrills {
+  readonly #deps: SecurityDrillDependencies;
+  readonly #known = new Set<string>();
+  #chain: Promise<void> = Promise.resolve();
+  #abort: AbortController | undefined;
+
+  constructor(deps: SecurityDrillDependencies) {
+    this.#deps = deps;
+    deps.drills.onChange((_, current) => current && this.#consider(current));
+  }
+
+  async start(): Promise<void> {
+    this.#abort = new AbortController();
+    this.#known.clear();
+    for (const raw of this.#deps.drills.list()) this.#consider(raw);
+  }
+
+  async stop(): Promise<void> {
+    this.#abort?.abort();
+    this.#abort = undefined;
+    await this.#chain;
+  }
+
+  #consider(raw: RawDrill): void {
+    const signal = this.#abort?.signal;
+    const uid = raw.metadata.uid ?? '';
+    if (signal === undefined || this.#known.has(uid) || isFinished(raw)) return;
+    this.#known.add(uid);
+    this.#chain = this.#chain.then(async () => {
+      if (signal.aborted) return;
+      await this.#run(raw, signal).catch((error: unknown) => {
+        if (!signal.aborted)
+          this.#deps.logger.error({ err: error, drill: keyOf(raw) }, 'a SecurityDrill could not be carried out');
+        this.#known.delete(uid);
+      });
+    });
+  }
+
+  async #run(raw: RawDrill, signal: AbortSignal): Promise<void> {
+    const { manager, now } = this.#deps;
+    const { spec } = parseSecurityDrill({
+      apiVersion: raw.apiVersion,
+      kind: raw.kind,
+      metadata: raw.metadata,
+      spec: raw.spec,
+    });
+    const attacks = spec.kind === 'Quick' ? QUICK : CATALOGUE;
+    const startedAt = now();
+    const classes = classesOf(spec, manager.knownClasses());
+    const found = new Map<string | undefined, ClassResult>();
+    const results = (): ClassResult[] => classes.flatMap((runtimeClass) => found.get(runtimeClass) ?? []);
+    await this.#write(raw, report([], attacks, raw, startedAt, undefined), signal);
+    const work = classes.map((runtimeClass) => async () => {
+      const result = await manager.run(runtimeClass, attacks, 'request');
+      if (signal.aborted || result === undefined) throw new Error('the operator is stopping');
+      found.set(runtimeClass, result);
+      await this.#write(raw, report(results(), attacks, raw, startedAt, undefined), signal);
+    });
+    await inParallel(work, CLASSES_AT_ONCE);
+    await this.#write(raw, report(results(), attacks, raw, startedAt, now()), signal);
+  }
+
+  async #write(raw: RawDrill, status: SecurityDrillStatus, signal: AbortSignal): Promise<void> {
+    const { name = '', uid = '' } = raw.metadata;
+    const object = { apiVersion: API_VERSION, kind: 'SecurityDrill', metadata: { name, uid }, status };
+    const options = { fieldManager: FIELD_MANAGERS.status, force: true, subresource: 'status', signal };
+    try {
+      await this.#deps.client.apply(SECURITY_DRILLS, object, options);
+    } catch (error) {
+      // Deleted while it ran: nobody wants the report any more.
+      if (!isNotFound(error)) throw error;
+    }
+  }
+}
+
+function isFinished({ status }: RawDrill): boolean {
+  return status?.conditions?.some(({ type, status: holds }) => type === 'Finished' && holds === 'True') ?? false;
+}
+
+export function classesOf(spec: SecurityDrillSpec, known: readonly (string | undefined)[]): (string | undefined)[] {
+  const { runtimeClassNames, defaultRuntime } = spec;
+  if (runtimeClassNames === undefined) {
+    const all = defaultRuntime === undefined ? known : known.filter((name) => (name === undefined) === defaultRuntime);
+    return all.slice(0, MAX_CLASSES);
+  }
+  return [...(defaultRuntime === true ? [undefined] : []), ...runtimeClassNames];
+}
+
+/** The report so far, or the whole one. Pure. */
+export function report(
+  results: readonly ClassResult[],
+  attacks: readonly Attack[],
+  raw: Pick<RawDrill, 'metadata'>,
+  startedAt: number,
+  finishedAt: number | undefined,
+): SecurityDrillStatus {
+  const classes = results.map((result) => classReport(result, attacks));
+  const sum = (kind: 'held' | 'broken' | 'open'): number => classes.reduce((total, one) => total + one[kind], 0);
+  const counts = { held: sum('held'), broken: sum('broken'), open: sum('open') };
+  const generation = raw.metadata.generation ?? 1;
+  const condition = (type: string, status: 'True' | 'False', reason: string, message: string): Condition => ({
+    type,
+    status,
+    observedGeneration: generation,
+    lastTransitionTime: time(finishedAt ?? startedAt),
+    reason,
+    message: clip(message, 1024),
+  });
+  const base = { observedGeneration: generation, startedAt: time(startedAt), classes, ...counts };
+  if (finishedAt === undefined) {
+    const progress = 'Sandboxes are being attacked.';
+    return {
+      ...base,
+      phase: 'Running',
+      conditions: [
+        condition('Ready', 'False', 'Running', progress),
+        condition('Reconciling', 'True', 'Running', progress),
+      ],
+    };
+  }
+  const broken = classes.flatMap(({ runtimeClassName, rules }) =>
+    rules
+      .filter(({ outcome }) => outcome === 'broken')
+      .map(({ rule }) => `rule ${rule} (${runtimeClassName || 'default'})`),
+  );
+  const text = `${counts.held} held, ${counts.broken} broken, ${counts.open} open`;
+  const message = broken.length === 0 ? text : `${text}: ${broken.join(', ')}`;
+  const held = broken.length === 0;
+  const reason = held ? 'Held' : 'Broken';
+  return {
+    ...base,
+    phase: reason,
+    finishedAt: time(finishedAt),
+    conditions: [
+      condition('Finished', 'True', reason, message),
+      condition('Held', held ? 'True' : 'False', reason, message),
+      condition('Ready', held ? 'True' : 'False', reason, message),
+      ...(held ? [] : [condition('Stalled', 'True', reason, message)]),
+    ],
+  };
+}
+
+function classReport({ id, runtimeClass, findings }: ClassResult, attacks: readonly Attack[]) {
+  const title = (rule: number): string => attacks.find((attack) => attack.rule === rule)?.title ?? '';
+  const scores = scoreRules(findings).map((score) => ({ ...score, title: title(score.rule) }));
+  const full = attacks.length >= CATALOGUE.length;
+  const others = Object.entries(full ? NOT_ATTACKED : {}).map(([rule, evidence]) => ({
+    rule: Number(rule),
+    outcome: 'open' as const,
+    evidence,
+    title: 'template smuggling is refused',
+  }));
+  const rules = [...scores, ...others].sort((a, b) => a.rule - b.rule);
+  const shown = rules.map((rule) => ({ ...rule, title: clip(rule.title, 128), evidence: clip(rule.evidence, 512) }));
+  return { runtimeClassName: runtimeClass ?? '', drillId: id, ...countOutcomes(rules), rules: shown };
+}
+
+function time(milliseconds: number): string {
+  return new Date(milliseconds).toISOString().replace(/\.\d{3}Z$/, 'Z');
+}
