@@ -22,6 +22,7 @@ import { queueRoutes } from './routes/queue.ts';
 import type { App, Routes } from './routes/route.ts';
 import { sessionRoutes } from './routes/session.ts';
 import { storageRoutes } from './routes/storage.ts';
+import { suiteRoutes } from './routes/suites.ts';
 import type { Services } from './services.ts';
 import type { Submission } from './schemas/submission.ts';
 
@@ -41,7 +42,7 @@ declare module 'fastify' {
 }
 
 const ROUTES: readonly Routes[] = [
-  healthRoutes, sessionRoutes, evaluationRoutes, planRoutes, outputRoutes, artifactRoutes, bundleRoutes, eventRoutes, queueRoutes, catalogRoutes, storageRoutes,
+  healthRoutes, sessionRoutes, evaluationRoutes, planRoutes, outputRoutes, artifactRoutes, bundleRoutes, eventRoutes, queueRoutes, suiteRoutes, catalogRoutes, storageRoutes,
 ];
 
 /** 128 KiB of source is six times as much when JSON has to escape all of it. */
@@ -58,6 +59,8 @@ export async function buildApp(services: Services, options: AppOptions): Promise
   const app = createServer(options);
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
+  // JSON only: anything else is a 415.
+  app.removeContentTypeParser('text/plain');
   installProblems(app);
   await app.register(helmet, { contentSecurityPolicy: { useDefaults: false, directives: CONTENT_SECURITY }, referrerPolicy: { policy: 'no-referrer' } });
   await app.register(cookie);

@@ -1,10 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { ApiProcess, Call } from './testing/process.ts';
 import type { Run } from './testing/record.ts';
 import { World } from './testing/world.ts';
+
+// Several processes are started, on machines that may be busy.
+vi.setConfig({ testTimeout: 90_000, hookTimeout: 120_000 });
 
 // Each route of the contract × kinds of tokens × namespaces. The routes come from the contract: one without a rule here
 // fails, and so does a rule without a route.
@@ -42,10 +45,10 @@ const RULES: Record<string, Rule> = {
   submitEvaluation: { may: ['writer'], ok: 202, refused: 403, body: submission },
   planEvaluation: { may: ['writer'], ok: 200, refused: 403, body: submission },
   listEvaluations: list, getQueue: list, getStorageOverview: list, listDatabaseItems: list, listFileItems: list, listRedisItems: list, streamEvents: list,
-  listSuites: list, listDrills: everyone,
+  listSuites: list,
   pauseQueue: pause, resumeQueue: pause,
   getEvaluation: get, getCompleteEvaluation: get, getEvaluationStatus: get, getOutput: get, streamOutput: get, listArtifacts: get,
-  getArtifact: get, streamEvaluationEvents: get, getBundle: get,
+  getArtifact: get, streamEvaluationEvents: get, getBundle: get, getSuite: get,
   // Seen by all who may get it, and changed with their own token.
   cancelEvaluation: { may: ['writer'], ok: 202, refused: 404 },
 };
@@ -57,6 +60,7 @@ let api: ApiProcess;
 const tokens = {} as Record<Person, string>;
 const nobody = {} as Record<'anonymous' | 'garbage' | 'expired' | 'wrongAudience' | 'deletedAccount', string | undefined>;
 const runs = new Map<string, Run>();
+const suites = new Map<string, string>();
 
 beforeAll(async () => {
   world = await World.start();
@@ -71,7 +75,10 @@ beforeAll(async () => {
   nobody.wrongAudience = await cluster.token('writer', { audiences: ['vault'] });
   nobody.deletedAccount = await cluster.person('deleted', 'writer', cluster.evals);
   await cluster.must('DELETE', `/api/v1/namespaces/${cluster.system}/serviceaccounts/deleted`);
-  for (const namespace of [cluster.evals, cluster.other]) runs.set(namespace, await liveRun(namespace));
+  for (const namespace of [cluster.evals, cluster.other]) {
+    runs.set(namespace, await liveRun(namespace));
+    suites.set(namespace, await world.record.suite(namespace));
+  }
   api = await world.api();
 }, 120_000);
 afterAll(() => world?.stop());
@@ -85,7 +92,8 @@ async function liveRun(namespace: string): Promise<Run> {
 
 function callOf(operation: (typeof OPERATIONS)[number], namespace: string, token: string | undefined): [string, Call] {
   const rule = RULES[operation.operationId];
-  const path = operation.path.replace('{id}', runs.get(namespace)!.uid).replace('{stream}', 'stdout').replace('{path}', encodeURIComponent('out/a.txt'));
+  const id = operation.path.startsWith('/api/suites') ? suites.get(namespace)! : runs.get(namespace)!.uid;
+  const path = operation.path.replace('{id}', id).replace('{stream}', 'stdout').replace('{path}', encodeURIComponent('out/a.txt'));
   const body = rule?.body?.(namespace);
   return [path + (rule?.query?.(namespace) ?? ''), { method: operation.method, token, ...(body !== undefined && { body }) }];
 }

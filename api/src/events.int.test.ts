@@ -1,9 +1,12 @@
 import { request as plainRequest } from 'node:http';
 import { request } from 'node:https';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { freePort } from '../../test/integration/processes.ts';
 import type { ApiProcess } from './testing/process.ts';
 import { World } from './testing/world.ts';
+
+// Several processes are started, on machines that may be busy.
+vi.setConfig({ testTimeout: 90_000, hookTimeout: 120_000 });
 
 let world: World;
 let api: ApiProcess;

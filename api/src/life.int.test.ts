@@ -1,7 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { ApiProcess } from './testing/process.ts';
 import { World, newUid } from './testing/world.ts';
+
+// Several processes are started, on machines that may be busy.
+vi.setConfig({ testTimeout: 90_000, hookTimeout: 120_000 });
 
 // A run through the API, from its submission to its artifacts, on the built process and real servers.
 
@@ -150,7 +153,7 @@ test('the queue has positions, is paused and resumed by those who may, and the r
   await api.call('/api/queue/resume', { method: 'POST', token: writer, body: { namespace: world.cluster.evals } });
   expect((await world.cluster.must('GET', map))['data'].paused).toBe('false');
   expect((await api.call('/api/queue/pause', { method: 'POST', token: writer, body: {} })).status).toBe(403);
-  for (const path of ['runtimes', 'system', 'storage/overview', 'storage/database', 'storage/file', 'storage/redis', 'session', 'openapi.yaml'])
+  for (const path of ['runtimes', 'system', 'storage/overview', 'storage/database', 'storage/file', 'storage/redis', 'session', 'suites', 'openapi.yaml'])
     expect((await api.call(`/api/${path}`, { token: writer })).status, path).toBe(200);
   const overview = (await api.call('/api/storage/overview', { token: writer })).json;
   expect(overview.backends).toMatchObject({ database: { evaluations: expect.any(Number) as number, size_bytes: expect.any(Number) as number }, redis: { keys: expect.any(Number) as number }, file: { files: expect.any(Number) as number, total_size_bytes: expect.any(Number) as number } });

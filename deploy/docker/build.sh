@@ -16,8 +16,8 @@ set -euo pipefail
 
 # In the order of their dependencies: the runtimes copy the launcher. Those the chart deploys, then those that are only
 # built when named.
-default_images=(launcher operator runtime-python runtime-node runtime-bash postgres redis)
-all_images=("${default_images[@]}" api test-hostile test-volume)
+default_images=(launcher operator api runtime-python runtime-node runtime-bash postgres redis)
+all_images=("${default_images[@]}" test-hostile test-volume)
 version=$(sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\} *$/\1/p' "$repo_root/charts/crucible/Chart.yaml")
 
 # inputs NAME: the paths below the repository root that decide what is in the image.

@@ -23,6 +23,7 @@ cat <<END
 
 Next: export KUBECONFIG=$(realpath --relative-to="$PWD" "$KUBECONFIG_FILE")
       kubectl describe evaluation hello -n evals
+      the API is at $("$REPO/deploy/local/url.sh"); \`make token\` prints a token for it, docs/api.md how to use it
       make status, make test, make down
 END
 [ "$(field .status.phase)" = Succeeded ] || die "the sample evaluation did not succeed"

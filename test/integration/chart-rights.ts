@@ -1,5 +1,6 @@
 const OPERATOR = 'crucible-system/crucible-operator';
 const RECORDER = 'crucible-system/crucible-recorder';
+const API = 'crucible-system/crucible-api';
 const RESEARCHER = 'evals/researcher';
 
 /** Account, verb, group, resource, namespace ("" is the whole cluster), and whether the chart allows it. */
@@ -39,6 +40,16 @@ export const RIGHTS: [string, string, string, string, string, boolean][] = [
   [RECORDER, 'watch', '', 'pods', 'evals', true],
   [RECORDER, 'patch', '', 'pods', 'evals', false],
   [RECORDER, 'get', 'crucible.dev', 'evaluations', 'evals', false],
+  [API, 'create', 'authentication.k8s.io', 'tokenreviews', '', true],
+  [API, 'create', 'authorization.k8s.io', 'subjectaccessreviews', '', true],
+  [API, 'get', 'crucible.dev', 'evaluations', 'evals', false],
+  [API, 'create', 'crucible.dev', 'evaluations', 'evals', false],
+  [API, 'get', '', 'namespaces', 'evals', false],
+  [API, 'get', '', 'secrets', 'crucible-system', false],
+  [API, 'impersonate', '', 'users', '', false],
+  [RESEARCHER, 'get', '', 'namespaces', 'evals', true],
+  [RESEARCHER, 'get', '', 'namespaces', 'default', false],
+  [RESEARCHER, 'list', 'node.k8s.io', 'runtimeclasses', '', true],
   [RESEARCHER, 'create', 'crucible.dev', 'evaluations', 'evals', true],
   [RESEARCHER, 'create', 'crucible.dev', 'evaluations', 'default', false],
   [RESEARCHER, 'create', 'crucible.dev', 'evaluationsuites', 'evals', true],

@@ -98,7 +98,7 @@ describe('rendering', () => {
 
   test('with an external Postgres and no Redis nothing of the embedded ones is left', () => {
     const external = renderChart(
-      '--set', 'postgres.embedded.enabled=false,postgres.external.existingSecret=pg,redis.embedded.enabled=false,signingKey.existingSecret=own',
+      '--set', 'postgres.embedded.enabled=false,postgres.external.existingSecret=pg,redis.embedded.enabled=false,signingKey.existingSecret=own,api.tls.existingSecret=own,api.sessionSecret=own',
     );
     expect(external.filter(({ kind }) => kind === 'StatefulSet' || kind === 'Secret')).toEqual([]);
     expect(JSON.stringify(external)).not.toContain('crucible-postgres');
@@ -127,7 +127,7 @@ describe('the installed release', () => {
     await admin.mergePatch(`/api/v1/namespaces/${RELEASE_NAMESPACE}`, { metadata: { labels: { 'pod-security.kubernetes.io/enforce': 'restricted' } } });
     const workloads = manifests.filter(({ kind }) => kind === 'Deployment' || kind === 'StatefulSet');
     expect(workloads.map(({ metadata }) => metadata.name).sort()).toEqual([
-      'crucible-drill-control', 'crucible-drill-listener', 'crucible-operator', 'crucible-postgres', 'crucible-recorder', 'crucible-redis',
+      'crucible-api', 'crucible-drill-control', 'crucible-drill-listener', 'crucible-operator', 'crucible-postgres', 'crucible-recorder', 'crucible-redis',
     ]);
     for (const { metadata, spec } of workloads) {
       const template = structuredClone(spec.template);
@@ -434,10 +434,10 @@ describe('its life', () => {
   const secret = async (name: string): Promise<Record<string, string>> =>
     (await admin.get(`/api/v1/namespaces/${RELEASE_NAMESPACE}/secrets/${name}`)).body['data'];
 
-  test('an upgrade keeps passwords, certificate, signing key and what was paused by hand, and changes no pod without need', async () => {
+  test('an upgrade keeps passwords, certificates, sessions, signing key and what was paused by hand, and changes no pod without need', async () => {
     const pause = `/api/v1/namespaces/${RELEASE_NAMESPACE}/configmaps/crucible-pause`;
     expectStatus(await admin.mergePatch(pause, { data: { paused: 'true', reason: 'by hand' } }), 200);
-    const secrets = () => Promise.all(['crucible-postgres', 'crucible-redis', 'crucible-signing-key'].map(secret));
+    const secrets = () => Promise.all(['crucible-postgres', 'crucible-redis', 'crucible-signing-key', 'crucible-api-tls', 'crucible-api-session'].map(secret));
     const before = await secrets();
     cluster.install('--set', 'evaluationNamespaceDefaults.researcher=true');
     expect(await secrets()).toEqual(before);

@@ -23,7 +23,7 @@ export interface Owned {
   readonly name: string;
 }
 
-type Resource = 'evaluations' | 'evaluationruntimes' | 'evaluationsuites' | 'securitydrills' | 'evaluationqueues';
+type Resource = 'evaluations' | 'evaluationruntimes' | 'evaluationsuites';
 
 const MAX_ANSWERS = 50_000;
 /** A right that was taken away works for this long still. */

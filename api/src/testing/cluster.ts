@@ -8,7 +8,7 @@ import { testServer } from '../../../test/integration/environment.ts';
 // People and namespaces on the real API server, each test file with its own names.
 
 const RBAC = '/apis/rbac.authorization.k8s.io/v1';
-const evaluations = (...verbs: string[]) => ({ apiGroups: ['crucible.dev'], resources: ['evaluations'], verbs });
+const evaluations = (...verbs: string[]) => ({ apiGroups: ['crucible.dev'], resources: ['evaluations', 'evaluationsuites'], verbs });
 const runtimes = { apiGroups: ['crucible.dev'], resources: ['evaluationruntimes'], verbs: ['get', 'list'] };
 const pauser = { apiGroups: [''], resources: ['configmaps'], resourceNames: ['crucible-pause'], verbs: ['get', 'patch'] };
 const namespaces = { apiGroups: [''], resources: ['namespaces'], verbs: ['get'] };

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { AttemptRepository, CaptureRepository, EvaluationRepository, PositionRepository } from '@crucible/storage';
+import { AttemptRepository, CaptureRepository, EvaluationRepository, PositionRepository, SuiteRepository } from '@crucible/storage';
 import type { Database, FileStore } from '@crucible/storage';
 import { buildAttempt, buildEvaluation, buildFinish } from '@crucible/storage/testing';
 import type { TestCluster } from './cluster.ts';
@@ -24,6 +24,7 @@ export class Record {
   readonly #evaluations: EvaluationRepository;
   readonly #attempts: AttemptRepository;
   readonly #captures: CaptureRepository;
+  readonly #suites: SuiteRepository;
   readonly #positions: PositionRepository;
   readonly #files: FileStore;
   readonly #cluster: TestCluster;
@@ -32,6 +33,7 @@ export class Record {
     this.#evaluations = new EvaluationRepository(database);
     this.#attempts = new AttemptRepository(database);
     this.#captures = new CaptureRepository(database);
+    this.#suites = new SuiteRepository(database);
     this.#positions = new PositionRepository(database);
     this.#files = files;
     this.#cluster = cluster;
@@ -41,6 +43,14 @@ export class Record {
     const namespaceUid = this.#cluster.uids.get(namespace) as string;
     await this.#evaluations.upsertAccepted(buildEvaluation({ uid, namespace, namespaceUid, name, createdAt: new Date(), ...(labels && { labels }) }));
     return { uid, name, podUid: randomUUID() };
+  }
+
+  async suite(namespace: string): Promise<string> {
+    const uid = randomUUID();
+    const namespaceUid = this.#cluster.uids.get(namespace) as string;
+    const spec = { template: { runtime: 'python' }, matrix: { seed: ['1', '2'] } };
+    await this.#suites.upsertAccepted({ uid, namespace, namespaceUid, name: 'matrix', generation: 1, spec, phase: 'Running', cells: [{ seed: '1' }, { seed: '2' }], samples: 1, createdAt: new Date(), epoch: 1 });
+    return uid;
   }
 
   async running(options: RunOptions = {}): Promise<Run> {

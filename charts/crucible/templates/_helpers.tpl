@@ -56,6 +56,7 @@ imagePullSecrets:
 {{/* Names of the service accounts; those of the sandboxes live in every evaluation namespace. */}}
 {{- define "crucible.operatorAccount" -}}{{ include "crucible.fullname" . }}-operator{{- end -}}
 {{- define "crucible.recorderAccount" -}}{{ include "crucible.fullname" . }}-recorder{{- end -}}
+{{- define "crucible.apiAccount" -}}{{ include "crucible.fullname" . }}-api{{- end -}}
 {{- define "crucible.operatorUser" -}}system:serviceaccount:{{ .Release.Namespace }}:{{ include "crucible.operatorAccount" . }}{{- end -}}
 
 {{/* Of every pod. fsGroup goes in where there is a volume. */}}

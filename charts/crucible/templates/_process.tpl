@@ -3,7 +3,7 @@
 runAsNonRoot: true
 runAsUser: {{ .uid }}
 runAsGroup: {{ .uid }}
-fsGroup: {{ .uid }}
+fsGroup: {{ .fsGroup | default .uid }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault

@@ -1,5 +1,5 @@
-{{/* The operator's settings: what operator/src/config.ts reads. */}}
-{{- define "crucible.operatorEnv" -}}
+{{/* The operator's settings: what operator/src/config.ts reads. The API gets the same, for plans and positions. */}}
+{{- define "crucible.operatorSettingsEnv" -}}
 - name: CRUCIBLE_NAMESPACES
   value: {{ include "crucible.evaluationNamespaceNames" . | quote }}
 - name: CRUCIBLE_MAX_CONCURRENT
@@ -58,6 +58,9 @@
   value: {{ .Values.acceptedRisks | toJson | quote }}
 - name: CRUCIBLE_LEASE_NAMESPACE
   value: {{ .Release.Namespace }}
+{{- end -}}
+{{- define "crucible.operatorEnv" -}}
+{{ include "crucible.operatorSettingsEnv" . }}
 - name: LOG_LEVEL
   value: {{ .Values.logLevel }}
 - name: PORT

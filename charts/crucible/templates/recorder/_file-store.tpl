@@ -1,6 +1,27 @@
 {{/* Which file store, and what may be kept in it. The keys are files: nothing secret is in the environment. */}}
 {{- define "crucible.fileStoreEnv" -}}
+{{ include "crucible.fileStoreLocationEnv" . }}
 {{- with .Values.fileStore }}
+- name: CRUCIBLE_ARTIFACT_MAX_RUN_BYTES
+  value: {{ .quota.runBytes | int64 | quote }}
+- name: CRUCIBLE_ARTIFACT_MAX_RUN_FILES
+  value: {{ .quota.runFiles | int64 | quote }}
+- name: CRUCIBLE_ARTIFACT_MAX_NAMESPACE_BYTES
+  value: {{ .quota.namespaceBytes | int64 | quote }}
+- name: CRUCIBLE_ORPHAN_GRACE_HOURS
+  value: {{ .orphanGraceHours | int64 | quote }}
+- name: CRUCIBLE_RETENTION_OUTPUT_DAYS
+  value: {{ .retention.outputDays | int64 | quote }}
+- name: CRUCIBLE_RETENTION_ARTIFACTS_DAYS
+  value: {{ .retention.artifactsDays | int64 | quote }}
+- name: CRUCIBLE_RETENTION_RECORDS_DAYS
+  value: {{ .retention.recordsDays | int64 | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* Where it is, for those who only read too. */}}
+{{- define "crucible.fileStoreLocationEnv" -}}
+{{- with .Values.fileStore -}}
 {{- if eq .type "s3" }}
 {{- $query := printf "region=%s" .s3.region }}
 {{- if .s3.endpoint }}
@@ -21,19 +42,5 @@
 - name: CRUCIBLE_FILE_STORE_URL
   value: file:///data/files
 {{- end }}
-- name: CRUCIBLE_ARTIFACT_MAX_RUN_BYTES
-  value: {{ .quota.runBytes | int64 | quote }}
-- name: CRUCIBLE_ARTIFACT_MAX_RUN_FILES
-  value: {{ .quota.runFiles | int64 | quote }}
-- name: CRUCIBLE_ARTIFACT_MAX_NAMESPACE_BYTES
-  value: {{ .quota.namespaceBytes | int64 | quote }}
-- name: CRUCIBLE_ORPHAN_GRACE_HOURS
-  value: {{ .orphanGraceHours | int64 | quote }}
-- name: CRUCIBLE_RETENTION_OUTPUT_DAYS
-  value: {{ .retention.outputDays | int64 | quote }}
-- name: CRUCIBLE_RETENTION_ARTIFACTS_DAYS
-  value: {{ .retention.artifactsDays | int64 | quote }}
-- name: CRUCIBLE_RETENTION_RECORDS_DAYS
-  value: {{ .retention.recordsDays | int64 | quote }}
-{{- end }}
+{{- end -}}
 {{- end -}}
