@@ -27,7 +27,7 @@ function run(command: string, ...args: string[]): Buffer {
 }
 
 /** npm workspaces that are bundled into an image. */
-const WORKSPACES: Readonly<Record<string, readonly string[]>> = { operator: ['operator', 'storage', 'crds'], api: ['api', 'storage', 'crds'] };
+const WORKSPACES: Readonly<Record<string, readonly string[]>> = { operator: ['operator', 'storage', 'crds'], api: ['api', 'operator', 'storage', 'crds'] };
 
 /** The last version of each of these files over the layers of an image archive (as `docker save` writes it). */
 function filesOf(archive: string, paths: readonly string[]): Map<string, Buffer> {
