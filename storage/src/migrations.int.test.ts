@@ -94,7 +94,7 @@ test('a newer database: processes see it, an older migrate refuses it, grants re
   const directory = await withSecond('CREATE TABLE crucible.second (a int)');
   const grants = join(directory, 'grants.sql');
   await writeFile(grants, `${await readFile(grants, 'utf8')}\nGRANT SELECT ON crucible.second TO crucible_api;`);
-  expect(await migrate({ connectionString: database.dsn, directory })).toMatchObject({ applied: [`000${SCHEMA_VERSION + 1}_next.sql`] });
+  expect(await migrate({ connectionString: database.dsn, directory })).toMatchObject({ applied: [`${String(SCHEMA_VERSION + 1).padStart(4, '0')}_next.sql`] });
   expect(await sql('SELECT * FROM crucible.second', api)).toEqual([]);
   expect(await state(api)).toBe('ahead');
   await expect(migrate({ connectionString: database.dsn })).rejects.toThrow(/newer than this image: it has \d+_next\.sql/);
@@ -174,10 +174,14 @@ test.each(NAMES.slice(0, -1).map((name, index) => [name, index + 1] as const))('
   expect(await sql('SELECT evaluations::int, spec_bytes::int, output_bytes::int FROM crucible.namespace_usage ORDER BY namespace_uid')).toEqual([
     { evaluations: 1, spec_bytes: SPEC_BYTES, output_bytes: 3 }, { evaluations: 1, spec_bytes: 16, output_bytes: 3 }, { evaluations: 1, spec_bytes: 2, output_bytes: 0 },
   ]);
-  // A run's events are in the partition of the month of its creation.
-  expect(await sql(`SELECT tableoid::regclass::text AS partition, count(*)::int AS events FROM crucible.events GROUP BY 1 ORDER BY 1`)).toEqual([
+  // A run's events are in the partition of the month of its creation. What comes after 0009 to a month that has none, and
+  // not by the operator's code, is in the default one.
+  const months = [
     { partition: 'crucible.events_2025_11', events: 2 }, { partition: 'crucible.events_2025_12', events: 1 }, { partition: 'crucible.events_2026_02', events: 1 },
-  ]);
+  ];
+  expect(await sql(`SELECT tableoid::regclass::text AS partition, count(*)::int AS events FROM crucible.events GROUP BY 1 ORDER BY 1`)).toEqual(
+    version < 9 ? months : [{ partition: 'crucible.events_default', events: 4 }],
+  );
   expect(await sql('SELECT assigned::int, last::int FROM crucible.assign_positions(100)')).toEqual([{ assigned: 4, last: 4 }]);
   await expect(sql(`UPDATE crucible.events SET data = '{}'`)).rejects.toThrow(/an event never changes/);
   await expect(sql('TRUNCATE crucible.events')).rejects.toThrow(/deleted by retention only/);
