@@ -55,3 +55,8 @@ MINUTES ?= 60
 soak: ## every crash point and many rounds of every fault, for at most MINUTES (60); see docs/faults.md
 	@$(LOCAL)/test-tools.sh integration
 	@$(WITH) node test/faults/soak.ts --minutes=$(MINUTES)
+
+.PHONY: bench
+bench: ## evaluations beside raw Jobs, events, reads of the API at 100,000 runs; see docs/benchmarks.md
+	@$(LOCAL)/test-tools.sh bench
+	@$(WITH) bash -c 'failed=0; for b in "test/bench/operator.ts" "storage/bench/events.ts" "storage/bench/queries.ts 100000"; do echo "== $$b"; node $$b || failed=1; done; exit $$failed'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a tier of tests needs of the machine besides Node.js: test-tools.sh verify|integration|e2e
+# What a tier of tests needs of the machine besides Node.js: test-tools.sh verify|integration|e2e|bench
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # The Python program that tries the API's contract, in a place of its own in the build cache.
@@ -37,4 +37,7 @@ case ${1:-} in
     install_wanted
     "$REPO/deploy/local/native/build.sh" kube helm versitygw
     step "Install schemathesis $SCHEMATHESIS_VERSION" install_schemathesis ;;
+  bench)
+    "$REPO/deploy/local/test-tools.sh" integration
+    "$REPO/deploy/local/native/build.sh" kwok ;;
 esac

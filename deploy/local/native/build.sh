@@ -47,7 +47,10 @@ build runsc native/gvisor gvisor.dev/gvisor/runsc 0 -ldflags "$small"
 build containerd-shim-runsc-v1 native/gvisor ./shim 0 -ldflags "$small"
 build coredns native/coredns github.com/coredns/coredns 0 -ldflags "$small"
 build helm native/helm helm.sh/helm/v3/cmd/helm 0 -ldflags "$small"
-# No part of the cluster: the S3 server that the integration tests run the file store on.
+# No part of the cluster: the S3 server that the integration tests run the file store on, and the nodes of benchmarks.
+if [[ $only = *" kwok "* ]]; then
+  build kwok native/kwok sigs.k8s.io/kwok/cmd/kwok 0 -ldflags "$small"
+fi
 if [[ $only = *" versitygw "* ]]; then
   build versitygw native/versitygw github.com/versity/versitygw/cmd/versitygw 0 -ldflags "$small"
 fi

@@ -1,0 +1,205 @@
+/**
+ * How fast evaluations go through Crucible, beside raw Jobs with the same pods on the same servers in the same run:
+ * `node test/bench/operator.ts [--evaluations=200] [--queued=10000]`. Exit code 1 when something asked for is missed.
+ */
+import { parseArgs } from 'node:util';
+import { NAMESPACE, RUNTIME, startRig } from './rig.ts';
+import type { Rig } from './rig.ts';
+import { holds, median, print, quantile } from './table.ts';
+import type { Measure } from './table.ts';
+import { watch } from './watch.ts';
+import type { WatchedObject } from './watch.ts';
+
+const { values: flags } = parseArgs({ options: { evaluations: { type: 'string', default: '200' }, queued: { type: 'string', default: '10000' } } });
+const COUNT = Number(flags.evaluations);
+const QUEUED = Number(flags.queued);
+const ROUNDS = 3;
+const CREATORS = 16;
+const PER_SECOND = 10;
+const STEADY_SECONDS = 15;
+const IDLE_SECONDS = 20;
+const LIMIT_SECONDS = 900;
+const EVALUATIONS = `/apis/crucible.dev/v1alpha1/namespaces/${NAMESPACE}/evaluations`;
+const JOBS = `/apis/batch/v1/namespaces/${NAMESPACE}/jobs`;
+const PODS = `/api/v1/namespaces/${NAMESPACE}/pods`;
+
+type Json = Record<string, any>;
+
+const evaluation = (name: string): Json => ({
+  apiVersion: 'crucible.dev/v1alpha1',
+  kind: 'Evaluation',
+  metadata: { name },
+  spec: { runtime: RUNTIME, code: 'print("played")' },
+});
+const conditionIs = (object: WatchedObject, type: string): boolean =>
+  (object.status?.['conditions'] ?? []).some((condition: { type: string; status: string }) => condition.type === type && condition.status === 'True');
+
+/** Finished, and well: a run that fails early would be quick. */
+function succeeded(one: WatchedObject): boolean {
+  if (conditionIs(one, 'Failed')) throw new Error(`${one.metadata.name} failed: ${JSON.stringify(one.status?.['verdict'])}`);
+  return conditionIs(one, 'Finished');
+}
+
+/** When each name was first seen so. */
+class Sightings {
+  readonly #seen = new Map<string, number>();
+  readonly #waiters = new Map<number, () => void>();
+
+  see(name: string): void {
+    if (this.#seen.has(name)) return;
+    this.#seen.set(name, performance.now());
+    this.#waiters.get(this.#seen.size)?.();
+  }
+
+  at(name: string): number | undefined {
+    return this.#seen.get(name);
+  }
+
+  async count(count: number, what: string): Promise<void> {
+    if (this.#seen.size >= count) return;
+    const late = AbortSignal.timeout(LIMIT_SECONDS * 1000);
+    await new Promise<void>((resolve, reject) => {
+      this.#waiters.set(count, resolve);
+      late.addEventListener('abort', () => reject(new Error(`${this.#seen.size} of ${count} ${what} after ${LIMIT_SECONDS} s`)));
+    });
+  }
+}
+
+async function createAll(rig: Rig, path: string, objects: readonly Json[]): Promise<void> {
+  const left = objects.values();
+  const work = async (): Promise<void> => {
+    for (const object of left) await must(rig, path, object);
+  };
+  await Promise.all(Array.from({ length: CREATORS }, work));
+}
+
+async function must(rig: Rig, path: string, object: Json): Promise<void> {
+  const { status, body } = await rig.api.create(path, object);
+  if (status >= 300) throw new Error(`${path}: ${body['message']}`);
+}
+
+/** Per second, from the first creation to the last end. */
+async function throughput(rig: Rig, path: string, objects: readonly Json[], end: (object: WatchedObject) => boolean): Promise<number> {
+  const names = new Set(objects.map((object) => object['metadata'].name as string));
+  const ended = new Sightings();
+  const stop = await watch(rig.kubeconfig, path, (object) => names.has(object.metadata.name) && end(object) && ended.see(object.metadata.name));
+  const begun = performance.now();
+  await createAll(rig, path, objects);
+  await ended.count(objects.length, 'finished');
+  stop();
+  return objects.length / ((performance.now() - begun) / 1000);
+}
+
+/** A Job of nobody's with the pod of one of ours. */
+async function rawJob(rig: Rig): Promise<(name: string) => Json> {
+  const { body } = await rig.api.get(JOBS);
+  const { spec } = body['items'][0].spec.template as Json;
+  return (name) => ({
+    apiVersion: 'batch/v1',
+    kind: 'Job',
+    metadata: { name },
+    spec: { backoffLimit: 0, ttlSecondsAfterFinished: 300, template: { metadata: { labels: { raw: 'true' } }, spec } },
+  });
+}
+
+/** Requests to the API server of operator and recorder so far; a watch or a followed log is one. */
+async function requests(rig: Rig): Promise<number> {
+  const all = await Promise.all([rig.metrics('operator'), rig.metrics('recorder')]);
+  const series = all.flatMap((metrics) => [...metrics].filter(([name]) => name.startsWith('crucible_kube_requests_total')));
+  if (process.env['BENCH_VERBOSE']) console.log(series.map(([name, value]) => `${name} ${value}`).join('\n'));
+  return series.reduce((sum, [, value]) => sum + value, 0);
+}
+
+async function compare(rig: Rig): Promise<Measure[]> {
+  const raw = await rawJob(rig);
+  const rates = { raw: [] as number[], ours: [] as number[] };
+  const calls: number[] = [];
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const numbers = Array.from({ length: COUNT }, (_, index) => `${round}-${index}`);
+    rates.raw.push(await throughput(rig, JOBS, numbers.map((number) => raw(`raw-${number}`)), (job) => conditionIs(job, 'Complete')));
+    const before = await requests(rig);
+    rates.ours.push(await throughput(rig, EVALUATIONS, numbers.map((number) => evaluation(`ours-${number}`)), succeeded));
+    calls.push(((await requests(rig)) - before) / COUNT);
+    console.log(`  round ${round + 1}: raw ${rates.raw.at(-1)!.toFixed(1)}/s, evaluations ${rates.ours.at(-1)!.toFixed(1)}/s`);
+  }
+  return [
+    { name: 'raw Jobs, to Complete (median of 3)', value: median(rates.raw), unit: '/s', atLeast: 8 },
+    { name: 'evaluations, to Finished (median of 3)', value: median(rates.ours), unit: '/s' },
+    { name: 'evaluations for each raw Job', value: median(rates.ours) / median(rates.raw), unit: '', atLeast: 0.8 },
+    { name: `requests to the API server, each of ${COUNT} evaluations`, value: median(calls), unit: '', atMost: 8 },
+  ];
+}
+
+/** At a steady rate, what Crucible itself adds to the way of one evaluation. */
+async function latencies(rig: Rig): Promise<Measure[]> {
+  const created = new Map<string, number>();
+  const [job, podEnd, end] = [new Sightings(), new Sightings(), new Sightings()];
+  const ofEvaluation = (object: WatchedObject): string => object.metadata.labels?.['crucible.dev/evaluation'] ?? '';
+  const stops = await Promise.all([
+    watch(rig.kubeconfig, JOBS, (object) => job.see(ofEvaluation(object))),
+    watch(rig.kubeconfig, PODS, (object) => object.status?.['phase'] === 'Succeeded' && podEnd.see(ofEvaluation(object))),
+    watch(rig.kubeconfig, EVALUATIONS, (object) => created.has(object.metadata.name) && conditionIs(object, 'Finished') && end.see(object.metadata.name)),
+  ]);
+  const names = Array.from({ length: PER_SECOND * STEADY_SECONDS }, (_, index) => `steady-${index}`);
+  const creating: Promise<void>[] = [];
+  for (const name of names) {
+    await new Promise((resolve) => setTimeout(resolve, 1000 / PER_SECOND));
+    created.set(name, performance.now());
+    creating.push(must(rig, EVALUATIONS, evaluation(name)));
+  }
+  await Promise.all(creating);
+  await end.count(names.length, 'finished');
+  for (const stop of stops) stop();
+  const between = (from: (name: string) => number | undefined, to: Sightings): number[] => names.map((name) => to.at(name)! - from(name)!);
+  const toJob = between((name) => created.get(name), job);
+  const toEnd = between((name) => podEnd.at(name), end);
+  return [
+    { name: `created to Job seen at ${PER_SECOND}/s, p50`, value: quantile(toJob, 0.5), unit: 'ms' },
+    { name: `created to Job seen at ${PER_SECOND}/s, p99`, value: quantile(toJob, 0.99), unit: 'ms', atMost: 250 },
+    { name: 'pod ended to status Finished seen, p50', value: quantile(toEnd, 0.5), unit: 'ms' },
+    { name: 'pod ended to status Finished seen, p99', value: quantile(toEnd, 0.99), unit: 'ms', atMost: 1000 },
+  ];
+}
+
+/** With no node left, all but the first wait. */
+async function queued(): Promise<Measure[]> {
+  const rig = await startRig({ maxConcurrent: 1, outputBytes: 100 });
+  try {
+    await rig.stopNodes();
+    const waiting = new Sightings();
+    const stop = await watch(rig.kubeconfig, EVALUATIONS, (object) => object.status?.['phase'] !== undefined && waiting.see(object.metadata.name));
+    const begun = performance.now();
+    await createAll(rig, EVALUATIONS, Array.from({ length: QUEUED }, (_, index) => evaluation(`queued-${index}`)));
+    await waiting.count(QUEUED, 'have a status');
+    const seconds = (performance.now() - begun) / 1000;
+    stop();
+    await new Promise((resolve) => setTimeout(resolve, 5000));
+    const before = await rig.metrics('operator');
+    await new Promise((resolve) => setTimeout(resolve, IDLE_SECONDS * 1000));
+    const after = await rig.metrics('operator');
+    const cpu = after.get('process_cpu_seconds_total')! - before.get('process_cpu_seconds_total')!;
+    return [
+      { name: `${QUEUED} created, each with a status`, value: seconds, unit: 's' },
+      { name: `operator's memory with ${QUEUED} queued`, value: after.get('process_resident_memory_bytes')! / 2 ** 20, unit: 'MiB', atMost: 300 },
+      { name: `operator's CPU with ${QUEUED} queued, idle`, value: (cpu / IDLE_SECONDS) * 100, unit: '%', atMost: 2 },
+    ];
+  } finally {
+    await rig.stop();
+  }
+}
+
+async function main(): Promise<void> {
+  const rig = await startRig({ maxConcurrent: 100_000, outputBytes: 1000 });
+  const measures: Measure[] = [];
+  try {
+    await throughput(rig, EVALUATIONS, [evaluation('warm-up')], succeeded);
+    measures.push(...(await compare(rig)), ...(await latencies(rig)));
+  } finally {
+    await rig.stop();
+  }
+  if (QUEUED > 0) measures.push(...(await queued()));
+  print(`operator: ${COUNT} at once, pods played by kwok, output captured by the recorder`, measures);
+  process.exitCode = measures.every(holds) ? 0 : 1;
+}
+
+await main();

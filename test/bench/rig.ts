@@ -1,0 +1,152 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { prepareDatabase } from '@crucible/storage/testing';
+import { ApiServer } from '../integration/api-server.ts';
+import { kubeBinary, startKubernetes } from '../integration/kubernetes.ts';
+import { startPostgres } from '../integration/postgres.ts';
+import { Sandbox, SetupError, freePort, isExecutable } from '../integration/processes.ts';
+import type { Server } from '../integration/processes.ts';
+import { startRedis } from '../integration/redis.ts';
+import { encodeLines } from '../../operator/src/recorder/testing/encoder.ts';
+
+// What benchmarks of the operator run on: everything is real except the nodes, which kwok plays: their pods end at once,
+// and their logs come from one file. Limits that hold the controllers back are raised, for raw Jobs and ours alike.
+
+const CONTROLLERS = ['job-controller', 'garbage-collector-controller', 'ttl-after-finished-controller', 'namespace-controller'];
+const FAST = ['--kube-api-qps=500', '--kube-api-burst=1000'];
+const READY_SECONDS = 30;
+const ROOT = resolve(import.meta.dirname, '../..');
+export const NAMESPACE = 'bench';
+export const RUNTIME = 'bench';
+
+export interface Rig {
+  readonly api: ApiServer;
+  readonly kubeconfig: string;
+  /** The last answer of a process's metrics, by series. */
+  metrics(process: 'operator' | 'recorder'): Promise<Map<string, number>>;
+  /** No pod goes on from here. */
+  stopNodes(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface RigOptions {
+  readonly maxConcurrent: number;
+  /** Bytes of the log that every pod's container has printed. */
+  readonly outputBytes: number;
+}
+
+export async function startRig({ maxConcurrent, outputBytes }: RigOptions): Promise<Rig> {
+  const sandbox = new Sandbox();
+  process.once('exit', () => sandbox.kill());
+  const [kubeconfig, postgres, redis] = await Promise.all([startKubernetes(sandbox), startPostgres(sandbox), startRedis(sandbox)]);
+  const leaderless = [`--kubeconfig=${kubeconfig}`, '--leader-elect=false', ...FAST];
+  sandbox.start('kube-controller-manager', kubeBinary(), [
+    'kube-controller-manager',
+    ...leaderless,
+    '--secure-port=0',
+    `--controllers=${CONTROLLERS.join(',')}`,
+    '--concurrent-job-syncs=50',
+  ]);
+  sandbox.start('kube-scheduler', kubeBinary(), ['kube-scheduler', ...leaderless, '--secure-port=0']);
+  const api = new ApiServer(kubeconfig);
+  const nodes = await startNodes(sandbox, kubeconfig, api, outputBytes);
+  await prepareCluster(api);
+  const dsns = await prepareDatabase(postgres);
+  const common = {
+    CRUCIBLE_KUBECONFIG: kubeconfig,
+    CRUCIBLE_NAMESPACES: NAMESPACE,
+    LOG_LEVEL: 'warn',
+    NODE_ENV: 'production',
+  };
+  const ports = { operator: await freePort(), recorder: await freePort() };
+  const start = (name: 'operator' | 'recorder', program: string, environment: Record<string, string>): Server =>
+    sandbox.start(name, process.execPath, [join(ROOT, program)], undefined, { ...common, PORT: String(ports[name]), HOSTNAME: `${name}-0`, ...environment });
+  const operator = start('operator', 'operator/src/main.ts', {
+    CRUCIBLE_DATABASE_URL: dsns.operator,
+    CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:bench',
+    CRUCIBLE_LEASE_NAMESPACE: NAMESPACE,
+    CRUCIBLE_MAX_CONCURRENT: String(maxConcurrent),
+  });
+  const recorder = start('recorder', 'operator/src/recorder/main.ts', {
+    CRUCIBLE_DATABASE_URL: dsns.recorder,
+    CRUCIBLE_DATA_DIR: sandbox.folder('data'),
+    ...(redis !== undefined && { CRUCIBLE_REDIS_URL: redis }),
+  });
+  for (const [name, server] of Object.entries({ operator, recorder }))
+    await server.ready(async () => (await fetch(`http://127.0.0.1:${ports[name as 'operator']}/readyz`)).ok, READY_SECONDS);
+  return {
+    api,
+    kubeconfig,
+    metrics: async (name) => parseMetrics(await (await fetch(`http://127.0.0.1:${ports[name]}/metrics`)).text()),
+    stopNodes: async () => {
+      nodes.signal('SIGKILL');
+      await nodes.ended();
+    },
+    stop: async () => {
+      api.close();
+      await sandbox.stop();
+    },
+  };
+}
+
+async function startNodes(sandbox: Sandbox, kubeconfig: string, api: ApiServer, outputBytes: number): Promise<Server> {
+  const kwok = join(dirname(kubeBinary()), 'kwok');
+  if (!isExecutable(kwok)) throw new SetupError(`no kwok at ${kwok}: \`make bench\` builds it`);
+  const folder = sandbox.folder('kwok');
+  const log = join(folder, 'container.log');
+  writeFileSync(log, kubeletLog(outputBytes));
+  const port = await freePort();
+  const certificates = dirname(kubeconfig);
+  const config = join(folder, 'kwok.yaml');
+  const stages = readFileSync(join(import.meta.dirname, 'stages.yaml'), 'utf8');
+  const logs = { apiVersion: 'kwok.x-k8s.io/v1alpha1', kind: 'ClusterLogs', metadata: { name: 'all' }, spec: { logs: [{ logsFile: log }] } };
+  writeFileSync(config, `${stages}\n---\n${JSON.stringify(logs)}\n`);
+  const server = sandbox.start('kwok', kwok, [
+    `--kubeconfig=${kubeconfig}`,
+    `--config=${config}`,
+    '--manage-all-nodes=true',
+    '--node-ip=127.0.0.1',
+    `--node-port=${port}`,
+    `--server-address=127.0.0.1:${port}`,
+    `--tls-cert-file=${join(certificates, 'apiserver.crt')}`,
+    `--tls-private-key-file=${join(certificates, 'apiserver.key')}`,
+    '--node-lease-duration-seconds=0',
+  ]);
+  const { status, body } = await api.create('/api/v1/nodes', { apiVersion: 'v1', kind: 'Node', metadata: { name: 'kwok-0' } });
+  if (status >= 300) throw new Error(String(body['message']));
+  const ready = async (): Promise<boolean> => {
+    const node = await api.get('/api/v1/nodes/kwok-0');
+    return (node.body['status']?.conditions ?? []).some(({ type, status: is }: { type: string; status: string }) => type === 'Ready' && is === 'True');
+  };
+  await server.ready(ready, READY_SECONDS);
+  // Every node begins tainted as not ready; the controller that would take it off would also want heartbeats.
+  await api.mergePatch('/api/v1/nodes/kwok-0', { spec: { taints: null } });
+  return server;
+}
+
+/** As containerd writes it: kwok reads files of that format. */
+function kubeletLog(outputBytes: number): Buffer {
+  const line = `${'x'.repeat(99)}\n`;
+  const stdout = Buffer.from(line.repeat(Math.ceil(outputBytes / line.length)));
+  const now = new Date().toISOString().replace('Z', '000000Z');
+  return Buffer.concat(encodeLines([{ stream: 'stdout', data: stdout }]).flatMap((frame) => [Buffer.from(`${now} stdout F `), frame]));
+}
+
+async function prepareCluster(api: ApiServer): Promise<void> {
+  const must = async (path: string, body: unknown): Promise<void> => {
+    const answer = await api.create(path, body);
+    if (answer.status >= 300) throw new Error(`${path}: ${answer.body['message']}`);
+  };
+  await must('/api/v1/namespaces', { metadata: { name: NAMESPACE, labels: { 'crucible.dev/evaluations': 'enabled' } } });
+  await must('/apis/crucible.dev/v1alpha1/evaluationruntimes', {
+    apiVersion: 'crucible.dev/v1alpha1',
+    kind: 'EvaluationRuntime',
+    metadata: { name: RUNTIME },
+    spec: { image: 'crucible/python:bench', command: ['python3'], entryFile: 'main.py', launcher: 'Included' },
+  });
+}
+
+function parseMetrics(text: string): Map<string, number> {
+  const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]));
+}
