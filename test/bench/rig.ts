@@ -66,6 +66,8 @@ export async function startRig({ maxConcurrent, outputBytes }: RigOptions): Prom
     CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:bench',
     CRUCIBLE_LEASE_NAMESPACE: NAMESPACE,
     CRUCIBLE_MAX_CONCURRENT: String(maxConcurrent),
+    // Nothing contains the pods of a played node.
+    CRUCIBLE_DRILL: 'off',
   });
   const recorder = start('recorder', 'operator/src/recorder/main.ts', {
     CRUCIBLE_DATABASE_URL: dsns.recorder,
