@@ -89,8 +89,9 @@ test('headers of every kind and size', async () => {
   for (const range of ['bytes=-', 'bytes=0-0,'.repeat(20), 'bytes=18446744073709551616-', 'bytes=0-99999999999999999999', `bytes=${'0'.repeat(190)}-1`, 'BYTES=0-1', 'none'])
     expect((await get({ range })).status, range).toBeOneOf([200, 206, 400, 416]);
   expect((await get({ authorization: `Bearer ${'x'.repeat(17_000)}` })).status).toBe(401);
-  // The answer may be lost to the client that is still sending.
-  expect(await get({ 'x-big': 'x'.repeat(40_000) }).then(({ status }) => status, () => 'cut off')).toBeOneOf([431, 'cut off']);
+  // On a connection of its own, which ends; the answer may be lost to the client that is still sending.
+  const big = api.open('/healthz', { headers: { 'x-big': 'x'.repeat(40_000) } }, false);
+  expect(await big.then((message) => message.resume().statusCode, () => 'cut off')).toBeOneOf([431, 'cut off']);
   expect((await get({ authorization: 'Basic YTpi' })).status).toBe(401);
   const echoed = await get({ 'x-request-id': '"><script>' });
   expect(echoed.headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/);

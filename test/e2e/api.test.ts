@@ -8,7 +8,10 @@ import { eventually, getEvaluation, ok } from './cluster.ts';
 const root = join(import.meta.dirname, '../..');
 const command = (file: string, ...args: string[]): Promise<string> =>
   new Promise((resolve, reject) => {
-    execFile(file, args, { cwd: root, maxBuffer: 16 * 1024 * 1024, timeout: 170_000 }, (error, stdout, stderr) => (error ? reject(new Error(`${stderr}${error.message}`)) : resolve(stdout)));
+    execFile(file, args, { cwd: root, maxBuffer: 16 * 1024 * 1024, timeout: 170_000 }, (error, stdout, stderr) => 
+      // Not its own message, which repeats the command with the token in it.
+      error ? reject(new Error(`${file} ended with ${error.code ?? error.signal}: ${stderr}`)) : resolve(stdout),
+    );
   });
 
 const SPEC = { runtime: 'python', code: 'open("out.txt", "w").write("42")\nprint("hello from the API")', artifacts: { paths: ['*.txt'] } };

@@ -149,7 +149,7 @@ describe('the installed release', () => {
     const warnings = (await checked()).flatMap(({ metadata, status }) =>
       (status.typeChecking?.expressionWarnings ?? []).map(({ fieldRef, warning }: any) => `${metadata.name} ${fieldRef}: ${warning}`));
     expect(warnings).toEqual([]);
-    expect(await checked()).toHaveLength(10);
+    expect(await checked()).toHaveLength(11);
   });
 
   test('enables the evaluation namespace and denies all traffic in it', async () => {
