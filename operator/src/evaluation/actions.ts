@@ -20,6 +20,8 @@ export type Action =
   | { readonly type: 'recordJob'; readonly number: number; readonly jobUid: string }
   | { readonly type: 'recordPod'; readonly number: number; readonly pod: AttemptPod }
   | { readonly type: 'recordPhase'; readonly phase: Phase }
+  /** Why it waits, for readers of the queue: with its row, or, when it is refused and has none, with its submission. */
+  | { readonly type: 'recordWaiting'; readonly queue: QueueView | undefined; readonly refusal: QueueView | undefined }
   /** Why the start is given up, before it is: the pod will not say. */
   | { readonly type: 'recordEnding'; readonly number: number; readonly verdict: Verdict }
   | { readonly type: 'lowerDeadline'; readonly podName: string; readonly podUid: string; readonly seconds: number }

@@ -1,5 +1,5 @@
 import { API_VERSION, CAPTURE_FINALIZER, FIELD_MANAGERS, LABELS } from '@crucible/crds';
-import type { AttemptRepository, Database, EvaluationRepository, Transaction } from '@crucible/storage';
+import type { AttemptRepository, Database, EvaluationRepository, SubmissionRepository, Transaction } from '@crucible/storage';
 import {
   CONFIG_MAPS,
   EVALUATIONS,
@@ -34,6 +34,7 @@ export interface ApplyDependencies {
   readonly database: Pick<Database, 'transaction'>;
   readonly evaluations: EvaluationRepository;
   readonly attempts: AttemptRepository;
+  readonly submissions: Pick<SubmissionRepository, 'explain'>;
   readonly settings: Settings;
   /** The leader's epoch, the fence of every write to the record. */
   readonly epoch: () => number;
@@ -134,6 +135,10 @@ export class Applier {
         });
       case 'recordPhase':
         await this.#deps.evaluations.setPhase({ uid, phase: action.phase, epoch: this.#deps.epoch() });
+        return;
+      case 'recordWaiting':
+        await this.#deps.evaluations.setQueue({ uid, queue: action.queue, epoch: this.#deps.epoch() });
+        if (action.refusal !== undefined) await this.#deps.submissions.explain(uid, action.refusal);
         return;
       case 'recordEvaluation':
         return await this.#recordEvaluation(snapshot, action.phase);

@@ -14,6 +14,7 @@ import { hasFinalizer, isDeleting, uidOf } from './objects.ts';
 import type { Job, Pod } from './objects.ts';
 import { plan } from './plan.ts';
 import { hasEndPhase, hasNode } from './pod.ts';
+import type { Registry } from './registry.ts';
 import type { Settings } from './settings.ts';
 import type { RawEvaluation, Snapshot } from './snapshot.ts';
 import { ageSeconds } from './start.ts';
@@ -29,6 +30,7 @@ export interface JanitorDependencies {
   readonly now: () => number;
   /** There is an Evaluation with this uid. */
   readonly known: (uid: string) => boolean;
+  readonly registry: Registry;
   readonly everySeconds: number;
   readonly minAgeSeconds: number;
 }
@@ -73,6 +75,7 @@ export class Janitor {
   async sweep(signal: AbortSignal): Promise<void> {
     const { caches, logger } = this.#deps;
     if (!caches.synced || caches.lastSyncAgeSeconds() > MAX_SYNC_AGE_SECONDS) return;
+    await this.#tell();
     const strays = this.#strays();
     const { orphans, unrecorded } = await this.#sort(strays);
     forget(this.#orphanSince, orphans);
@@ -90,6 +93,15 @@ export class Janitor {
     }
     if (orphans.size + unrecorded.size > 0)
       logger.debug({ orphans: orphans.size, unrecorded: unrecorded.size }, 'looked after orphans');
+  }
+
+  async #tell(): Promise<void> {
+    try {
+      await this.#deps.registry.tellNamespaces();
+      await this.#deps.registry.settleSubmissions();
+    } catch (error) {
+      if (!isUnavailable(error)) throw error;
+    }
   }
 
   async #try({ namespace, name }: { namespace: string; name: string }, signal: AbortSignal, work: () => Promise<void>) {

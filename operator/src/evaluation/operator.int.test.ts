@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+import { SubmissionRepository, readState } from '@crucible/storage';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { receiptDigest } from './receipt.ts';
 import type { Receipt } from './receipt.ts';
@@ -166,15 +168,29 @@ describe('a run', () => {
 describe('admission', () => {
   it('refuses an unknown runtime with what to change, and goes on when it appears', async () => {
     const name = `later-${cluster.runtime}`;
-    await cluster.submit('waits', { runtime: name });
+    const uid = await cluster.submit('waits', { runtime: name });
+    // The API knows which namespace it is by what the operator tells, and hears of the refusal from it.
+    await new SubmissionRepository(cluster.record).record({ uid, namespace: cluster.namespace, name: 'waits', submittedBy: 'ada' });
     const refused = await cluster.condition('waits', 'Accepted', 'RuntimeNotFound');
     expect(refused['message']).toContain(cluster.runtime);
     expect(holds(await cluster.status('waits'))).toEqual(['Stalled']);
+    await cluster.waitFor('the reason in the record', async () => {
+      const state = await readState(cluster.record, uid, 'all');
+      return state?.state === 'accepted' && state.queueReason === 'RuntimeNotFound' ? true : undefined;
+    });
     await cluster.createRuntime(name);
     await cluster.phase('waits', 'Starting');
     await cluster.must('DELETE', `/apis/crucible.dev/v1alpha1/evaluationruntimes/${name}`);
     await cluster.remove('waits');
     await cluster.gone('waits');
+  });
+
+  it('what was submitted and is gone before it was seen ends as withdrawn', async () => {
+    const uid = randomUUID();
+    const record = cluster.record;
+    await new SubmissionRepository(record).record({ uid, namespace: cluster.namespace, name: 'never', submittedBy: 'ada' });
+    await record.query(`UPDATE crucible.submissions SET submitted_at = now() - interval '2 minutes' WHERE uid = $1`, [uid]);
+    await cluster.waitFor('its end', async () => ((await readState(record, uid, 'all'))?.state === 'finished' ? true : undefined));
   });
 
   it('refuses a namespace that is not enabled', async () => {

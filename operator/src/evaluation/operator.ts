@@ -1,12 +1,13 @@
 import { LABELS } from '@crucible/crds';
 import type { AttemptRepository, CaptureRepository, Database, EvaluationRepository } from '@crucible/storage';
-import { CAPTURED_CHANNEL } from '@crucible/storage';
+import { CAPTURED_CHANNEL, SubmissionRepository, isUnavailable } from '@crucible/storage';
 import type { Logger } from 'pino';
 import { Controller, WorkQueue } from '../controller/index.ts';
 import type { ControllerMetrics } from '../controller/index.ts';
 import { keyOf } from '../kube/index.ts';
 import type { EventRecorder, KubeClient, KubeObject } from '../kube/index.ts';
 import type { GateKeeper } from '../drill/gate.ts';
+import type { QueueView } from './actions.ts';
 import { Applier } from './apply.ts';
 import type { ClusterCaches } from './caches.ts';
 import { Gatherer } from './gather.ts';
@@ -16,11 +17,13 @@ import { jobNameOf } from './kueue.ts';
 import { trueCondition } from './objects.ts';
 import type { Job } from './objects.ts';
 import { AdmissionQueue } from './queue.ts';
+import { Registry } from './registry.ts';
 import { Reconciler } from './reconciler.ts';
 import { ScoreThread } from './score-thread.ts';
 import { Scores } from './scores.ts';
 import type { Settings } from './settings.ts';
-import { conditionOf, isFinished } from './snapshot.ts';
+import { waitingOf } from './status.ts';
+import { isFinished } from './snapshot.ts';
 import type { RawEvaluation } from './snapshot.ts';
 
 export interface OperatorDependencies {
@@ -57,6 +60,7 @@ interface Term {
   readonly turns: AdmissionQueue;
   readonly scores: Scores;
   readonly janitor: Janitor;
+  readonly registry: Registry;
   readonly listener: { close(): Promise<void> };
   readonly refresh: NodeJS.Timeout;
 }
@@ -108,11 +112,19 @@ export class EvaluationOperator {
       logger,
       metrics: controllerMetrics,
     });
+    const registry = new Registry({
+      database,
+      namespaces: caches.namespaces,
+      known: (uid) => this.#keys.has(uid),
+      refusal: (uid) => refusalOf(caches.evaluations.get(this.#keys.get(uid) ?? '')),
+      now,
+    });
     const janitor = new Janitor({
       ...this.#deps,
       gatherer,
       applier,
       known: (uid) => this.#keys.has(uid),
+      registry,
       ...(this.#deps.sweep ?? SWEEP),
     });
     const listener = database.listen(CAPTURED_CHANNEL, (message) => {
@@ -126,7 +138,8 @@ export class EvaluationOperator {
     const refresh = setInterval(() => {
       for (const key of turns.outdated(REFRESHED_AT_ONCE)) queue.add(key);
     }, REFRESH_SECONDS * 1000);
-    this.#term = { queue, controller, turns, scores, janitor, listener, refresh };
+    this.#term = { queue, controller, turns, scores, janitor, listener, refresh, registry };
+    this.#tellNamespaces();
     controller.start();
     janitor.start();
     for (const raw of caches.evaluations.list()) queue.add(keyOf(raw));
@@ -147,6 +160,7 @@ export class EvaluationOperator {
     return new Applier({
       client,
       database,
+      submissions: new SubmissionRepository(database),
       evaluations,
       attempts,
       settings,
@@ -200,7 +214,10 @@ export class EvaluationOperator {
     });
     caches.runtimes.onChange(wakeRefused);
     caches.runtimeClasses.onChange(wakeRefused);
-    caches.namespaces.onChange(wakeRefused);
+    caches.namespaces.onChange(() => {
+      wakeRefused();
+      this.#tellNamespaces();
+    });
     // The gate has opened or closed: whoever has no sandbox yet is looked at again.
     this.#deps.gate.onChange((key) => {
       if (key !== undefined) return this.#term?.queue.add(key);
@@ -208,10 +225,21 @@ export class EvaluationOperator {
         if ((raw.status?.phase ?? 'Queued') === 'Queued') this.#term?.queue.add(keyOf(raw));
     });
   }
+
+  /** Before the first run in one of them, because the API submits into it. The janitor repeats it. */
+  #tellNamespaces(): void {
+    void this.#term?.registry.tellNamespaces().catch((error: unknown) => {
+      if (!isUnavailable(error)) this.#deps.logger.warn({ err: error }, 'namespaces could not be recorded');
+    });
+  }
 }
 
 function isRefused(raw: RawEvaluation): boolean {
-  return !isFinished(raw) && conditionOf(raw, 'Accepted')?.status === 'False';
+  return refusalOf(raw) !== undefined;
+}
+
+function refusalOf(raw: RawEvaluation | undefined): QueueView | undefined {
+  return raw === undefined || isFinished(raw) ? undefined : waitingOf(raw.status).refusal;
 }
 
 export function uidsInUse(jobs: readonly Job[]): Set<number> {

@@ -1,3 +1,4 @@
+import { readQueue } from '@crucible/storage';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestCluster } from './testing/cluster.ts';
 
@@ -85,8 +86,11 @@ describe('limits', () => {
       const uid = await cluster.submit(name);
       uids.push([name, uid, await cluster.makePod(name)]);
     }
-    await cluster.submit('four');
+    const four = await cluster.submit('four');
     await waits('four', 'GlobalLimit');
+    // The record says so too, from which the API tells positions.
+    const told = async (): Promise<unknown> => (await readQueue(cluster.record, 'all')).items.find(({ uid }) => uid === four);
+    await expect.poll(told, { timeout: 20_000 }).toMatchObject({ stage: 'Queued', reason: 'GlobalLimit', position: 1 });
     await cluster.patch('four', { spec: { cancel: true } });
     await cluster.phase('four', 'Cancelled');
     for (const [name, uid, pod] of uids) {

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { API_VERSION, FIELD_MANAGERS } from '@crucible/crds';
 import type { EvaluationStatus } from '@crucible/crds';
 import { isUnavailable } from '@crucible/storage';
@@ -17,7 +18,7 @@ import { refusedView } from './refused.ts';
 import type { Scores } from './scores.ts';
 import type { Settings } from './settings.ts';
 import type { RawEvaluation, Snapshot } from './snapshot.ts';
-import { announcements, buildStatus, observedStatus, sameStatus } from './status.ts';
+import { announcements, buildStatus, observedStatus, sameStatus, waitingOf } from './status.ts';
 
 const RECORD_RETRY_SECONDS = 5;
 const REFUSED_RETRY_SECONDS = 5;
@@ -128,6 +129,18 @@ export class Reconciler {
     if (sameStatus(raw.status, status) || !(await this.#applyStatus(snapshot, left, status, signal))) return;
     for (const announcement of announcements(raw.status, status)) events.event(raw, announcement);
     metrics.statusWritten(raw, status, now());
+    await this.#recordWaiting(snapshot, status, signal);
+  }
+
+  /** What the API tells of the queue. Without the record nothing is lost: the next reason is told. */
+  async #recordWaiting(snapshot: Snapshot, status: EvaluationStatus, signal: AbortSignal): Promise<void> {
+    const [before, after] = [waitingOf(snapshot.raw.status), waitingOf(status)];
+    if (isDeepStrictEqual(before, after) || after.queue?.reason === 'RecordUnavailable') return;
+    try {
+      await this.#deps.applier.apply(snapshot, [{ type: 'recordWaiting', ...after }], signal);
+    } catch (error) {
+      if (!isUnavailable(error)) throw error;
+    }
   }
 
   /** kstatus: a change of spec counts as in progress until the status says that it was seen. */

@@ -1,0 +1,69 @@
+import type { Database } from '@crucible/storage';
+import { NamespaceRepository, SubmissionRepository } from '@crucible/storage';
+import { LABELS } from '@crucible/crds';
+import type { QueueView } from './actions.ts';
+import type { Namespace } from './objects.ts';
+
+/** A younger one may not have come through the watch yet. */
+const GONE_AFTER_MILLISECONDS = 60_000;
+
+export interface RegistryDependencies {
+  readonly database: Database;
+  readonly namespaces: { list(): readonly Namespace[] };
+  /** There is an Evaluation with this uid. */
+  readonly known: (uid: string) => boolean;
+  /** Why it is not admitted, as its status says. */
+  readonly refusal: (uid: string) => QueueView | undefined;
+  readonly now: () => number;
+}
+
+/**
+ * Tells the record what only the operator sees: which UID a namespace's name means, which is what the API decides access
+ * by, and that something submitted is gone before anything of it was recorded.
+ */
+export class Registry {
+  readonly #namespaces: NamespaceRepository;
+  readonly #submissions: SubmissionRepository;
+  readonly #deps: RegistryDependencies;
+  /** Names by UID, as far as the record knows. */
+  readonly #told = new Map<string, string>();
+
+  constructor(deps: RegistryDependencies) {
+    this.#deps = deps;
+    this.#namespaces = new NamespaceRepository(deps.database);
+    this.#submissions = new SubmissionRepository(deps.database);
+  }
+
+  /** Cheap when nothing has changed. Throws UnavailableError; what was not told is told the next time. */
+  async tellNamespaces(): Promise<void> {
+    const live = new Map<string, string>();
+    for (const { metadata } of this.#deps.namespaces.list()) {
+      if (metadata.labels?.[LABELS.evaluations] === 'enabled' && metadata.uid !== undefined) live.set(metadata.uid, metadata.name ?? '');
+    }
+    // One that another process told of may have gone while nobody looked.
+    if (this.#told.size === 0) for (const { uid, name } of await this.#namespaces.current()) this.#told.set(uid, name);
+    for (const [uid, name] of live) {
+      if (this.#told.has(uid)) continue;
+      await this.#namespaces.observe({ uid, name });
+      this.#told.set(uid, name);
+    }
+    for (const uid of [...this.#told.keys()]) {
+      if (live.has(uid)) continue;
+      await this.#namespaces.end(uid);
+      this.#told.delete(uid);
+    }
+  }
+
+  /**
+   * Of what was submitted through the API and never recorded: its Evaluation is gone, or it is refused, and that was said
+   * before the submission was there to say it of.
+   */
+  async settleSubmissions(): Promise<void> {
+    const { known, refusal, now } = this.#deps;
+    for (const { uid, submittedAt } of await this.#submissions.listUnrecorded({ olderThanSeconds: 1 })) {
+      const why = refusal(uid);
+      if (why !== undefined) await this.#submissions.explain(uid, why);
+      else if (!known(uid) && now() - submittedAt.getTime() > GONE_AFTER_MILLISECONDS) await this.#submissions.withdraw(uid);
+    }
+  }
+}
