@@ -248,8 +248,9 @@ func (s *supervisor) advance(now time.Time) {
 // countTasks notes that the code is at its limit of processes. The kernel keeps the limit and tells nobody.
 func (s *supervisor) countTasks(now time.Time) {
 	s.count = now.Add(countEvery)
-	// At the limit one is always about to go and the next about to come.
-	if !s.report.PidsLimitHit && uint64(s.tree.tasks())+1 >= s.config.Limits.Processes {
+	// At the limit some are always about to go and the next about to come; kernels also count what is not seen any more.
+	limit := s.config.Limits.Processes
+	if !s.report.PidsLimitHit && uint64(s.tree.tasks()) >= limit-limit/8 {
 		s.report.PidsLimitHit = true
 	}
 }
