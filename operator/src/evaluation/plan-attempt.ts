@@ -298,11 +298,11 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
   };
 }
 
-function receiptOf({ snapshot, attempt, settings, now }: Context, pod: Pod | undefined, ran: boolean): Receipt | null {
+function receiptOf({ snapshot, attempt, now }: Context, pod: Pod | undefined, ran: boolean): Receipt | null {
   const measured = snapshot.output?.capture.receipt ?? null;
   if (!ran && measured === null) return null;
   const runtimeHandler = snapshot.cluster.runtimeHandlers?.get(attempt.runtimeClass ?? '');
-  return buildReceipt({ attempt, pod, measured, runtimeHandler, acceptedRisks: settings.acceptedRisks ?? [], now });
+  return buildReceipt({ attempt, pod, measured, runtimeHandler, now });
 }
 
 /** Undefined when there is nothing to score, or nobody who would wait for it. */

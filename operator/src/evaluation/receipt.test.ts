@@ -14,7 +14,7 @@ function sandboxPod(spec: Pod['spec'] = {}): Pod {
 }
 
 function receipt(sent: unknown, changes: Partial<ReceiptInput> = {}): Receipt {
-  const given = { attempt: attempt(), pod: sandboxPod(), runtimeHandler: undefined, acceptedRisks: [], now: NOW };
+  const given = { attempt: attempt(), pod: sandboxPod(), runtimeHandler: undefined, now: NOW };
   return buildReceipt({ ...given, measured: sent, ...changes });
 }
 
@@ -71,9 +71,9 @@ describe('the receipt', () => {
   });
 
   it('names what the platform cannot give, and what was accepted', () => {
-    const built = receipt({ ...MEASURED, terminationMessageWritable: true }, { acceptedRisks: ['network', 'kernel'] });
+    const built = receipt({ ...MEASURED, terminationMessageWritable: true }, { attempt: attempt({ acceptedRisks: [{ rules: [15], reason: 'no engine here' }] }) });
     expect(built.open).toEqual(['userNamespace', 'terminationMessage']);
-    expect(containedClaim(built)).toMatchObject({ status: 'True', reason: 'RisksAccepted', message: expect.stringContaining('kernel, network') });
+    expect(containedClaim(built)).toMatchObject({ status: 'True', reason: 'RisksAccepted', message: expect.stringContaining('no engine here') });
   });
 
   it.each([[null], ['text'], [[]], [undefined]])('survives a measurement of %j', (sent) => {

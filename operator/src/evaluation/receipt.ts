@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
+import { clip } from '@crucible/crds';
 import type { EvaluationStatus } from '@crucible/crds';
-import type { AttemptRecord } from '@crucible/storage';
+import type { AcceptedRiskRecord, AttemptRecord } from '@crucible/storage';
 import type { Claim } from './actions.ts';
 import type { Pod } from './objects.ts';
 import { finishedAt, imageDigest, sandboxSpec, sandboxStatus, startedAt } from './pod.ts';
@@ -42,8 +43,8 @@ export interface Receipt {
   readonly mismatches: readonly Mismatch[];
   /** What the platform cannot give, as measured; docs/threat-model.md says why. */
   readonly open: readonly string[];
-  /** Weaknesses that the installation has accepted by name. */
-  readonly acceptedRisks: readonly string[];
+  /** Weaknesses that the installation accepted when the attempt was admitted. */
+  readonly acceptedRisks: readonly AcceptedRiskRecord[];
 }
 
 export interface ReceiptInput {
@@ -52,7 +53,6 @@ export interface ReceiptInput {
   readonly pod: Pod | undefined;
   readonly measured: unknown;
   readonly runtimeHandler: string | undefined;
-  readonly acceptedRisks: readonly string[];
   readonly now: number;
 }
 
@@ -82,7 +82,7 @@ export function buildReceipt(input: ReceiptInput): Receipt {
     sandbox: measured ?? null,
     mismatches: mismatches({ sandbox, kubernetes, attempt }),
     open: openRules(sandbox),
-    acceptedRisks: [...input.acceptedRisks].sort(),
+    acceptedRisks: attempt.acceptedRisks ?? [],
   };
 }
 
@@ -162,7 +162,7 @@ export function containedClaim(receipt: Receipt): Claim {
     return {
       status: 'True',
       reason: 'RisksAccepted',
-      message: `Measured as it should be, on a platform with weaknesses that were accepted: ${acceptedRisks.join(', ')}.`,
+      message: `Measured as it should be, on a platform with weaknesses that were accepted: ${clip(acceptedRisks.map(({ reason }) => reason).join('; '), 256)}.`,
     };
   }
   return { status: 'True', reason: 'Measured', message: 'Its containment was measured before the code ran.' };

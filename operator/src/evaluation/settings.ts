@@ -18,8 +18,6 @@ export interface Settings {
   readonly patience: Patience;
   /** How long a finished Job and its pod stay to be looked at. */
   readonly jobTtlSeconds: number;
-  /** Weaknesses of the platform that the installation accepts by name: every receipt says so. */
-  readonly acceptedRisks?: readonly string[];
 }
 
 export interface SandboxSettings {
