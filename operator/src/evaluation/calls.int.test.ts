@@ -48,5 +48,9 @@ it(`${TOTAL} calls for each that goes well and is short, and no reads`, async ()
   const reads = spent.filter(([call]) => /^(get|list) /.test(call)).reduce((sum, [, count]) => sum + count, 0);
   // A watch may be slower than what it tells of, then the API server is asked; not as a rule.
   expect(reads).toBeLessThanOrEqual(1);
-  expect(Object.fromEntries(spent.filter(([call]) => !/^(get|list) /.test(call)))).toEqual(BUDGET);
+  // On a busy machine the capture may take so long that the status tells of it in between, once.
+  const writes = Object.fromEntries(spent.filter(([call]) => !/^(get|list) /.test(call)));
+  const slow = (writes['apply evaluations'] ?? 0) - BUDGET['apply evaluations'];
+  expect(slow).toBeLessThanOrEqual(1);
+  expect({ ...writes, 'apply evaluations': writes['apply evaluations']! - Math.max(0, slow) }).toEqual(BUDGET);
 });

@@ -101,6 +101,8 @@ describe('limits', () => {
 
   it('of one namespace, without the others', async () => {
     Object.assign(limited.settings, { namespaceLimits: { [limited.namespace]: 1 } });
+    // Operators watch the whole cluster: two at once would tell each other's that their namespaces are not enabled.
+    await cluster.stopOperator();
     await limited.start();
     try {
       const uid = await limited.submit('first');
@@ -127,6 +129,7 @@ describe('limits', () => {
       expect(await limited.jobs('second')).toEqual([]);
     } finally {
       await limited.stop();
+      await cluster.startOperator();
     }
   });
 });

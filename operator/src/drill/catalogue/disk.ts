@@ -8,13 +8,6 @@ export const mounts: Attack = {
   tries: 'To fill each writable mount that /proc/mounts names, up to 96 MiB.',
   why: 'A mount without a cap is the node’s disk, or memory nobody counts.',
   proves: 'Each ends in ENOSPC, or the file-size limit.',
-  limits: [
-    {
-      check: '/dev/shm',
-      platform: 'gvisor',
-      reason: 'gVisor’s /dev/shm has no cap of its own; the memory limit is the cap',
-    },
-  ],
   quick: false,
   method: {
     kind: 'alone',
