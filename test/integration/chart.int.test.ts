@@ -205,6 +205,21 @@ describe('the drill', () => {
     for (const client of [researcher, editor, almighty]) expectStatus(await marked(client), 403, 'only Crucible\'s operator sets the label crucible.dev/drill');
   });
 
+  test('only the operator changes and deletes its runs, and marks runs of a suite', async () => {
+    const path = `${evaluationsIn('evals')}/drill-of-the-test`;
+    const labels = { 'crucible.dev/drill': 'x' };
+    expectStatus(await operator.create(evaluationsIn('evals'), { ...HELLO, metadata: { name: 'drill-of-the-test', labels } }), 201);
+    const refusal = "this is a run of Crucible's drill: only its operator changes and deletes it";
+    for (const client of [researcher, editor, almighty]) {
+      expectStatus(await client.mergePatch(path, { spec: { cancel: true } }), 403, refusal);
+      expectStatus(await client.delete(path), 403, refusal);
+      const counted = { ...HELLO, metadata: { ...HELLO.metadata, labels: { 'crucible.dev/suite-uid': 'x' } } };
+      expectStatus(await client.create(`${evaluationsIn('evals')}${DRY_RUN}`, counted), 403, 'crucible.dev/suite-uid and its like');
+    }
+    expectStatus(await operator.mergePatch(path, { spec: { cancel: true } }), 200);
+    expectStatus(await operator.delete(path), 200);
+  });
+
   test('its controls live outside of the evaluation namespaces, without a token, and only the operator asks them', () => {
     const own = manifests.filter(({ metadata }) => metadata.namespace === 'crucible-drill');
     expect(own.map(({ kind, metadata }) => `${kind} ${metadata.name}`).sort()).toEqual([

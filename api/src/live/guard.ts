@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Problem } from '../problems.ts';
 import type { Services } from '../services.ts';
 import type { EventStream } from './sse.ts';
 
@@ -26,6 +27,7 @@ export async function guarded(
       if (caller === undefined || (own !== undefined && !(await services.authorizer.mayGet(caller, own)))) return stream.end();
       await recheck();
     } catch (error) {
+      if (error instanceof Problem && error.status === 403) return stream.end();
       // The API server cannot be asked: what was allowed stays so until it can.
       request.log.debug({ err: error }, 'rights of a stream could not be checked');
     }

@@ -3,6 +3,13 @@
 PKI=$STATE/pki
 SOCKET=$RUN/containerd/containerd.sock
 
+# place FILE: standard input into it, unless that is what it says: kube-proxy ends when its file is written, containerd
+# forgets its network.
+place() {
+  cat >"$1.new"
+  if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
+}
+
 control_plane_up() {
   run etcd "$CACHE/bin/etcd" --name crucible --data-dir "$STATE/etcd" \
     --listen-client-urls https://127.0.0.1:2379 --advertise-client-urls https://127.0.0.1:2379 \
@@ -45,11 +52,11 @@ containerd_up() {
   # Without CAP_SYS_RESOURCE (bit 24) a container's oom_score_adj cannot be lowered, and runc fails.
   (((0x$(awk '/^CapEff/{print $2}' /proc/self/status) >> 24) & 1)) && restrict=false
   mkdir -p "$STATE/cni" "$STATE/cni-ipam" "$RUN/containerd"
-  cat >"$STATE/runsc.toml" <<END
+  place "$STATE/runsc.toml" <<END
 [runsc_config]
   platform = "systrap"
 END
-  cat >"$STATE/cni/10-crucible.conflist" <<END
+  place "$STATE/cni/10-crucible.conflist" <<END
 {
   "cniVersion": "1.0.0",
   "name": "crucible",
@@ -59,7 +66,7 @@ END
   }]
 }
 END
-  cat >"$STATE/containerd.toml" <<END
+  place "$STATE/containerd.toml" <<END
 version = 3
 root = "$STATE/containerd"
 state = "$RUN/containerd/state"
@@ -111,14 +118,14 @@ node_up() {
     --leader-elect=false --profiling=false "${fast[@]}"
   run kube-scheduler "$CACHE/bin/kube-scheduler" --kubeconfig "$PKI/scheduler.kubeconfig" --authentication-kubeconfig "$PKI/scheduler.kubeconfig" \
     --authorization-kubeconfig "$PKI/scheduler.kubeconfig" --bind-address 127.0.0.1 --leader-elect=false --profiling=false "${fast[@]}"
-  kubelet_config >"$STATE/kubelet.yaml"
+  kubelet_config | place "$STATE/kubelet.yaml"
   # Policies before pods: with the engine up first, no pod has a moment without them.
   kube apply -f "$NATIVE/manifests/rbac.yaml"
   run netpol "$CACHE/bin/netpol" --kubeconfig "$PKI/netpol.kubeconfig" --pod-cidr $POD_CIDR
   retry 30 curl -sf http://127.0.0.1:10290/readyz
   run kubelet "${enter[@]}" "$CACHE/bin/kubelet" --config "$STATE/kubelet.yaml" --kubeconfig "$PKI/kubelet.kubeconfig" \
     --hostname-override $NODE_NAME --node-ip $NODE_IP --root-dir /var/lib/kubelet
-  cat >"$STATE/proxy.yaml" <<END
+  place "$STATE/proxy.yaml" <<END
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables

@@ -176,7 +176,9 @@ async function runAlone(
   const judged = await Promise.all(Array.from({ length: method.spec.copies ?? 1 }, copy));
   if (judged.includes(undefined)) return [openFinding(attack, 'it did not end in time')];
   const checks = judged.flatMap((one) => one ?? []);
-  return [judgeChecks(attack, [], checks, facts.handler)];
+  const finding = judgeChecks(attack, [], checks, facts.handler);
+  const silent = judged.some((one) => one?.length === 0);
+  return [finding.outcome === 'held' && silent ? openFinding(attack, 'a copy of it ended without a report') : finding];
 }
 
 async function tryMissingClass(inputs: DrillInputs, begin: Begin): Promise<DrillFacts['missingClass']> {

@@ -25,6 +25,13 @@ const broken =
       finding.attack === attack ? { ...finding, outcome: 'broken', evidence: 'it answered' } : finding,
     );
 
+const unclear =
+  (attack: string): Script =>
+  async (inputs) =>
+    (await held(inputs)).map((finding) =>
+      finding.attack === attack ? { ...finding, outcome: 'open', evidence: 'no control' } : finding,
+    );
+
 const NETWORK_POLICIES = '/apis/networking.k8s.io/v1/namespaces';
 const DRILLS = '/apis/crucible.dev/v1alpha1/securitydrills';
 
@@ -296,5 +303,18 @@ describe('a SecurityDrill', () => {
     await cluster.manager!.run('never', QUICK, 'request');
     expect(cluster.manager!.stateOf('never')).toMatchObject({ state: 'closed', closed: { reason: 'DrillIncomplete' } });
     cluster.script = held;
+  });
+});
+
+describe('what is known of a class', () => {
+  it('broken stays so until it is shown to hold: an attack that does not come to its end shows nothing', async () => {
+    const states: unknown[] = [];
+    for (const script of [held, broken('egress'), unclear('egress'), held]) {
+      cluster.script = script;
+      await cluster.manager!.run(undefined, QUICK, 'request');
+      const state = cluster.manager!.stateOf(undefined)!;
+      states.push(state.state === 'open' ? 'open' : state.closed.reason);
+    }
+    expect(states).toEqual(['open', 'DrillFailed', 'DrillFailed', 'open']);
   });
 });

@@ -58,6 +58,8 @@ interface Entry {
   readonly key: string;
   /** The newest finding of each attack. */
   readonly findings: Map<string, Finding>;
+  /** Counts the runtimes that the name has meant. */
+  generation: number;
   state: ClassState;
   heldAt: number | undefined;
   failed: boolean;
@@ -189,6 +191,7 @@ export class DrillManager implements GateKeeper {
       entry = {
         key,
         findings: new Map(),
+        generation: 0,
         state,
         heldAt: undefined,
         failed: false,
@@ -233,10 +236,16 @@ export class DrillManager implements GateKeeper {
     const { now, logger, metrics } = this.#deps;
     const id = randomUUID();
     const startedAt = new Date(now());
+    const { generation } = entry;
     const findings = await this.#attack(term, entry, attacks, id);
-    if (term.abort.signal.aborted) return undefined;
+    // Found of a runtime that has another one's name by now.
+    if (term.abort.signal.aborted || entry.generation !== generation) return undefined;
     const finishedAt = new Date(now());
-    for (const finding of findings) entry.findings.set(finding.attack, finding);
+    for (const finding of findings) {
+      // What was broken stays so until it is shown to hold: an attack that did not come to its end shows nothing.
+      const known = entry.findings.get(finding.attack)?.outcome;
+      if (known !== 'broken' || finding.outcome !== 'open') entry.findings.set(finding.attack, finding);
+    }
     const runtimeClass = entry.key === '' ? undefined : entry.key;
     const result = { id, runtimeClass, findings, startedAt, finishedAt };
     const counts = countOutcomes(scoreRules(findings));
@@ -395,6 +404,7 @@ export class DrillManager implements GateKeeper {
       const entry = this.#classes.get(key);
       if (entry === undefined || this.#term === undefined) return;
       // Another runtime under the same name: nothing is known of it.
+      entry.generation += 1;
       entry.findings.clear();
       entry.heldAt = undefined;
       entry.state = { state: 'closed', closed: pending(key) };
