@@ -250,7 +250,7 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   if (wait > 0) {
     const message = `The next attempt starts ${formatDuration(retryDelay(last!.number))} after the last one ended.`;
     const view = queuedView(snapshot, { reason: 'RetryDelay', message });
-    return { actions, view, requeueAfterSeconds: wait, turn: 'hold' };
+    return { actions, view, requeueAfterSeconds: wait, turn: 'hold', capturing: false };
   }
   const admission = admit(evaluation, snapshot.cluster, settings);
   if (!admission.admitted) return planRefusal(snapshot, admission);

@@ -36,6 +36,16 @@ describe('AdmissionQueue', () => {
     expect([turns.running, turns.waiting]).toEqual([1, 0]);
   });
 
+  it('one without a place that is not captured yet holds others back however often it is looked at', () => {
+    const { turns, woken, ask } = queue(5, { maxUncaptured: 1 });
+    turns.setUncaptured('a/kueue', true);
+    expect(ask('a/1')).toBe(false);
+    turns.release('a/kueue', 'a', true);
+    expect(woken).toEqual([]);
+    turns.setUncaptured('a/kueue', false);
+    expect(woken).toEqual(['a/1']);
+  });
+
   it('takes the namespace with the fewest running first, then priority, then age', () => {
     const { turns, woken, ask } = queue(2);
     ask('a/1');

@@ -92,10 +92,10 @@ export class AdmissionQueue {
     return this.#running.has(key);
   }
 
-  /** It is over, gone, or no longer wants one. */
-  release(key: string, namespace: string): void {
+  /** It is over, gone, or no longer wants one; `uncaptured`: its output is still to be stored, place or none. */
+  release(key: string, namespace: string, uncaptured = false): void {
     this.#leave(key, namespace);
-    const wasUncaptured = this.#uncaptured.delete(key);
+    const wasUncaptured = !uncaptured && this.#uncaptured.delete(key);
     if (this.#running.delete(key)) {
       const { lastGrantAt } = this.#shares.get(namespace)!;
       this.#shares.set(namespace, { running: this.#count(namespace) - 1, lastGrantAt });

@@ -60,8 +60,9 @@ export class Reconciler {
       if (decision.scoring === undefined) this.#deps.scores.forget(key);
       else this.#deps.scores.want(key, { uid: raw.metadata.uid ?? '', ...decision.scoring });
       const { turns } = this.#deps;
-      if (decision.turn === 'release') turns.release(key, raw.metadata.namespace ?? '');
+      // In this order: a place that is given back may be given on at once, but not while too much is not captured.
       if (decision.capturing !== undefined) turns.setUncaptured(key, decision.capturing);
+      if (decision.turn === 'release') turns.release(key, raw.metadata.namespace ?? '', decision.capturing === true);
       if (decision.drill !== undefined) this.#deps.gate.want(decision.drill.runtimeClass);
       if (decision.actions.length > 0)
         context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');

@@ -53,6 +53,13 @@ describe('while it runs', () => {
     expect(decision.results).toHaveLength(1);
   });
 
+  test('that cannot be read any more, by a newer operator, gets no end: its runs go on unnamed', () => {
+    const decision = decide({ changes: { suite: undefined, invalid: 'spec: wrong', cells: [], runs: [] } });
+    expect([decision.actions, decision.then, decision.results]).toEqual([[], [], []]);
+    expect(decision.view).toMatchObject({ accepted: { status: 'False', reason: 'InvalidSpec' } });
+    expect(decision.view?.end).toBeUndefined();
+  });
+
   test('records what it finds unrecorded: which Evaluation a run is, and how it ended', () => {
     const decision = decide({ spec: { samples: 4 }, runs: [open({ recorded: false }), ended('Passed', { recorded: 'no' }), ended('Failed', { recorded: 'added' }), ended('Passed')] });
     expect(decision.actions).toMatchObject([{ type: 'addRun', run: { sample: 1 } }, { type: 'addRun', run: { sample: 2 } }]);

@@ -29,7 +29,8 @@ export function plan(snapshot: SuiteSnapshot, now: number, settings: Pick<Settin
   if (record !== undefined && record.finishedAt !== null) return planFinished(snapshot, record, record.finishedAt);
   if (isDeleting(raw)) return planDeletion(snapshot, record, now);
   const refusal = refusalOf(snapshot);
-  if (record === undefined && refusal !== undefined) return { ...NOTHING, view: refusedView(snapshot, refusal) };
+  // One that was recorded and cannot be read any more (by a newer operator) has runs that nobody can name here: no end of it.
+  if ((record === undefined || snapshot.suite === undefined) && refusal !== undefined) return { ...NOTHING, view: refusedView(snapshot, refusal) };
   return planRuns(snapshot, record, refusal, now);
 }
 
