@@ -70,11 +70,16 @@ const jobOf = (name: string, attempt = 1): Promise<Json> =>
   world.until(`the Job of ${name}`, async () =>
     (await jobsOf(name)).find(({ metadata }) => metadata.labels['crucible.dev/attempt'] === String(attempt)),
   PATIENCE_MS);
-const statusWith = (name: string, what: string, holds: (status: Json) => boolean): Promise<Json> =>
-  world.until(`${name}: ${what}`, async () => {
-    const status = (await evaluation(name))?.['status'] as Json | undefined;
-    return status !== undefined && holds(status) ? status : undefined;
-  }, PATIENCE_MS);
+const statusWith = async (name: string, what: string, holds: (status: Json) => boolean): Promise<Json> => {
+  let last: Json | undefined;
+  const look = async (): Promise<Json | undefined> => {
+    last = (await evaluation(name))?.['status'] as Json | undefined;
+    return last !== undefined && holds(last) ? last : undefined;
+  };
+  return await world.until(`${name}: ${what}`, look, PATIENCE_MS).catch((error: unknown) => {
+    throw new Error(`${String(error)}; it is ${JSON.stringify(last)}`);
+  });
+};
 const queued = (name: string, reason: string) => statusWith(name, reason, ({ phase, queue }) => phase === 'Queued' && queue?.reason === reason);
 const finished = (name: string) =>
   statusWith(name, 'finished', ({ conditions = [] }) => (conditions as Json[]).some(({ type, status }) => type === 'Finished' && status === 'True'));

@@ -113,8 +113,11 @@ export class Gatherer {
     const attempt = record.attempts.at(-1);
     if (attempt === undefined) return { ...base, record, job: undefined, pod: undefined, others: others(undefined) };
     const capture = await this.#deps.captures.get(uid, attempt.number);
-    const job = await this.#job(namespace, uid, attempt, signal);
-    const pod = await this.#pod(namespace, uid, attempt, capture, job, signal);
+    const known = await this.#job(namespace, uid, attempt, signal);
+    const pod = await this.#pod(namespace, uid, attempt, capture, known, signal);
+    // Suspended and with a pod: it was stopped, or the cache has not seen yet that it was resumed. The first is for good.
+    const doubtful = pod !== undefined && attempt.state !== 'finalized' && attempt.ending === null && isSuspended(known);
+    const job = doubtful ? await this.#liveJob(namespace, uid, attempt, signal) : known;
     const [warnings, output] = await Promise.all([
       attempt.state === 'finalized' ? [] : this.#warnings(namespace, job, pod, signal),
       this.#output(attempt, capture),
@@ -140,6 +143,10 @@ export class Gatherer {
   async #job(namespace: string, uid: string, attempt: AttemptRecord, signal: AbortSignal): Promise<Job | undefined> {
     const cached = ofEvaluation(this.#deps.caches.jobs.get(`${namespace}/${attempt.jobName}`), uid);
     if (cached !== undefined || attempt.state === 'finalized') return cached;
+    return await this.#liveJob(namespace, uid, attempt, signal);
+  }
+
+  async #liveJob(namespace: string, uid: string, attempt: AttemptRecord, signal: AbortSignal): Promise<Job | undefined> {
     return ofEvaluation(
       await this.#deps.client.get<Job>(JOBS, namespace, attempt.jobName, { signal }).catch(undefinedIfGone),
       uid,

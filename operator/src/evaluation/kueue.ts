@@ -19,10 +19,14 @@ export function isSuspended(job: Job | undefined): boolean {
   return job?.spec?.suspend === true;
 }
 
-/** Since when it may have pods: waiting for Kueue is not waiting for a pod. */
+/**
+ * Since when it may have pods: waiting for Kueue is not waiting for a pod. Undefined while the Job controller has not seen
+ * yet that it is resumed: until then the condition says that it is suspended.
+ */
 export function resumedAt({ metadata, status }: Job): string | undefined {
-  const resumed = status?.conditions?.find(({ type, status: value }) => type === 'Suspended' && value === 'False');
-  return resumed?.lastTransitionTime ?? metadata.creationTimestamp;
+  const suspended = status?.conditions?.find(({ type }) => type === 'Suspended');
+  if (suspended === undefined) return metadata.creationTimestamp;
+  return suspended.status === 'False' ? suspended.lastTransitionTime : undefined;
 }
 
 /** What a suspended Job waits for, in Kueue's own words. Pure. */

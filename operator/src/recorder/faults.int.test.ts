@@ -239,6 +239,8 @@ describe('faults', () => {
       expect(capture.streams.stdout.bytes).toBeLessThanOrEqual(8 * 1024 * 1024);
     }
     const peak = Number(/VmHWM:\s+(\d+) kB/.exec(await readFile(`/proc/${child.pid}/status`, 'utf8'))![1]) / 1024;
-    expect(peak).toBeLessThan(300);
+    // The container's limit is 512 MiB. On a big machine V8 takes its time with garbage: 350 MiB were seen, 250 with one pod,
+    // and the same with 16 and with 160 MiB of flood.
+    expect(peak).toBeLessThan(448);
   });
 });
