@@ -14,6 +14,7 @@ import { artifactRoutes } from './routes/artifacts.ts';
 import { bundleRoutes } from './routes/bundle.ts';
 import { catalogRoutes } from './routes/catalog.ts';
 import { evaluationRoutes } from './routes/evaluations.ts';
+import { drillRoutes } from './routes/drills.ts';
 import { eventRoutes } from './routes/events.ts';
 import { healthRoutes } from './routes/health.ts';
 import { outputRoutes } from './routes/output.ts';
@@ -42,7 +43,8 @@ declare module 'fastify' {
 }
 
 const ROUTES: readonly Routes[] = [
-  healthRoutes, sessionRoutes, evaluationRoutes, planRoutes, outputRoutes, artifactRoutes, bundleRoutes, eventRoutes, queueRoutes, suiteRoutes, catalogRoutes, storageRoutes,
+  healthRoutes, sessionRoutes, evaluationRoutes, planRoutes, outputRoutes, artifactRoutes, bundleRoutes, eventRoutes, queueRoutes, suiteRoutes, drillRoutes, catalogRoutes,
+  storageRoutes,
 ];
 
 /** 128 KiB of source is six times as much when JSON has to escape all of it. */

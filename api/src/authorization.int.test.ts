@@ -28,12 +28,16 @@ interface Rule {
   readonly refused: number;
   readonly query?: (namespace: string) => string;
   readonly body?: (namespace: string) => unknown;
+  /** About the cluster: the namespace makes no difference. */
+  readonly everywhere?: true;
 }
 
 const anyone: Person[] = ['reader', 'writer', 'otherTeam', 'auditor'];
 const seers: Person[] = ['reader', 'writer', 'auditor'];
 const get: Rule = { may: seers, ok: 200, refused: 404 };
-const everyone: Rule = { may: anyone, ok: 200, refused: 0 };
+const everyone: Rule = { may: anyone, ok: 200, refused: 0, everywhere: true };
+// Where the cluster is weak is for those who may see its SecurityDrills.
+const drills: Rule = { may: ['auditor'], ok: 200, refused: 403, everywhere: true };
 const list: Rule = { may: seers, ok: 200, refused: 403, query: (namespace) => `?namespace=${namespace}` };
 const submission = (namespace: string) => ({ metadata: { namespace }, spec: { runtime: world.cluster.runtime, code: 'x' } });
 const pause: Rule = { may: ['writer'], ok: 200, refused: 403, body: (namespace) => ({ namespace }) };
@@ -41,7 +45,8 @@ const pause: Rule = { may: ['writer'], ok: 200, refused: 403, body: (namespace) 
 const RULES: Record<string, Rule> = {
   getContract: everyone, getSession: everyone, getSystem: everyone,
   // Bound for these people by the test, as the chart does for researchers.
-  listRuntimes: { may: ['reader', 'writer', 'otherTeam'], ok: 200, refused: 403 },
+  listRuntimes: { may: ['reader', 'writer', 'otherTeam'], ok: 200, refused: 403, everywhere: true },
+  listDrills: drills, getDrill: drills,
   submitEvaluation: { may: ['writer'], ok: 202, refused: 403, body: submission },
   planEvaluation: { may: ['writer'], ok: 200, refused: 403, body: submission },
   listEvaluations: list, getQueue: list, getStorageOverview: list, listDatabaseItems: list, listFileItems: list, listRedisItems: list, streamEvents: list,
@@ -61,6 +66,7 @@ const tokens = {} as Record<Person, string>;
 const nobody = {} as Record<'anonymous' | 'garbage' | 'expired' | 'wrongAudience' | 'deletedAccount', string | undefined>;
 const runs = new Map<string, Run>();
 const suites = new Map<string, string>();
+let drill: string;
 
 beforeAll(async () => {
   world = await World.start();
@@ -79,6 +85,7 @@ beforeAll(async () => {
     runs.set(namespace, await liveRun(namespace));
     suites.set(namespace, await world.record.suite(namespace));
   }
+  drill = await world.record.drill();
   api = await world.api();
 }, 120_000);
 afterAll(() => world?.stop());
@@ -92,7 +99,8 @@ async function liveRun(namespace: string): Promise<Run> {
 
 function callOf(operation: (typeof OPERATIONS)[number], namespace: string, token: string | undefined): [string, Call] {
   const rule = RULES[operation.operationId];
-  const id = operation.path.startsWith('/api/suites') ? suites.get(namespace)! : runs.get(namespace)!.uid;
+  const ids = { suites: suites.get(namespace)!, drills: drill };
+  const id = ids[operation.path.split('/')[2] as keyof typeof ids] ?? runs.get(namespace)!.uid;
   const path = operation.path.replace('{id}', id).replace('{stream}', 'stdout').replace('{path}', encodeURIComponent('out/a.txt'));
   const body = rule?.body?.(namespace);
   return [path + (rule?.query?.(namespace) ?? ''), { method: operation.method, token, ...(body !== undefined && { body }) }];
@@ -125,7 +133,7 @@ test.each(guarded.map((operation) => [operation.operationId, operation] as const
   for (const person of anyone) {
     for (const [namespace, home] of [[evals, person !== 'otherTeam'], [other, person === 'otherTeam' || person === 'auditor']] as const) {
       const rights: readonly Person[] = person === 'otherTeam' && home ? [...rule.may, 'otherTeam'] : rule.may;
-      const may = rule === everyone || operationId === 'listRuntimes' ? rule.may.includes(person) : rights.includes(person) && home;
+      const may = rule.everywhere === true ? rule.may.includes(person) : rights.includes(person) && home;
       const refused = seesBut403(operationId, person) && home ? 403 : rule.refused;
       const answer = await statusOf(callOf(operation, namespace, tokens[person]));
       expect(answer.status, `${person} in ${namespace === evals ? 'evals' : 'other'}: ${answer.body.slice(0, 300)}`).toBe(may ? rule.ok : refused);

@@ -34,7 +34,8 @@ test('no operation answers what its contract does not say, and each answers 2xx 
   await world.record.finished({ uid: metadata.uid as string, name: 'fuzzed', artifacts: { 'out/a.txt': Buffer.from('a') } });
   const report = join(world.folder, 'calls.ndjson');
   const config = join(world.folder, 'schemathesis.toml');
-  writeFileSync(config, settings(metadata.uid as string, await world.record.suite(world.cluster.evals)));
+  await world.cluster.seesDrills('fuzzer');
+  writeFileSync(config, settings(metadata.uid as string, { getSuite: await world.record.suite(world.cluster.evals), getDrill: await world.record.drill() }));
   const contract = join(world.folder, 'contract.yaml');
   writeFileSync(contract, stringify(withExamples(token)));
   const args = [
@@ -53,18 +54,18 @@ test('no operation answers what its contract does not say, and each answers 2xx 
 });
 
 /** What only exists once: a generated id would never be it. */
-function settings(uid: string, suite: string): string {
+function settings(uid: string, others: Record<string, string>): string {
   return `
 [parameters]
 "path.id" = ${JSON.stringify(uid)}
 "path.path" = "out/a.txt"
 "path.stream" = "stdout"
-
+${Object.entries(others).map(([operation, id]) => `
 [[operations]]
-include-operation-id = "getSuite"
+include-operation-id = "${operation}"
 [operations.parameters]
-"path.id" = ${JSON.stringify(suite)}
-`;
+"path.id" = ${JSON.stringify(id)}
+`).join('')}`;
 }
 
 /** Bodies that mean something in this cluster: what is generated names namespaces and tokens that do not exist. */

@@ -158,3 +158,21 @@ test('the queue has positions, is paused and resumed by those who may, and the r
   const overview = (await api.call('/api/storage/overview', { token: writer })).json;
   expect(overview.backends).toMatchObject({ database: { evaluations: expect.any(Number) as number, size_bytes: expect.any(Number) as number }, redis: { keys: expect.any(Number) as number }, file: { files: expect.any(Number) as number, total_size_bytes: expect.any(Number) as number } });
 });
+
+test('drills are listed by RuntimeClass and by page; a report has its rules with every attack and its evidence', async () => {
+  const auditor = await world.cluster.auditor('auditor');
+  const ids = [await world.record.drill(), await world.record.drill('gvisor'), await world.record.drill('gvisor')].reverse();
+  const list = async (query = '') => (await api.call(`/api/drills${query}`, { token: auditor })).json;
+  expect((await list()).items.map(({ id }: { id: string }) => id)).toEqual(ids);
+  const first = await list('?runtimeClass=gvisor&limit=1');
+  expect(first.items).toMatchObject([{ id: ids[0], kind: 'quick', runtimeClass: 'gvisor', outcome: 'broken', held: 1, broken: 1, open: 0 }]);
+  expect((await list(`?runtimeClass=gvisor&limit=1&cursor=${first.nextCursor}`)).items).toMatchObject([{ id: ids[1] }]);
+  expect((await list('?runtimeClass=')).items).toMatchObject([{ id: ids[2], runtimeClass: null }]);
+  expect((await api.call('/api/drills?cursor=x', { token: auditor })).status).toBe(400);
+  const report = (await api.call(`/api/drills/${ids[0]}`, { token: auditor })).json;
+  expect(report.rules).toMatchObject([
+    { rule: 1, outcome: 'held', attacks: [{ attack: 'identity', evidence: 'uid: 100000' }] },
+    { rule: 15, title: expect.stringContaining('egress') as string, outcome: 'broken', evidence: 'tcp: it answered', attacks: [{ attack: 'egress', outcome: 'broken' }, { attack: 'gone', title: '' }] },
+  ]);
+  expect((await api.call(`/api/drills/${newUid()}`, { token: auditor })).status).toBe(404);
+});

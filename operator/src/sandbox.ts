@@ -5,3 +5,4 @@ export type { Namespace } from './evaluation/objects.ts';
 export { allocateUid } from './evaluation/sandbox-uid.ts';
 export type { Settings } from './evaluation/settings.ts';
 export { readConfig as readOperatorConfig } from './config.ts';
+export { explainFindings, type ExplainedRule } from './drill/explain.ts';

@@ -5,6 +5,8 @@ import type { TestDatabase } from '../../test/integration/database.ts';
 import { connect } from './database.ts';
 import type { Database } from './database.ts';
 import { DrillRepository } from './drills.ts';
+import { listDrills } from './queries/drills.ts';
+import type { DrillFilter } from './queries/drills.ts';
 import type { NewDrill } from './drills.ts';
 import { prepareDatabase } from './testing.ts';
 
@@ -40,9 +42,14 @@ test('the operator adds, the API reads: newest first, by pages, with findings', 
   for (const one of drills) await operator.record(one);
   await operator.record(drills[0]!);
   const newest = drills.map(({ id }) => id).reverse();
-  expect((await api.list()).map(({ id }) => id)).toEqual(newest);
-  const [first] = await api.list({ limit: 1 });
-  expect((await api.list({ before: first! })).map(({ id }) => id)).toEqual(newest.slice(1));
+  const list = async (filter: DrillFilter = {}) => (await listDrills(users.api, filter)).items.map(({ id }) => id);
+  expect(await list()).toEqual(newest);
+  const first = await listDrills(users.api, { limit: 1 });
+  expect(await list({ cursor: first.nextCursor! })).toEqual(newest.slice(1));
+  expect((await listDrills(users.api, { limit: 3 })).nextCursor).toBeUndefined();
+  expect(await list({ runtimeClass: 'gvisor' })).toEqual([drills[1]!.id]);
+  expect(await list({ runtimeClass: '', outcome: 'broken' })).toEqual([drills[2]!.id]);
+  expect(await list({ kind: 'full' })).toEqual([]);
   expect(await api.get(drills[1]!.id)).toMatchObject({ runtimeClass: 'gvisor', trigger: 'start', findings: drills[1]!.findings });
   expect(await api.get(randomUUID())).toBeUndefined();
   expect((await api.latest()).map(({ id, runtimeClass }) => [runtimeClass, id])).toEqual([[null, newest[0]], ['gvisor', drills[1]!.id]]);

@@ -36,9 +36,8 @@ export interface NewDrill extends DrillRecord {
   findings: readonly DrillFinding[];
 }
 
-const COLUMNS = `id, kind, runtime_class AS "runtimeClass", trigger, outcome, held, broken, open, started_at AS "startedAt",
+export const DRILL_COLUMNS = `id, kind, runtime_class AS "runtimeClass", trigger, outcome, held, broken, open, started_at AS "startedAt",
   finished_at AS "finishedAt"`;
-const MAX_PAGE = 200;
 
 /** The history of drills. Written by the operator, once each; read by the API. */
 export class DrillRepository {
@@ -69,20 +68,8 @@ export class DrillRepository {
     });
   }
 
-  /** The newest first. `before` is the last one of the page before. */
-  async list(options: { limit?: number; before?: { finishedAt: Date; id: string } } = {}): Promise<DrillRecord[]> {
-    const limit = Math.max(1, Math.min(options.limit ?? MAX_PAGE, MAX_PAGE));
-    const { rows } = await this.#db.query<DrillRecord>(
-      `SELECT ${COLUMNS} FROM crucible.drills
-       WHERE $2::timestamptz IS NULL OR finished_at < $2 OR (finished_at = $2 AND id > $3::uuid)
-       ORDER BY finished_at DESC, id LIMIT $1`,
-      [limit, options.before?.finishedAt ?? null, options.before?.id ?? null],
-    );
-    return rows;
-  }
-
   async get(id: string): Promise<DrillDetails | undefined> {
-    const { rows } = await this.#db.query<DrillRecord>(`SELECT ${COLUMNS} FROM crucible.drills WHERE id = $1`, [id]);
+    const { rows } = await this.#db.query<DrillRecord>(`SELECT ${DRILL_COLUMNS} FROM crucible.drills WHERE id = $1`, [id]);
     if (rows[0] === undefined) return undefined;
     const found = await this.#db.query<DrillFinding>(
       'SELECT attack, rule, outcome, evidence FROM crucible.drill_findings WHERE drill_id = $1 ORDER BY rule, attack',
@@ -94,7 +81,7 @@ export class DrillRepository {
   /** The newest drill of each RuntimeClass. */
   async latest(): Promise<DrillRecord[]> {
     const { rows } = await this.#db.query<DrillRecord>(
-      `SELECT DISTINCT ON (coalesce(runtime_class, '')) ${COLUMNS} FROM crucible.drills
+      `SELECT DISTINCT ON (coalesce(runtime_class, '')) ${DRILL_COLUMNS} FROM crucible.drills
        ORDER BY coalesce(runtime_class, ''), finished_at DESC, id`,
     );
     return rows;

@@ -35,6 +35,7 @@ export const RIGHTS: [string, string, string, string, string, boolean][] = [
   [OPERATOR, 'patch', 'crucible.dev', 'securitydrills/status', '', true],
   [OPERATOR, 'create', '', 'pods', 'crucible-drill', false],
   [RESEARCHER, 'create', 'crucible.dev', 'securitydrills', '', false],
+  [RESEARCHER, 'list', 'crucible.dev', 'securitydrills', '', false],
   [RECORDER, 'get', '', 'pods/log', 'evals', true],
   [RECORDER, 'get', '', 'pods/log', 'default', false],
   [RECORDER, 'watch', '', 'pods', 'evals', true],

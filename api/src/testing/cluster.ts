@@ -10,6 +10,7 @@ import { testServer } from '../../../test/integration/environment.ts';
 const RBAC = '/apis/rbac.authorization.k8s.io/v1';
 const evaluations = (...verbs: string[]) => ({ apiGroups: ['crucible.dev'], resources: ['evaluations', 'evaluationsuites'], verbs });
 const runtimes = { apiGroups: ['crucible.dev'], resources: ['evaluationruntimes'], verbs: ['get', 'list'] };
+const drills = { apiGroups: ['crucible.dev'], resources: ['securitydrills'], verbs: ['get', 'list'] };
 const pauser = { apiGroups: [''], resources: ['configmaps'], resourceNames: ['crucible-pause'], verbs: ['get', 'patch'] };
 const namespaces = { apiGroups: [''], resources: ['namespaces'], verbs: ['get'] };
 
@@ -33,6 +34,7 @@ export class TestCluster {
     await this.role(`${this.system}-reader`, [evaluations('get', 'list')]);
     await this.role(`${this.system}-writer`, [evaluations('get', 'list', 'create', 'patch'), namespaces, pauser]);
     await this.role(`${this.system}-runtimes`, [runtimes]);
+    await this.role(`${this.system}-drills`, [drills]);
     const runtime = { apiVersion: 'crucible.dev/v1alpha1', kind: 'EvaluationRuntime', metadata: { name: `python-${this.system}` }, spec: { image: 'crucible/python:1', command: ['python3'], entryFile: 'main.py', launcher: 'Included' } };
     await this.must('POST', '/apis/crucible.dev/v1alpha1/evaluationruntimes', runtime);
     this.#made.push(`/apis/crucible.dev/v1alpha1/evaluationruntimes/python-${this.system}`);
@@ -64,11 +66,16 @@ export class TestCluster {
     return await this.token(name);
   }
 
-  /** May list evaluations in the whole cluster. */
+  /** May see evaluations in the whole cluster, and its drills. */
   async auditor(name: string): Promise<string> {
     await this.account(name);
     await this.bindEverywhere(`${this.system}-reader`, name);
+    await this.seesDrills(name);
     return await this.token(name);
+  }
+
+  async seesDrills(account: string): Promise<void> {
+    await this.bindEverywhere(`${this.system}-drills`, account);
   }
 
   async token(account: string, request: { audiences?: string[]; expirationSeconds?: number } = {}, namespace = this.system): Promise<string> {

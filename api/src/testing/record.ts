@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { AttemptRepository, CaptureRepository, EvaluationRepository, PositionRepository, SuiteRepository } from '@crucible/storage';
+import { AttemptRepository, CaptureRepository, DrillRepository, EvaluationRepository, PositionRepository, SuiteRepository } from '@crucible/storage';
 import type { Database, FileStore } from '@crucible/storage';
 import { buildAttempt, buildEvaluation, buildFinish } from '@crucible/storage/testing';
 import type { TestCluster } from './cluster.ts';
@@ -25,6 +25,7 @@ export class Record {
   readonly #attempts: AttemptRepository;
   readonly #captures: CaptureRepository;
   readonly #suites: SuiteRepository;
+  readonly #drills: DrillRepository;
   readonly #positions: PositionRepository;
   readonly #files: FileStore;
   readonly #cluster: TestCluster;
@@ -34,6 +35,7 @@ export class Record {
     this.#attempts = new AttemptRepository(database);
     this.#captures = new CaptureRepository(database);
     this.#suites = new SuiteRepository(database);
+    this.#drills = new DrillRepository(database);
     this.#positions = new PositionRepository(database);
     this.#files = files;
     this.#cluster = cluster;
@@ -51,6 +53,18 @@ export class Record {
     const spec = { template: { runtime: 'python' }, matrix: { seed: ['1', '2'] } };
     await this.#suites.upsertAccepted({ uid, namespace, namespaceUid, name: 'matrix', generation: 1, spec, phase: 'Running', cells: [{ seed: '1' }, { seed: '2' }], samples: 1, createdAt: new Date(), epoch: 1 });
     return uid;
+  }
+
+  async drill(runtimeClass: string | null = null): Promise<string> {
+    const id = randomUUID();
+    const now = new Date();
+    const findings = [
+      { attack: 'identity', rule: 1, outcome: 'held' as const, evidence: 'uid: 100000' },
+      { attack: 'egress', rule: 15, outcome: 'broken' as const, evidence: 'tcp: it answered' },
+      { attack: 'gone', rule: 15, outcome: 'held' as const, evidence: 'of another version' },
+    ];
+    await this.#drills.record({ id, kind: 'quick', runtimeClass, trigger: 'start', outcome: 'broken', held: 1, broken: 1, open: 0, startedAt: now, finishedAt: now, epoch: 1, findings });
+    return id;
   }
 
   async running(options: RunOptions = {}): Promise<Run> {

@@ -1,4 +1,4 @@
-import { DrillRepository } from '@crucible/storage';
+import { DrillRepository, listDrills } from '@crucible/storage';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -197,7 +197,7 @@ describe('admission', () => {
 
   it('keeps every drill with its findings', async () => {
     const history = await cluster.waitFor('the history', async () => {
-      const list = await new DrillRepository(cluster.record).list();
+      const list = (await listDrills(cluster.record)).items;
       return list.some(({ outcome }) => outcome === 'broken') && list.some(({ outcome }) => outcome === 'held')
         ? list
         : undefined;

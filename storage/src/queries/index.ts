@@ -23,3 +23,5 @@ export { listDatabaseItems, listFileItems, listRedisItems, readStorageTotals } f
 export type { DatabaseItem, FileItem, RedisItem, StorageTotals } from './storage-overview.ts';
 export { listSuiteEvents, listSuiteRuns, listSuites, readSuite } from './suites.ts';
 export type { SuiteCellRow, SuiteDetail, SuiteEventRow, SuiteFilter, SuiteRunRow, SuiteSummaryRow } from './suites.ts';
+export { listDrills } from './drills.ts';
+export type { DrillFilter } from './drills.ts';
