@@ -20,17 +20,14 @@ export class CallScope {
   readonly #what: string;
   readonly #outer: AbortSignal | undefined;
   readonly #deadline: number;
-  #cancelTimer: () => void;
+  #cancelTimer: () => void = () => {};
 
   constructor(clock: Clock, what: string, timeoutMs: number | undefined, outer: AbortSignal | undefined) {
     this.#clock = clock;
     this.#what = what;
     this.#outer = outer;
     this.#deadline = clock.monotonic() + (timeoutMs ?? Infinity);
-    this.#cancelTimer =
-      timeoutMs === undefined
-        ? () => {}
-        : clock.after(timeoutMs, () => this.#end('Timeout', `no answer within ${timeoutMs} ms`));
+    this.#startTimer(timeoutMs, 'no answer within');
     if (outer?.aborted) this.#onOuterAbort();
     else outer?.addEventListener('abort', this.#onOuterAbort, { once: true });
   }
@@ -43,10 +40,16 @@ export class CallScope {
     return this.#deadline - this.#clock.monotonic();
   }
 
-  /** The answer has begun: from here on only the caller's signal ends it. */
+  /** The answer has begun, or its next piece has come: from here on only the caller's signal ends it. */
   stopTimer(): void {
     this.#cancelTimer();
     this.#cancelTimer = () => {};
+  }
+
+  /** The next piece must come within `silenceMs`; undefined: whenever it comes. */
+  expectPiece(silenceMs: number | undefined): void {
+    this.stopTimer();
+    this.#startTimer(silenceMs, 'silent for');
   }
 
   abort(): void {
@@ -63,6 +66,10 @@ export class CallScope {
   errorOf(error: unknown): KubeError {
     if (this.signal.aborted) return this.signal.reason as KubeError;
     return connectionError(error, this.#what);
+  }
+
+  #startTimer(ms: number | undefined, what: string): void {
+    if (ms !== undefined) this.#cancelTimer = this.#clock.after(ms, () => this.#end('Timeout', `${what} ${ms} ms`));
   }
 
   readonly #onOuterAbort = (): void => this.#end('Aborted', 'aborted by the caller');
@@ -120,8 +127,14 @@ export class Caller {
     }
   }
 
-  /** A request whose answer is read as it comes. `timeoutMs` counts until the headers; undefined waits for ever. */
-  async open(request: ApiRequest, timeoutMs: number | undefined, signal: AbortSignal | undefined): Promise<ByteStream> {
+  /**
+   * A request whose answer is read as it comes. `timeoutMs` counts until the headers, `silenceMs` while the reader waits
+   * for a piece of the body; undefined waits for ever.
+   */
+  async open(
+    request: ApiRequest,
+    { timeoutMs, silenceMs, signal }: { timeoutMs?: number | undefined; silenceMs?: number | undefined; signal?: AbortSignal | undefined },
+  ): Promise<ByteStream> {
     const scope = this.#scope(request, timeoutMs, signal);
     const startedAt = this.#options.clock.monotonic();
     try {
@@ -134,7 +147,7 @@ export class Caller {
       this.#count(request, response.status, startedAt);
       if (response.status !== 200) throw await this.#error(request, response);
       scope.stopTimer();
-      return new ByteStream(response.body, scope);
+      return new ByteStream(response.body, scope, silenceMs);
     } catch (error) {
       const mapped = scope.errorOf(error);
       if (mapped.code === 0) this.#count(request, 0, startedAt);
@@ -218,10 +231,12 @@ class Retries {
 export class ByteStream implements AsyncIterable<Uint8Array> {
   readonly #body: HttpResponse['body'];
   readonly #scope: CallScope;
+  readonly #silenceMs: number | undefined;
 
-  constructor(body: HttpResponse['body'], scope: CallScope) {
+  constructor(body: HttpResponse['body'], scope: CallScope, silenceMs: number | undefined) {
     this.#body = body;
     this.#scope = scope;
+    this.#silenceMs = silenceMs;
     body.once('close', () => scope.close());
   }
 
@@ -232,7 +247,14 @@ export class ByteStream implements AsyncIterable<Uint8Array> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
     try {
-      for await (const chunk of this.#body) yield chunk as Uint8Array;
+      this.#scope.expectPiece(this.#silenceMs);
+      for await (const chunk of this.#body) {
+        // However long the reader takes: only the server's silence counts.
+        this.#scope.stopTimer();
+        yield chunk as Uint8Array;
+        this.#scope.expectPiece(this.#silenceMs);
+      }
+      this.#scope.stopTimer();
       // An abort between the last chunk and the end is an abort: the reader cannot know that it has everything.
       if (this.#scope.signal.aborted) throw this.#scope.signal.reason;
     } catch (error) {

@@ -169,15 +169,15 @@ export class KubeClient {
       });
     const stream = await this.#caller.open(
       { method: 'GET', verb: 'watch', resource: res.plural, path, idempotent: true },
-      options.timeoutMs ?? this.#timeoutMs,
-      options.signal,
+      { timeoutMs: options.timeoutMs ?? this.#timeoutMs, signal: options.signal },
     );
     return watchEvents<T>(stream, options.maxLineBytes ?? MAX_WATCH_LINE_BYTES, options.onActivity);
   }
 
   /**
    * The log of a container as raw bytes. While following, the API server may send not even headers before the first
-   * byte of output: only the signal ends that wait.
+   * byte of output: only the signal ends that wait. A log that is not followed is there already: a connection that stays
+   * open and says nothing for as long as a call may take is a Timeout.
    */
   podLog(namespace: string, pod: string, options: t.PodLogOptions = {}): Promise<t.PodLogStream> {
     const text = (value: number | boolean | undefined): string | undefined =>
@@ -195,8 +195,9 @@ export class KubeClient {
       });
     return this.#caller.open(
       { method: 'GET', verb: 'log', resource: 'pods', path, headers: { accept: '*/*' }, idempotent: true },
-      options.follow ? undefined : this.#timeoutMs,
-      options.signal,
+      options.follow
+        ? { signal: options.signal }
+        : { timeoutMs: this.#timeoutMs, silenceMs: this.#timeoutMs, signal: options.signal },
     );
   }
 

@@ -48,6 +48,25 @@ describe('podLog', () => {
     await other.closed;
   });
 
+  it('gives up a plain read whose live connection falls silent, however often it spoke before', async () => {
+    const opening = client.podLog('evals', 'p');
+    const exchange = (await server.next()).open();
+    const stream = (await opening)[Symbol.asyncIterator]();
+    for (const piece of ['a', 'b', 'c']) {
+      const next = stream.next();
+      await clock.timer((ms) => ms === 30_000);
+      await clock.advance(29_000);
+      exchange.raw(piece);
+      expect(Buffer.from((await next).value).toString()).toBe(piece);
+      // A reader that takes its time is not the server's silence.
+      await clock.advance(60_000);
+    }
+    const silent = expect(stream.next()).rejects.toMatchObject({ name: 'KubeError', code: 0, reason: 'Timeout' });
+    await clock.advance(30_000);
+    await silent;
+    await exchange.closed;
+  });
+
   it('tells a cut from an end', async () => {
     const opening = client.podLog('evals', 'p', { follow: true });
     const exchange = (await server.next()).open().raw('abc');

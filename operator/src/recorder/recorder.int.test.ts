@@ -180,6 +180,18 @@ describe('one recorder', () => {
   });
 });
 
+it('reads again when a final read falls silent on a live connection', async () => {
+  const recorder = await world.recorder('impatient', {}, 500);
+  const pod = await newPod();
+  pod.silentReads = 2;
+  const writes = text('stdout', 'first\n', 'second\n', 'third\n');
+  pod.mode = 'halfOpen'; // so that only the final read can find them
+  await play(pod, encode(writes), random(6));
+  await expectStored(pod, writes);
+  expect(pod.silentReads).toBe(0);
+  await recorder.stop();
+});
+
 /** Gives lines new numbers, so that what was taken out leaves no hole. */
 function renumbered(lines: readonly Buffer[]): Buffer {
   return Buffer.concat(

@@ -24,6 +24,8 @@ export class TestPod {
   mode: LogMode = 'normal';
   faults: LogFaults | undefined;
   connections = 0;
+  /** So many plain reads stop after half the log, with the connection open. */
+  silentReads = 0;
   readonly #changed = new Set<() => void>();
 
   constructor(name: string) {
@@ -175,6 +177,11 @@ export class TestCluster {
       return;
     }
     if (pod.mode === 'halfOpen' && follow) return;
+    if (!follow && pod.silentReads > 0) {
+      pod.silentReads -= 1;
+      response.write(pod.log.subarray(0, pod.log.length / 2));
+      return;
+    }
     const closed = new Promise<void>((resolve) => response.once('close', resolve));
     const cutAt = pod.faults?.cutAfter(pod) ?? Infinity;
     for (let sent = 0; !response.destroyed;) {

@@ -124,11 +124,13 @@ export class World {
     await attempts.setJob({ evaluationUid: uid, number: 1, jobUid: pod.jobUid, epoch: 1 });
   }
 
-  async recorder(id: string, change: Partial<RecorderContext> = {}): Promise<RunningRecorder> {
+  /** `callMs`: how long it waits for an answer of the API server. */
+  async recorder(id: string, change: Partial<RecorderContext> = {}, callMs?: number): Promise<RunningRecorder> {
     const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
     const database = connect({ connectionString: this.recorderDsn, applicationName: id });
     const health = new DatabaseHealth(database, systemClock);
-    const client = new KubeClient({ access: await loadAccess({ kubeconfig: await this.kubeconfig() }), logger });
+    const access = await loadAccess({ kubeconfig: await this.kubeconfig() });
+    const client = new KubeClient({ access, logger, timeoutMs: callMs });
     const namespaces = [this.cluster.namespace];
     const pods = new InformerSet<SandboxPod>({ client, resource: PODS, namespaces, transform: slimPod, logger });
     const config = {
