@@ -36,6 +36,7 @@ GRANT INSERT (suite_uid, cell, sample, evaluation_uid, evaluation_name),
 GRANT EXECUTE ON FUNCTION crucible.append_suite_event TO crucible_operator;
 -- It drills, and adds what it found to the history; it changes and deletes nothing of it.
 GRANT SELECT, INSERT ON crucible.drills, crucible.drill_findings TO crucible_operator;
+GRANT SELECT ON crucible.drill_knowledge TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.expire_drills TO crucible_operator;
 
 -- The recorder reads what the sandbox wrote, which is hostile: it sees no code, makes no verdict and writes output only.

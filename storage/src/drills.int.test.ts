@@ -7,7 +7,7 @@ import type { Database } from './database.ts';
 import { DrillRepository } from './drills.ts';
 import { listDrills } from './queries/drills.ts';
 import type { DrillFilter } from './queries/drills.ts';
-import type { NewDrill } from './drills.ts';
+import type { DrillOutcome, NewDrill } from './drills.ts';
 import { prepareDatabase } from './testing.ts';
 
 let database: TestDatabase;
@@ -68,6 +68,26 @@ test('a drill that contradicts itself is refused whole', async () => {
   const bad = drill(0, { findings: [{ attack: 'a', rule: 0, outcome: 'held', evidence: '' }] });
   await expect(operator.record(bad)).rejects.toThrow();
   expect(await api.get(bad.id)).toBeUndefined();
+});
+
+test('what was found broken is told until the same attack is shown to hold, of each class by itself, however long ago', async () => {
+  const days = 24 * 60;
+  const of = (daysAgo: number, runtimeClass: string | null, ...outcomes: [string, DrillOutcome][]) =>
+    drill(daysAgo * days, { runtimeClass, findings: outcomes.map(([attack, outcome]) => ({ attack, rule: 22, outcome, evidence: `${daysAgo}` })) });
+  const breach = of(150, 'kata', ['forks', 'broken'], ['disk', 'broken']);
+  for (const one of [
+    breach, of(149, 'kata', ['forks', 'open'], ['disk', 'held']), of(148, 'other', ['forks', 'held']), of(1, 'kata', ['identity', 'held']),
+  ]) await operator.record(one);
+  const told = [{ attack: 'forks', rule: 22, outcome: 'broken', evidence: '150' }];
+  expect(await operator.broken('kata')).toEqual(told);
+  expect(await operator.broken('other')).toEqual([]);
+  expect(await operator.broken(null)).toEqual([]);
+  await operator.expire();
+  expect(await operator.broken('kata')).toEqual(told);
+  await operator.record(of(0, 'kata', ['forks', 'held']));
+  expect(await operator.broken('kata')).toEqual([]);
+  await operator.expire();
+  expect(await api.get(breach.id)).toBeUndefined();
 });
 
 test('what is older than 90 days goes, except the newest of each class', async () => {

@@ -87,7 +87,17 @@ export class DrillRepository {
     return rows;
   }
 
-  /** Deletes what is older than 90 days, except the newest of each class. Returns how many. */
+  /** What was found broken of a class (null: the default runtime) and has not been shown to hold since. */
+  async broken(runtimeClass: string | null): Promise<DrillFinding[]> {
+    const { rows } = await this.#db.query<DrillFinding>(
+      `SELECT attack, rule, outcome, evidence FROM crucible.drill_knowledge
+       WHERE coalesce(runtime_class, '') = coalesce($1, '') AND outcome = 'broken' ORDER BY rule, attack`,
+      [runtimeClass],
+    );
+    return rows;
+  }
+
+  /** Deletes what is older than 90 days, except the newest of each class and of each attack. Returns how many. */
   async expire(): Promise<number> {
     const { rows } = await this.#db.query<{ count: number }>('SELECT crucible.expire_drills()::int AS count');
     return rows[0]?.count ?? 0;

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestCluster } from '../evaluation/testing/cluster.ts';
 import type { Finding } from './attack.ts';
 import { openFinding } from './attack.ts';
-import { QUICK } from './catalogue/index.ts';
+import { CATALOGUE, QUICK } from './catalogue/index.ts';
 import type { DrillInputs } from './drill.ts';
 import { DrillManager } from './manager.ts';
 import { DrillMetrics } from './metrics.ts';
@@ -307,6 +307,29 @@ describe('a SecurityDrill', () => {
 });
 
 describe('what is known of a class', () => {
+  it('what only the full drill had found broken outlives the operator that found it', async () => {
+    cluster.script = broken('forks');
+    await cluster.manager!.run('weak', CATALOGUE, 'request');
+    const restarted = async (script: Script): Promise<unknown> => {
+      cluster.script = script;
+      await cluster.stopOperator();
+      await cluster.startOperator();
+      await cluster.manager!.run('weak', QUICK, 'request');
+      const state = cluster.manager!.stateOf('weak')!;
+      return state.state === 'open' ? 'open' : state.closed.message;
+    };
+    const closed = expect.stringContaining('rule 22 broken: it answered') as string;
+    expect(await restarted(unclear('forks'))).toEqual(closed);
+    // An attack without a result, recorded by the leader before, shows nothing either.
+    expect(await restarted(unclear('forks'))).toEqual(closed);
+    // It is repeated with the quick ones by the new leader too, and holds.
+    cluster.script = held;
+    await cluster.waitFor('an open class', async () =>
+      cluster.manager!.stateOf('weak')?.state === 'open' ? true : undefined,
+    );
+    expect(await restarted(held)).toBe('open');
+  });
+
   it('broken stays so until it is shown to hold: an attack that does not come to its end shows nothing', async () => {
     const states: unknown[] = [];
     for (const script of [held, broken('egress'), unclear('egress'), held]) {

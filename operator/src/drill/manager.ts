@@ -3,16 +3,20 @@ import type { ArtifactRepository, CaptureRepository, DrillRepository } from '@cr
 import type { Logger } from 'pino';
 import type { ClusterCaches } from '../evaluation/caches.ts';
 import type { RawEvaluation } from '../evaluation/snapshot.ts';
-import type { EventRecorder, KubeClient, KubeObject } from '../kube/index.ts';
+import type { EventRecorder, KubeClient } from '../kube/index.ts';
 import type { Attack, DrillFacts, Finding } from './attack.ts';
 import { countOutcomes, openFinding, scoreRules } from './attack.ts';
 import { CATALOGUE, QUICK } from './catalogue/index.ts';
+import { watchChanges } from './changes.ts';
 import type { AskControl } from './control.ts';
 import { runDrill } from './drill.ts';
 import type { ClassState, Gate, GateKeeper } from './gate.ts';
 import { classKey, className, judgeClass, pending } from './gate.ts';
+import { DrillHistory } from './history.ts';
+import type { ClassResult, Trigger } from './history.ts';
+import { Knowledge } from './knowledge.ts';
 import type { DrillMetrics } from './metrics.ts';
-import { fingerprint, handlerOf, kernelsOf } from './nodes.ts';
+import { handlerOf, kernelsOf } from './nodes.ts';
 import { policyProblem } from './policies.ts';
 import { DrillRunner } from './runner.ts';
 import { keepSentinel } from './sentinel.ts';
@@ -44,20 +48,9 @@ const INCOMPLETE_GRACE_MS = 300_000;
 const requiredRules = ({ metadataAddresses }: DrillSettings): ReadonlySet<number> =>
   new Set(QUICK.filter(({ id }) => id !== 'metadata' || metadataAddresses.length > 0).map(({ rule }) => rule));
 
-export type Trigger = 'start' | 'need' | 'change' | 'retry' | 'schedule' | 'request';
-
-export interface ClassResult {
-  readonly id: string;
-  readonly runtimeClass: string | undefined;
-  readonly findings: readonly Finding[];
-  readonly startedAt: Date;
-  readonly finishedAt: Date;
-}
-
 interface Entry {
   readonly key: string;
-  /** The newest finding of each attack. */
-  readonly findings: Map<string, Finding>;
+  knowledge: Knowledge;
   /** Counts the runtimes that the name has meant. */
   generation: number;
   state: ClassState;
@@ -77,18 +70,29 @@ interface Term {
   readonly runner: DrillRunner;
 }
 
-/** Keeps every RuntimeClass in use drilled, and the gate as the drills say. In memory: a new leader drills anew. */
+/**
+ * Keeps every RuntimeClass in use drilled, and the gate as the drills say. A new leader drills anew; only what was found
+ * broken it knows from the record.
+ */
 export class DrillManager implements GateKeeper {
   readonly #deps: ManagerDependencies;
   readonly #classes = new Map<string, Entry>();
   readonly #exempt = new Set<string>();
   readonly #listeners: ((key?: string) => void)[] = [];
+  readonly #history: DrillHistory;
   #term: Term | undefined;
   #schedule: NodeJS.Timeout | undefined;
 
   constructor(deps: ManagerDependencies) {
     this.#deps = deps;
-    this.#watch();
+    this.#history = new DrillHistory(deps.drills, deps.logger);
+    watchChanges({
+      ...deps,
+      isLeader: () => this.#term !== undefined,
+      onPolicies: () => this.#notify(),
+      onChange: () => this.#changed(),
+      onReplaced: (key) => this.#replaced(key),
+    });
     deps.metrics.observe(() => ({
       closedClasses: [...this.#classes.values()].filter(({ state }) => state.state === 'closed').length,
       closedNamespaces: deps.evaluationNamespaces.filter((name) => this.#namespaceProblem(name) !== undefined).length,
@@ -179,7 +183,7 @@ export class DrillManager implements GateKeeper {
     trigger: Trigger,
   ): Promise<ClassResult | undefined> {
     const entry = this.#entry(classKey(runtimeClass));
-    const result = entry.turn.then(() => this.#run(entry, attacks, trigger));
+    const result = entry.turn.then(() => this.#run(entry, () => attacks, trigger));
     entry.turn = result.catch(() => {});
     return result;
   }
@@ -190,7 +194,7 @@ export class DrillManager implements GateKeeper {
       const state: ClassState = { state: 'closed', closed: pending(key) };
       entry = {
         key,
-        findings: new Map(),
+        knowledge: new Knowledge(),
         generation: 0,
         state,
         heldAt: undefined,
@@ -214,8 +218,7 @@ export class DrillManager implements GateKeeper {
       entry.waiting = true;
       const result = entry.turn.then(() => {
         entry.waiting = false;
-        const again = CATALOGUE.filter(({ id, quick }) => !quick && entry.findings.get(id)?.outcome === 'broken');
-        return this.#run(entry, [...QUICK, ...again], trigger);
+        return this.#run(entry, () => [...QUICK, ...entry.knowledge.brokenBeyond(QUICK)], trigger);
       });
       entry.turn = result.catch((error: unknown) =>
         this.#deps.logger.error({ err: error, runtimeClass: className(key) }, 'the drill could not be run'),
@@ -230,22 +233,23 @@ export class DrillManager implements GateKeeper {
     await this.#deps.drills.expire().catch(() => {});
   }
 
-  async #run(entry: Entry, attacks: readonly Attack[], trigger: Trigger): Promise<ClassResult | undefined> {
+  async #run(entry: Entry, choose: () => readonly Attack[], trigger: Trigger): Promise<ClassResult | undefined> {
     const term = this.#term;
     if (term === undefined) return undefined;
     const { now, logger, metrics } = this.#deps;
     const id = randomUUID();
     const startedAt = new Date(now());
     const { generation } = entry;
-    const findings = await this.#attack(term, entry, attacks, id);
+    const unknown = await this.#recall(entry);
+    const attacks = choose();
+    const findings =
+      unknown === undefined
+        ? await this.#attack(term, entry, attacks, id)
+        : attacks.map((attack) => openFinding(attack, unknown));
     // Found of a runtime that has another one's name by now.
     if (term.abort.signal.aborted || entry.generation !== generation) return undefined;
     const finishedAt = new Date(now());
-    for (const finding of findings) {
-      // What was broken stays so until it is shown to hold: an attack that did not come to its end shows nothing.
-      const known = entry.findings.get(finding.attack)?.outcome;
-      if (known !== 'broken' || finding.outcome !== 'open') entry.findings.set(finding.attack, finding);
-    }
+    entry.knowledge.learn(findings);
     const runtimeClass = entry.key === '' ? undefined : entry.key;
     const result = { id, runtimeClass, findings, startedAt, finishedAt };
     const counts = countOutcomes(scoreRules(findings));
@@ -253,8 +257,19 @@ export class DrillManager implements GateKeeper {
     metrics.finished(counts, seconds);
     logger.info({ runtimeClass: className(entry.key), trigger, seconds, ...counts }, 'drill finished');
     this.#judge(entry);
-    await this.#record(term, result, attacks, trigger);
+    await this.#history.record(result, attacks, trigger, term.epoch);
     return result;
+  }
+
+  /** Nothing is judged before it is known what was found broken earlier; says why it is not. */
+  async #recall(entry: Entry): Promise<string | undefined> {
+    try {
+      await entry.knowledge.recall(() => this.#history.broken(entry.key === '' ? undefined : entry.key));
+      return undefined;
+    } catch (error) {
+      this.#deps.logger.warn({ err: error, runtimeClass: className(entry.key) }, 'earlier drills cannot be read');
+      return `what earlier drills found cannot be read: ${error instanceof Error ? error.message : String(error)}`;
+    }
   }
 
   async #attack(term: Term, entry: Entry, attacks: readonly Attack[], id: string): Promise<Finding[]> {
@@ -294,7 +309,7 @@ export class DrillManager implements GateKeeper {
   #judge(entry: Entry): void {
     const { settings, now, logger } = this.#deps;
     // Policies close their own namespace at once; a class is about the sandboxes.
-    const findings = [...entry.findings.values()].filter(({ attack }) => attack !== 'foreign-policies');
+    const findings = entry.knowledge.findings().filter(({ attack }) => attack !== 'foreign-policies');
     const next = judgeClass(entry.key, findings, requiredRules(settings), settings.acceptedRisks);
     const before = entry.state;
     if (next.state === 'open') {
@@ -353,64 +368,18 @@ export class DrillManager implements GateKeeper {
     }
   }
 
-  async #record(term: Term, result: ClassResult, attacks: readonly Attack[], trigger: Trigger): Promise<void> {
-    const counts = countOutcomes(scoreRules(result.findings));
-    const outcome = counts.broken > 0 ? 'broken' : counts.open > 0 ? 'open' : 'held';
-    const kind = attacks.length >= CATALOGUE.length ? 'full' : 'quick';
-    const { id, runtimeClass, findings, startedAt, finishedAt } = result;
-    try {
-      await this.#deps.drills.record({
-        id,
-        kind,
-        runtimeClass: runtimeClass ?? null,
-        trigger,
-        outcome,
-        ...counts,
-        startedAt,
-        finishedAt,
-        epoch: term.epoch,
-        findings,
-      });
-    } catch (error) {
-      // The history has a gap; the gate does not wait for it.
-      this.#deps.logger.warn({ err: error, drill: id }, 'the drill could not be recorded');
-    }
-  }
-
   // ---------------------------------------------------------------- changes
 
-  #watch(): void {
-    const { caches, events, logger } = this.#deps;
-    caches.policies.onChange((_, current) => {
-      this.#notify();
-      this.#changed();
-      const problem = current && policyProblem([current], current.metadata.namespace ?? '');
-      if (problem?.reason !== 'ForeignNetworkPolicy' || this.#term === undefined) return;
-      logger.error(
-        { policy: current?.metadata.name, namespace: current?.metadata.namespace },
-        'a foreign NetworkPolicy closes admission',
-      );
-      events.event(current as KubeObject, { type: 'Warning', reason: problem.reason, message: problem.message });
-    });
-    caches.nodes.onChange((_, current, previous) => {
-      if (current !== undefined && fingerprint(current) !== (previous && fingerprint(previous))) this.#changed();
-    });
-    caches.runtimeClasses.onChange((key, current, previous) => {
-      if (
-        handlerOf([current].filter(Boolean) as KubeObject[], key) ===
-        handlerOf([previous].filter(Boolean) as KubeObject[], key)
-      )
-        return;
-      const entry = this.#classes.get(key);
-      if (entry === undefined || this.#term === undefined) return;
-      // Another runtime under the same name: nothing is known of it.
-      entry.generation += 1;
-      entry.findings.clear();
-      entry.heldAt = undefined;
-      entry.state = { state: 'closed', closed: pending(key) };
-      this.#notify();
-      this.#begin(key, 'change', SETTLE_MS);
-    });
+  /** Another runtime under the same name: nothing is known of it. */
+  #replaced(key: string): void {
+    const entry = this.#classes.get(key);
+    if (entry === undefined || this.#term === undefined) return;
+    entry.generation += 1;
+    entry.knowledge = Knowledge.ofNothing();
+    entry.heldAt = undefined;
+    entry.state = { state: 'closed', closed: pending(key) };
+    this.#notify();
+    this.#begin(key, 'change', SETTLE_MS);
   }
 
   #changed(): void {

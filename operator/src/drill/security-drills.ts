@@ -7,7 +7,8 @@ import type { Attack } from './attack.ts';
 import { countOutcomes, scoreRules } from './attack.ts';
 import { inParallel } from './parallel.ts';
 import { CATALOGUE, NOT_ATTACKED, QUICK } from './catalogue/index.ts';
-import type { ClassResult, DrillManager } from './manager.ts';
+import type { ClassResult } from './history.ts';
+import type { DrillManager } from './manager.ts';
 
 /** As many as the status has room for. */
 const MAX_CLASSES = 9;
