@@ -63,7 +63,10 @@ export class Applier {
     let version = snapshot.raw.metadata.resourceVersion;
     for (const action of actions) {
       signal.throwIfAborted();
-      const left = await this.#perform(snapshot, action, { signal });
+      const left = await this.#perform(snapshot, action, { signal }).catch((error: unknown) => {
+        if (error instanceof LaunchRefusedError) error.left = { version };
+        throw error;
+      });
       if (left?.version !== undefined) version = left.version;
       // What is still to be done is for its Job and pods, by their uids.
       if (left?.gone === true) version = undefined;
@@ -387,6 +390,8 @@ function placed(): WaitingError {
 /** The API server's policies, quotas or validation refused the attempt's objects. */
 export class LaunchRefusedError extends Error {
   override readonly name = 'LaunchRefusedError';
+  /** The Evaluation as the actions before it left it: what the refusal is said on. */
+  left: Left = {};
 }
 
 async function refusable<T>(call: Promise<T>): Promise<T> {

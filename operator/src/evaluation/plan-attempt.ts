@@ -270,14 +270,15 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
       phase: 'Queued',
       queue: { reason: 'RetryDelay', message: 'The last attempt failed; the next one starts shortly.' },
     };
-    return { actions, view, requeueAfterSeconds: 0, turn: 'hold' };
+    return { actions, view, requeueAfterSeconds: 0, turn: 'hold', capturing: false };
   }
   const expected = snapshot.evaluation?.spec.expect;
   const scored = scoreOf(snapshot, attempt.number, exitCode);
   if (scored === 'pending') {
     const view = { phase: 'Capturing', started: parts.started, captured } as const;
     const scoring = { attempt: attempt.number, expected: expected!.stdout! };
-    return { ...going(context, [], view, SCORING_RECHECK_SECONDS), scoring };
+    // Its output is stored: it holds nobody back.
+    return { ...going(context, [], view, SCORING_RECHECK_SECONDS), scoring, capturing: false };
   }
   const passed = scored === undefined ? expected && views.NOT_SCORED : views.passedClaim(scored);
   const evaluation = {

@@ -356,6 +356,24 @@ describe('plan: an attempt', () => {
     });
   });
 
+  it('counts as uncaptured until its output is stored, with and without the record, and no longer', () => {
+    const ended = { pod: pod().ended(0).build(), raw: rawEvaluation({}, { metadata: { finalizers } }) };
+    expect(decide(launched(ended)).capturing).toBe(true);
+    const expecting = { spec: { expect: { stdout: { contains: 'bye' } } }, pod: ended.pod, output: output() };
+    expect(decide(launched(expecting))).toMatchObject({ capturing: false, view: { phase: 'Capturing' } });
+    const retried = { spec: { retry: { limit: 1, on: ['Any' as const] } }, pod: pod().ended(1).build(), output: output() };
+    expect(decide(launched(retried))).toMatchObject({ capturing: false, view: { phase: 'Queued' } });
+    // Without the record the pod says it, also of one that Kueue admits and that has no place.
+    const away = { record: 'unavailable' } as const;
+    for (const spec of [{}, { queue: 'team-a' }]) {
+      const raw = rawEvaluation(spec, { metadata: { finalizers } });
+      expect(decide(launched({ ...ended, raw, ...away })).capturing).toBe(true);
+      const released = pod().ended(0).meta({ finalizers: [] }).build();
+      expect(decide(launched({ raw, pod: released, ...away })).capturing).toBe(false);
+      expect(decide(launched({ raw, pod: pod().running().build(), ...away })).capturing).toBe(false);
+    }
+  });
+
   describe('with spec.expect', () => {
     const spec = { expect: { stdout: { contains: 'bye' } } };
     const ended = { spec, pod: pod().ended(0).build(), output: output() };

@@ -10,6 +10,7 @@ import { capturedAfterwards, hasRun, startedAfterwards } from './claims.ts';
 import { allowedSeconds, cleanUp, phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-attempt.ts';
 import { jobName } from './names.ts';
 import { hasFinalizer } from './objects.ts';
+import { hasEndPhase } from './pod.ts';
 import type { HeldBack } from './queue.ts';
 import { conditionOf, currentAttempt, isDeletingSnapshot, isFinished, wantsEnd } from './snapshot.ts';
 import type { RecordState, Snapshot } from './snapshot.ts';
@@ -109,10 +110,11 @@ function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings):
     // What runs goes on and is ended on time, by the API server alone; its result waits in the pod.
     // What only waits for its turn has none: to take it for running would start it with all the others at once.
     const turn = snapshot.job !== undefined || snapshot.turn ? 'hold' : 'release';
+    const common = { requeueAfterSeconds, turn, capturing: endedUncaptured(snapshot) } as const;
     if (isDeletingSnapshot(snapshot) && abandonedFor(snapshot, now) >= settings.patience.lostCapture)
-      return { actions: planAbandon(snapshot), view: undefined, requeueAfterSeconds, turn };
+      return { actions: planAbandon(snapshot), view: undefined, ...common };
     const view = turn === 'release' ? stillQueuedView(snapshot) : undefined;
-    return { actions: planDeadlines(snapshot, now, settings), view, requeueAfterSeconds, turn };
+    return { actions: planDeadlines(snapshot, now, settings), view, ...common };
   }
   if (isDeletingSnapshot(snapshot)) return { actions: [], view: undefined, turn: 'release' };
   const view: View = {
@@ -126,6 +128,11 @@ function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings):
     attempts: [],
   };
   return { actions: [], view, requeueAfterSeconds, turn: 'release' };
+}
+
+/** As far as the cluster alone can say: the finalizer goes once the output is stored. */
+function endedUncaptured({ pod }: Snapshot): boolean {
+  return pod !== undefined && hasEndPhase(pod) && hasFinalizer(pod, CAPTURE_FINALIZER);
 }
 
 /** Of one that was admitted and waits for its turn. What the record knows of it stays in the status as it is. */

@@ -81,11 +81,11 @@ export class Reconciler {
     try {
       return await applier.apply(snapshot, actions, signal);
     } catch (error) {
-      const refused = error instanceof LaunchRefusedError;
-      const view = refused ? refusedView(snapshot, error.message, now(), settings) : undefined;
+      if (!(error instanceof LaunchRefusedError)) throw error;
+      const view = refusedView(snapshot, error.message, now(), settings);
       if (view !== undefined) {
-        const left = await applier.apply(snapshot, [{ type: 'recordPhase', phase: view.phase }], signal);
-        await this.#writeStatus(snapshot, left, view, signal);
+        await applier.apply(snapshot, [{ type: 'recordPhase', phase: view.phase }], signal);
+        await this.#writeStatus(snapshot, error.left, view, signal);
       }
       throw error;
     }

@@ -141,10 +141,10 @@ export class TestCluster {
   }
 
   /** Calls of the operator to the API server until now, watches aside: `POST jobs`, by verb and resource. */
-  async calls(): Promise<Record<string, number>> {
+  async calls(code?: number): Promise<Record<string, number>> {
     const counts: Record<string, number> = {};
     for (const { labels, value } of (await this.#kubeMetrics.requests.get()).values) {
-      if (labels.verb === 'watch') continue;
+      if (labels.verb === 'watch' || (code !== undefined && Number(labels.code) !== code)) continue;
       const call = `${labels.verb} ${labels.resource}`;
       counts[call] = (counts[call] ?? 0) + value;
     }
