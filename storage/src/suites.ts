@@ -196,6 +196,15 @@ export class SuiteRepository {
     return rows.map((row) => (row.evaluation === null ? row : { ...row, evaluation: withDate(row.evaluation) }));
   }
 
+  /** The parameters of every cell, in order: cell 1 first. */
+  async cells(uid: string): Promise<Record<string, string>[]> {
+    const { rows } = await this.#db.query<{ parameters: Record<string, string> }>(
+      'SELECT parameters FROM crucible.suite_cells WHERE suite_uid = $1 ORDER BY cell',
+      [uid],
+    );
+    return rows.map(({ parameters }) => parameters);
+  }
+
   /** By uid, ascending; at most 1000, from the one after `after`. */
   async listUnfinished(after: string = NIL_UID): Promise<SuiteRecord[]> {
     const text = `SELECT ${COLUMNS} FROM crucible.suites WHERE finished_at IS NULL AND uid > $1 ORDER BY uid LIMIT ${MAX_PAGE}`;

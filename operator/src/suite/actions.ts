@@ -13,6 +13,8 @@ export type SuiteAction =
   | { readonly type: 'createRun'; readonly run: Run }
   | { readonly type: 'cancelRun'; readonly name: string; readonly uid: string }
   | { readonly type: 'deleteRun'; readonly name: string; readonly uid: string }
+  /** Fails while the API server knows a run of these names: the record would end without it. */
+  | { readonly type: 'confirmAbsent'; readonly names: readonly string[] }
   | { readonly type: 'removeFinalizer' };
 
 export interface SuiteEnd {

@@ -1,5 +1,6 @@
 import { FIELD_MANAGERS, LABELS, LIMITS, SUITE_FINALIZER, clip } from '@crucible/crds';
 import type { SuiteRepository } from '@crucible/storage';
+import { WaitingError } from '../controller/index.ts';
 import type { Namespace } from '../evaluation/objects.ts';
 import type { RawEvaluation } from '../evaluation/snapshot.ts';
 import {
@@ -16,6 +17,9 @@ import type { CallOptions, KubeClient, ObjectCache } from '../kube/index.ts';
 import type { SuiteAction } from './actions.ts';
 import { buildRun } from './run.ts';
 import type { Obstacle, RawSuite, Run, SuiteSnapshot } from './snapshot.ts';
+
+/** For the watch to bring what the API server said. */
+const LOOK_AGAIN_SECONDS = 1;
 
 export interface SuiteApplyDependencies {
   readonly client: KubeClient;
@@ -75,6 +79,8 @@ export class SuiteApplier {
         const { run, name, uid: evaluationUid } = action;
         return await suites.addRun({ uid, epoch: epoch(), ...run, evaluationUid, evaluationName: name });
       }
+      case 'confirmAbsent':
+        return await this.#confirmAbsent(snapshot.raw, action.names, call);
       case 'createRun':
         return await this.#createRun(snapshot, action.run, call);
       case 'cancelRun': {
@@ -120,6 +126,15 @@ export class SuiteApplier {
     }
     const { cell, sample, name } = run;
     await suites.addRun({ uid, epoch: epoch(), cell, sample, evaluationUid: created.metadata.uid ?? '', evaluationName: name });
+  }
+
+  async #confirmAbsent({ metadata }: RawSuite, names: readonly string[], call: CallOptions): Promise<void> {
+    const { namespace = '', uid = '' } = metadata;
+    const options = { namespace, labelSelector: `${LABELS.suiteUid}=${uid}`, ...call };
+    const { items } = await this.#deps.client.list<RawEvaluation>(EVALUATIONS, options);
+    const absent = new Set(names);
+    if (items.some(({ metadata: { name = '' } }) => absent.has(name)))
+      throw new WaitingError(LOOK_AGAIN_SECONDS, 'RunUnseen', 'a run exists that the watch has not brought yet');
   }
 
   async #recordSuite({ raw, suite, cells }: SuiteSnapshot): Promise<void> {

@@ -40,12 +40,13 @@ export class SuiteGatherer {
 
   async gather(key: string, raw: RawSuite, obstacle: Obstacle | undefined, signal: AbortSignal): Promise<SuiteSnapshot> {
     const { suite, invalid } = parse(raw);
-    const cells = suite === undefined ? [] : expandMatrix(suite.spec.matrix);
-    const base = { key, raw, cells, obstacle };
     const uid = raw.metadata.uid ?? '';
     const record = await this.#record(uid);
-    const rows = record === undefined || record === 'unavailable' ? [] : await this.#deps.suites.runs(uid);
-    const runs = suite === undefined ? [] : await this.#runs(suite, cells.length, rows, signal);
+    const known = record === undefined || record === 'unavailable' ? undefined : record;
+    const { cells, samples } = suite === undefined ? await this.#recorded(known) : shapeOf(suite);
+    const base = { key, raw, cells, obstacle };
+    const rows = known === undefined ? [] : await this.#deps.suites.runs(uid);
+    const runs = await this.#runs(raw, placesOf(cells.length, samples), rows, signal);
     const finished = record !== undefined && record !== 'unavailable' && record.finishedAt !== null;
     if (suite === undefined || finished || isDeleting(raw))
       return { ...base, suite, invalid, record, unavailableSince: this.#unavailableSince, refusal: undefined, runs };
@@ -67,13 +68,20 @@ export class SuiteGatherer {
     }
   }
 
-  async #runs(suite: EvaluationSuite, cells: number, rows: readonly SuiteRunRecord[], signal: AbortSignal): Promise<Run[]> {
-    const { name, namespace = '', uid = '' } = suite.metadata;
-    const expects = suite.spec.template.spec.expect !== undefined;
+  /** What runs there are of one that cannot be read (any more). */
+  async #recorded(record: SuiteRecord | undefined): Promise<Shape> {
+    if (record === undefined) return { cells: [], samples: 0 };
+    const cells = (await this.#deps.suites.cells(record.uid)).map((parameters) => Object.entries(parameters));
+    return { cells, samples: cells.length === 0 ? 0 : Math.floor(record.total / cells.length) };
+  }
+
+  async #runs({ metadata, spec }: RawSuite, places: readonly RunPlace[], rows: readonly SuiteRunRecord[], signal: AbortSignal): Promise<Run[]> {
+    const { name = '', namespace = '', uid = '' } = metadata;
+    const expects = (spec as { template?: { spec?: { expect?: unknown } } } | undefined)?.template?.spec?.expect !== undefined;
     const known = new Map(rows.map((row) => [placeKey(row), row]));
-    const found = placesOf(cells, suite.spec.samples ?? 1).map((place) => {
-      const child = runName({ name, uid }, place);
+    const found = places.map((place) => {
       const row = known.get(placeKey(place));
+      const child = row?.evaluationName ?? runName({ name, uid }, place);
       const live = row?.outcome ? undefined : this.#live(namespace, child, uid, row);
       return { place, name: child, row, live };
     });
@@ -129,6 +137,15 @@ export class SuiteGatherer {
     const admission = admit(buildRun(suite, { cell: 1, sample: 1 }, first), facts, settings);
     return admission.admitted ? undefined : admission;
   }
+}
+
+interface Shape {
+  readonly cells: readonly Cell[];
+  readonly samples: number;
+}
+
+function shapeOf({ spec }: EvaluationSuite): Shape {
+  return { cells: expandMatrix(spec.matrix), samples: spec.samples ?? 1 };
 }
 
 const placeKey = ({ cell, sample }: RunPlace): string => `${cell}/${sample}`;

@@ -58,7 +58,7 @@ export class SuiteOperator {
     const reconciler = new SuiteReconciler({ ...common, applier });
     const reconcile = reconciler.reconcile.bind(reconciler);
     const controller = new Controller({ name: 'evaluationsuite', workers, reconcile, queue, logger, metrics: controllerMetrics });
-    const sweep = new SuiteSweep(common);
+    const sweep = new SuiteSweep({ ...common, applier });
     this.#term = { queue, controller, sweep };
     controller.start();
     sweep.start(this.#deps.sweepSeconds ?? SWEEP_SECONDS);

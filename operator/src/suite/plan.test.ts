@@ -53,11 +53,17 @@ describe('while it runs', () => {
     expect(decision.results).toHaveLength(1);
   });
 
-  test('that cannot be read any more, by a newer operator, gets no end: its runs go on unnamed', () => {
-    const decision = decide({ changes: { suite: undefined, invalid: 'spec: wrong', cells: [], runs: [] } });
-    expect([decision.actions, decision.then, decision.results]).toEqual([[], [], []]);
-    expect(decision.view).toMatchObject({ accepted: { status: 'False', reason: 'InvalidSpec' } });
-    expect(decision.view?.end).toBeUndefined();
+  test('that cannot be read any more, by a newer operator, goes on counting, creates nothing and gets no end but a cancel', () => {
+    const unread = { suite: undefined, invalid: 'spec: wrong' };
+    const runs = [ended('Passed', { recorded: 'added' }), open(), open({ recorded: false })];
+    const decision = decide({ spec: { samples: 5 }, runs, changes: unread });
+    expect([types(decision.actions), decision.then]).toEqual([['addRun'], []]);
+    expect(decision.results).toHaveLength(1);
+    expect(decision.view).toMatchObject({ accepted: { status: 'False', reason: 'InvalidSpec' }, summary: { total: 5, passed: 1 } });
+    expect(decide({ runs: [ended('Passed')], changes: unread }).view?.end).toBeUndefined();
+    const cancelled = (states: SnapshotOptions['runs']) => decide({ spec: { samples: 5, cancel: true }, runs: states!, changes: unread });
+    expect(types(cancelled(runs).then)).toEqual(['cancelRun', 'cancelRun']);
+    expect(cancelled([ended('Passed'), ended('Cancelled')]).view?.end).toMatchObject({ phase: 'Cancelled', reason: 'Cancelled' });
   });
 
   test('records what it finds unrecorded: which Evaluation a run is, and how it ended', () => {
@@ -96,6 +102,16 @@ describe('the end', () => {
     const { then, view } = decide({ spec: { samples: 5, ...spec }, runs });
     expect(types(then)).toEqual(['cancelRun']);
     expect(view).toMatchObject({ phase: 'Cancelling' });
+  });
+
+  test('with runs that nobody has seen asks for them first', () => {
+    for (const spec of [{ cancel: true }, { failFast: true }]) {
+      const { actions } = decide({ spec: { samples: 3, ...spec }, runs: [ended('Failed')] });
+      expect(actions).toMatchObject([{ type: 'confirmAbsent', names: [{}, {}].map(() => expect.stringMatching(/-1-[23]$/)) }]);
+    }
+    expect(decide({ runs: [ended('Passed')] }).actions).toEqual([]);
+    expect(types(decide({ spec: { samples: 2 }, metadata: DELETED, runs: [ended('Passed')] }).actions)).toEqual(['confirmAbsent']);
+    expect(types(planGone(suiteSnapshot({ spec: { samples: 2 }, runs: [ended('Passed')] }), NOW).actions)).toEqual(['confirmAbsent']);
   });
 
   test('that is in the record is said again as it is there, whatever one would say now', () => {

@@ -16,6 +16,11 @@ const LOOK_AGAIN_SECONDS = 5;
 const NOTHING: SuitePlan = { actions: [], results: [], view: undefined, then: [] };
 
 export const ADMITTED: Claim = { status: 'True', reason: 'Admitted', message: 'The suite was admitted.' };
+const UNREADABLE = {
+  phase: 'Cancelled',
+  reason: 'Cancelled',
+  message: 'The suite was cancelled. Its spec cannot be read, so its runs are not judged together.',
+} as const;
 const DELETED = { reason: 'Deleted', message: 'The suite was deleted before all of its runs had ended.' };
 
 /**
@@ -29,8 +34,7 @@ export function plan(snapshot: SuiteSnapshot, now: number, settings: Pick<Settin
   if (record !== undefined && record.finishedAt !== null) return planFinished(snapshot, record, record.finishedAt);
   if (isDeleting(raw)) return planDeletion(snapshot, record, now);
   const refusal = refusalOf(snapshot);
-  // One that was recorded and cannot be read any more (by a newer operator) has runs that nobody can name here: no end of it.
-  if ((record === undefined || snapshot.suite === undefined) && refusal !== undefined) return { ...NOTHING, view: refusedView(snapshot, refusal) };
+  if (record === undefined && refusal !== undefined) return { ...NOTHING, view: refusedView(snapshot, refusal) };
   return planRuns(snapshot, record, refusal, now);
 }
 
@@ -41,16 +45,19 @@ function planRuns(
   now: number,
 ): SuitePlan {
   const { suite, raw, runs } = snapshot;
-  const { cancel = false, failFast = false, minPassPercent = DEFAULTS.suiteMinPassPercent } = suite?.spec ?? {};
+  const { failFast = false, minPassPercent = DEFAULTS.suiteMinPassPercent } = suite?.spec ?? {};
+  const cancel = wantsCancel(raw);
   const summary = summarize(runs);
   const lost = failFast && isOutOfReach(summary, minPassPercent);
   const ending = cancel || lost;
-  const over = summary.running === 0 && (summary.notStarted === 0 || ending);
+  // One that was recorded and cannot be read any more (by a newer operator) cannot be judged, only cancelled.
+  const over = summary.running === 0 && (ending || (summary.notStarted === 0 && suite !== undefined));
   const actions = [...prepare(snapshot, record), ...adopt(runs)];
   const results = newResults(runs);
   if (over) {
-    const end = { ...judge(summary, { cancel, lost, minPassPercent }), finishedAt: lastEnd(runs, now) };
-    return { actions, results, view: view(snapshot, summary, { end, refusal }), then: release(raw) };
+    const judged = suite === undefined ? UNREADABLE : judge(summary, { cancel, lost, minPassPercent });
+    const end = { ...judged, finishedAt: lastEnd(runs, now) };
+    return { actions: [...actions, ...confirmAbsent(runs)], results, view: view(snapshot, summary, { end, refusal }), then: release(raw) };
   }
   const then: SuiteAction[] = ending
     ? endings(runs)
@@ -65,6 +72,17 @@ function planRuns(
     then,
     ...(summary.running > 0 && { requeueAfterSeconds: LOOK_AGAIN_SECONDS * (isWaitingForRecord(runs) ? 1 : 12) }),
   };
+}
+
+/** Also of one that cannot be read. */
+function wantsCancel({ spec }: RawSuite): boolean {
+  return (spec as { cancel?: unknown } | undefined)?.cancel === true;
+}
+
+/** What our watch has not brought may be there all the same, and would be left out of an end for good. */
+function confirmAbsent(runs: readonly Run[]): SuiteAction[] {
+  const names = runs.flatMap(({ name, state }) => (state.kind === 'absent' ? [name] : []));
+  return names.length === 0 ? [] : [{ type: 'confirmAbsent', names }];
 }
 
 /** Before anything is recorded of it, one run is tried: what the API server refuses is said at once. */
@@ -165,7 +183,8 @@ function planDeletion(snapshot: SuiteSnapshot, record: SuiteRecord | undefined, 
   if (summary.running > 0)
     return { ...left, view: view(snapshot, summary, { ending: true }), then: deletions, requeueAfterSeconds: LOOK_AGAIN_SECONDS };
   const end: SuiteEnd = { phase: 'Cancelled', ...DELETED, finishedAt: new Date(now) };
-  return { ...left, view: view(snapshot, summary, { end }), then: release(raw) };
+  const actions = [...left.actions, ...confirmAbsent(runs)];
+  return { ...left, actions, view: view(snapshot, summary, { end }), then: release(raw) };
 }
 
 /** Of one that is gone by force, finalizer and all; its runs go by their owner reference. */
@@ -173,7 +192,8 @@ export function planGone(snapshot: SuiteSnapshot, now: number): SuitePlan {
   const summary = summarize(snapshot.runs);
   if (summary.running > 0) return NOTHING;
   const end: SuiteEnd = { phase: 'Cancelled', ...DELETED, finishedAt: new Date(now) };
-  return { ...NOTHING, results: newResults(snapshot.runs), view: view(snapshot, summary, { end }) };
+  const actions = confirmAbsent(snapshot.runs);
+  return { ...NOTHING, actions, results: newResults(snapshot.runs), view: view(snapshot, summary, { end }) };
 }
 
 /** Nothing new starts. A namespace must be deletable all the same; the sweep ends the row when the record is back. */

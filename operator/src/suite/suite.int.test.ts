@@ -1,5 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { SuiteRepository } from '@crucible/storage';
+import { WaitingError } from '../controller/index.ts';
+import { SuiteApplier } from './apply.ts';
 import { runName } from './run.ts';
+import type { RawSuite } from './snapshot.ts';
+import { suiteSnapshot } from './testing/builders.ts';
 import { SuiteCluster } from './testing/cluster.ts';
 
 // A real API server, Postgres, evaluation operator and suite operator; the Job controller, kubelet and recorder are played.
@@ -188,6 +193,49 @@ describe('deletion', () => {
     await cluster.remove(first!['metadata'].name);
     await cluster.waitFor('an ended record', async () => ((await cluster.suiteRow(uid))?.['finished_at'] ? true : undefined), () => cluster.suiteRow(uid));
     expect(await cluster.suiteRow(uid)).toMatchObject({ phase: 'Cancelled', reason: 'Deleted' });
+  });
+
+  it('of one that cannot be read any more ends its record with its runs, not before', async () => {
+    const uid = await cluster.submitSuite('unreadable', { samples: 3, parallelism: 2 });
+    const [first, second] = await cluster.unfinished(uid, 2);
+    await cluster.play(first!);
+    await cluster.waitFor('its result', async () => ((await cluster.suiteRow(uid))?.['summary'].passed === 1 ? true : undefined));
+    await cluster.stopOperator();
+    await cluster.record.query(`update crucible.suites set spec = '{"template": "of a newer operator"}' where uid = $1`, [uid]);
+    await cluster.must('PATCH', cluster.path('evaluationsuites', 'unreadable'), { metadata: { finalizers: null } }, 'application/merge-patch+json');
+    await cluster.removeSuite('unreadable');
+    await cluster.startOperator();
+    const { name, uid: runUid } = second!['metadata'];
+    const pod = await cluster.makePod(name);
+    await cluster.running(pod);
+    await cluster.phase(name, 'Running');
+    // Rounds of the sweep go by meanwhile: there is one each second.
+    expect((await cluster.suiteRow(uid))?.['finished_at']).toBeNull();
+    // The garbage collector’s part, and the other run that was created when the first had ended.
+    for (const run of (await cluster.runsOf(uid)).filter(SuiteCluster.isUnfinished)) await cluster.remove(run['metadata'].name);
+    await cluster.toldToEnd(pod);
+    await cluster.ended(pod, 137, { podReason: 'DeadlineExceeded' });
+    await cluster.capture(runUid, pod);
+    await cluster.waitFor('an ended record', async () => ((await cluster.suiteRow(uid))?.['finished_at'] ? true : undefined), () => cluster.suiteRow(uid));
+    const { summary } = (await cluster.suiteRow(uid))!;
+    expect(summary).toMatchObject({ total: 3, passed: 1, cancelled: 2, running: 0, notStarted: 0 });
+  });
+
+  it('waits for a run that the API server knows and the watch has not brought', async () => {
+    const uid = await cluster.submitSuite('unseen', { samples: 2, parallelism: 1 });
+    const [run] = await cluster.unfinished(uid, 1);
+    const { client, caches } = cluster.current;
+    const applier = new SuiteApplier({ client, caches, suites: new SuiteRepository(cluster.record), epoch: () => cluster.epoch });
+    const raw = (await cluster.suite('unseen')) as RawSuite;
+    const confirm = (sample: number): Promise<unknown> => {
+      const name = runName({ name: 'unseen', uid }, { cell: 1, sample });
+      return applier.apply(suiteSnapshot({ changes: { raw } }), [{ type: 'confirmAbsent', names: [name] }], new AbortController().signal);
+    };
+    await expect(confirm(1)).rejects.toThrow(WaitingError);
+    await confirm(2);
+    await cluster.play(run!);
+    await cluster.removeSuite('unseen');
+    await cluster.suiteGone('unseen');
   });
 });
 

@@ -2,8 +2,10 @@ import { API_VERSION } from '@crucible/crds';
 import type { SuiteRecord, SuiteRepository } from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
 import type { Logger } from 'pino';
+import { WaitingError } from '../controller/index.ts';
 import { EVALUATION_SUITES, isNotFound } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
+import type { SuiteApplier } from './apply.ts';
 import type { SuiteGatherer } from './gather.ts';
 import { planGone } from './plan.ts';
 import { progressOf } from './reconciler.ts';
@@ -14,6 +16,7 @@ export interface SuiteSweepDependencies {
   readonly suites: ObjectCache<RawSuite>;
   readonly record: SuiteRepository;
   readonly gatherer: SuiteGatherer;
+  readonly applier: SuiteApplier;
   readonly epoch: () => number;
   readonly logger: Logger;
   readonly now: () => number;
@@ -72,14 +75,21 @@ export class SuiteSweep {
   }
 
   async #end({ namespace, name, uid, generation, spec, createdAt, labels }: SuiteRecord, signal: AbortSignal): Promise<void> {
-    const { gatherer, record, epoch, logger, now } = this.#deps;
+    const { gatherer, applier, record, epoch, logger, now } = this.#deps;
     const creationTimestamp = createdAt.toISOString();
     const deletionTimestamp = new Date(now()).toISOString();
     const metadata = { namespace, name, uid, generation, labels, creationTimestamp, deletionTimestamp };
     const raw: RawSuite = { apiVersion: API_VERSION, kind: 'EvaluationSuite', metadata, spec };
     const snapshot = await gatherer.gather(`${namespace}/${name}`, raw, undefined, signal);
-    const { view, results } = planGone(snapshot, now());
+    const { actions, view, results } = planGone(snapshot, now());
     if (view === undefined) return;
+    try {
+      await applier.apply(snapshot, actions, signal);
+    } catch (error) {
+      // One of its runs has not been seen yet: the next round finds it.
+      if (error instanceof WaitingError) return;
+      throw error;
+    }
     await record.save(progressOf(snapshot, view, results, epoch()));
     logger.info({ suite: `${namespace}/${name}` }, 'record of a suite that is gone was ended');
   }

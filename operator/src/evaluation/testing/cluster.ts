@@ -122,6 +122,12 @@ export class TestCluster {
     for (const one of [this.#operator, ...this.#neighbours]) await one.start(this.epoch, new AbortController().signal);
   }
 
+  /** Of the operator that runs. */
+  get current(): { readonly client: KubeClient; readonly caches: ClusterCaches } {
+    if (this.#client === undefined || this.#caches === undefined) throw new Error('not started');
+    return { client: this.#client, caches: this.#caches };
+  }
+
   /** What the next operator is made of, for tests that give it more. */
   async parts(): Promise<Parts> {
     if (this.#parts !== undefined) return this.#parts;
