@@ -34,9 +34,10 @@ verify-bundle: ## check an evidence bundle, offline: BUNDLE=run.tar KEY=public.p
 	@$(WITH) node storage/src/bundle/verify-bundle.ts $(abspath $(BUNDLE)) $(abspath $(KEY))
 
 .PHONY: generate verify audit test test-unit test-integration test-e2e soak
-generate: ## write the generated files anew (CRDs, the API's contract)
+generate: ## write the generated files anew (CRDs, the API's contract, its client's types)
 	@$(WITH) node crds/src/generate.ts
 	@$(WITH) node api/src/generate.ts
+	@$(WITH) node api/client/src/generate.ts
 verify: ## types, generated files, formatting, chart and scripts are as they should be
 	@$(WITH) node test/run.ts verify
 audit: ## known vulnerabilities of npm packages and Go modules; says so when a database cannot be reached

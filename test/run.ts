@@ -139,6 +139,7 @@ const tiers: Record<string, () => Promise<void>> = {
     await check('types', ['npx', 'tsc', '-p', 'tsconfig.json', '--noEmit']);
     await check('generated files are up to date', ['node', 'crds/src/generate.ts', '--check']);
     await check('the contract is what the routes give, and breaks nobody', ['node', 'api/src/generate.ts', '--check']);
+    await check('the client’s types are what the contract gives', ['node', 'api/client/src/generate.ts', '--check']);
     await check('go vet: launcher', ['go', 'vet', './...'], join(root, 'operator/launcher'));
     await check('gofmt', ['bash', '-c', 'files=$(gofmt -l operator/launcher deploy/local deploy/gitops) && echo "$files" && test -z "$files"']);
     await check('shellcheck', ['bash', '-c', 'git ls-files "*.sh" .ci/run | xargs shellcheck --severity=warning']);

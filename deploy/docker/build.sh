@@ -22,7 +22,7 @@ version=$(sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\} *$/\1/p' "$repo_root
 
 # inputs NAME: the paths below the repository root that decide what is in the image.
 inputs() {
-  local workspaces="package.json package-lock.json crds/package.json storage/package.json operator/package.json api/package.json test/package.json"
+  local workspaces="package.json package-lock.json crds/package.json storage/package.json operator/package.json api/package.json api/client/package.json api/cli/package.json test/package.json"
   echo "deploy/docker/$1.Dockerfile"
   case $1 in
   launcher) echo operator/launcher ;;

@@ -10,6 +10,8 @@ COPY crds/package.json crds/
 COPY storage/package.json storage/
 COPY operator/package.json operator/
 COPY api/package.json api/
+COPY api/client/package.json api/client/
+COPY api/cli/package.json api/cli/
 COPY test/package.json test/
 # Few connections and quick retries: registries and proxies drop some of a burst.
 RUN npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --maxsockets=6 \
