@@ -166,22 +166,34 @@ test('lists, totals and events hold what the caller may list and nothing else', 
   expect(await files(tokens.auditor)).toBe((await files(tokens.reader)) + (await files(tokens.otherTeam)));
 });
 
-test('a namespace made again under an old name inherits nothing; who may list everywhere still sees what was', async () => {
+// No operator runs here: the record goes on calling the old namespace the present one.
+test('a namespace made again under an old name inherits nothing, also while the operator is away; who may list everywhere still sees what was', async () => {
   const { cluster } = world;
   const name = `${cluster.system}-again`;
-  await cluster.makeNamespace(name);
-  const token = await cluster.person('again', 'writer', name);
+  const oldUid = await cluster.makeNamespace(name);
+  const [writer, viewer, blind] = [await cluster.person('again-w', 'writer', name), await cluster.person('again-r', 'reader', name), await cluster.person('again-b', 'blind', name)];
   const old = await liveRun(name);
   const sees = async (who: string) => (await api.call(`/api/evaluations/${old.uid}`, { token: who })).status;
-  expect(await sees(token)).toBe(200);
+  const list = async (who: string) => await api.call(`/api/evaluations?namespace=${name}`, { token: who });
+  expect([await sees(writer), await sees(viewer), (await list(viewer)).json.items.length]).toEqual([200, 200, 1]);
   const { metadata } = await cluster.must('DELETE', `/api/v1/namespaces/${name}`);
   await cluster.must('PUT', `/api/v1/namespaces/${name}/finalize`, { apiVersion: 'v1', kind: 'Namespace', metadata: { name, resourceVersion: (metadata as { resourceVersion: string }).resourceVersion }, spec: { finalizers: [] } });
-  await cluster.makeNamespace(name);
+  const newUid = await cluster.makeNamespace(name);
+  const { rows } = await world.database.query('SELECT uid FROM crucible.namespaces WHERE name = $1 AND gone_at IS NULL', [name]);
+  expect(rows).toEqual([{ uid: oldUid }]);
   // RoleBindings live on in etcd without a namespace controller; the rows must not.
-  await api.until('the old namespace to be forgotten', async () => (await sees(token)) === 404);
-  expect((await api.call(`/api/evaluations?namespace=${name}`, { token })).json.items).toEqual([]);
-  expect(await sees(tokens.auditor)).toBe(200);
-  expect((await api.call(`/api/evaluations?namespace=${name}`, { token: tokens.auditor })).json.items).toHaveLength(1);
+  for (const who of [writer, viewer]) await api.until('the old namespace to be forgotten', async () => (await sees(who)) === 404);
+  expect([(await list(writer)).json.items, (await list(viewer)).json.items]).toEqual([[], []]);
+  // Who may not look at the namespace cannot be told which records are its: none, and why.
+  expect([await sees(blind), (await list(blind)).status, (await list(blind)).json.detail]).toEqual([404, 403, expect.stringContaining('crucible-viewer')]);
+  expect((await api.call('/api/evaluations', { token: blind })).json.items).toEqual([]);
+  const body = { metadata: { namespace: name }, spec: { runtime: cluster.runtime, code: 'x' } };
+  expect((await api.call('/api/evaluations', { method: 'POST', token: blind, body })).status).toBe(403);
+  const { json } = await api.call('/api/evaluations', { method: 'POST', token: writer, body });
+  expect((await api.call(`/api/eval-status/${json.id}`, { token: writer })).status).toBe(202);
+  const recorded = await world.database.query('SELECT namespace_uid AS uid FROM crucible.submissions WHERE uid = $1', [json.id]);
+  expect(recorded.rows).toEqual([{ uid: newUid }]);
+  expect([await sees(tokens.auditor), (await list(tokens.auditor)).json.items.length]).toEqual([200, 1]);
 });
 
 test('a session is a token in a cookie that scripts cannot read, and changes need its other half', async () => {

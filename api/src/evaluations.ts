@@ -1,8 +1,9 @@
 import { API_VERSION } from '@crucible/crds';
 import { isConflict, isInvalid, isNotFound, type KubeObject } from '@crucible/operator/kube';
-import { SubmissionRepository, isPending, isUnavailable, readState, StorageError, UnavailableError } from '@crucible/storage';
+import { SubmissionRepository, isPending, isUnavailable, readState } from '@crucible/storage';
 import type { EvaluationOwner, EvaluationState } from '@crucible/storage';
 import type { Caller } from './auth/authenticator.ts';
+import { hiddenNamespace } from './auth/authorizer.ts';
 import { Problem, unavailable } from './problems.ts';
 import type { Services } from './services.ts';
 import type { Submission } from './schemas/submission.ts';
@@ -32,31 +33,32 @@ export function toResource(body: Submission): KubeObject & { spec: unknown } {
  */
 export async function submit(services: Services, caller: Caller, body: Submission) {
   await services.database.query('SELECT 1');
+  if ((await services.authorizer.uidOf(caller, body.metadata.namespace)) === 'hidden') throw hiddenNamespace(body.metadata.namespace);
   const created = await services.cluster.createEvaluation(caller.token, toResource(body));
   const { uid = '', name = '', namespace = '' } = created.metadata;
-  await record(services, { uid, namespace, name, submittedBy: caller.identity.username });
+  // After it: whatever has the name now is what it was created in, or it is gone with what it was created in.
+  const home = await services.authorizer.freshUidOf(caller, namespace);
+  if (typeof home !== 'object') throw new Problem(409, `namespace "${namespace}" was deleted meanwhile, and the evaluation with it`);
+  await record(services, { uid, namespace, namespaceUid: home.uid, name, submittedBy: caller.identity.username });
   return { id: uid, namespace, name, statusUrl: statusUrl(uid) };
 }
 
-async function record(services: Services, row: { uid: string; namespace: string; name: string; submittedBy: string }): Promise<void> {
+async function record(services: Services, row: Parameters<SubmissionRepository['record']>[0]): Promise<void> {
   const submissions = new SubmissionRepository(services.database);
   for (let attempt = 1, pause = FIRST_PAUSE_MILLISECONDS; ; attempt += 1, pause *= 2) {
     try {
       return await submissions.record(row);
     } catch (error) {
-      // Also while the operator has not told of a namespace that was made just now.
-      if (!(error instanceof StorageError)) throw error;
-      if (attempt === RECORD_ATTEMPTS) throw unrecorded(row, error);
+      if (!isUnavailable(error)) throw error;
+      if (attempt === RECORD_ATTEMPTS) throw unrecorded(row);
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
 }
 
 /** It runs all the same, and its status is known as soon as the operator has recorded it. */
-const unrecorded = ({ uid, namespace, name }: { uid: string; namespace: string; name: string }, cause: StorageError): Problem => {
-  const why = cause instanceof UnavailableError ? 'Postgres does not answer' : 'the operator has not seen its namespace yet';
-  return unavailable(`evaluation ${namespace}/${name} was created with the id ${uid}, but is not recorded yet: ${why}; do not submit it again`);
-};
+const unrecorded = ({ uid, namespace, name }: { uid: string; namespace: string; name: string }): Problem =>
+  unavailable(`evaluation ${namespace}/${name} was created with the id ${uid}, but is not recorded yet: Postgres does not answer; do not submit it again`);
 
 export async function cancel({ cluster }: Services, caller: Caller, { uid, namespace, name }: EvaluationOwner) {
   try {

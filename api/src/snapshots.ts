@@ -49,10 +49,6 @@ export class Snapshots implements KnownNamespaces {
     return this.#names.get('', load, () => NAMES_SECONDS);
   }
 
-  async uidOf(name: string): Promise<string | undefined> {
-    return (await this.#namespaces.find(name))?.uid;
-  }
-
   async uidsOf(name: string): Promise<readonly string[]> {
     const { rows } = await this.#database.query<{ uid: string }>('SELECT uid FROM crucible.namespaces WHERE name = $1', [name]);
     return rows.map(({ uid }) => uid);

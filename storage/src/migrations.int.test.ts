@@ -277,3 +277,17 @@ test('the command: one sentence and an exit code, never a password', async () =>
     output: 'migrate: CRUCIBLE_DATABASE_URL must start with postgresql://. CRUCIBLE_ROLE_PASSWORD_API must be 8 to 256 printable ASCII characters.\n',
   });
 });
+
+test('from 0011: a namespace that was called gone while it was disabled is present again, unless its name has another', async () => {
+  for (const name of NAMES.slice(0, 11)) await cp(join(migrationsDirectory(), name), join(scratch, name));
+  await writeFile(join(scratch, 'grants.sql'), '');
+  await migrate({ connectionString: database.dsn, directory: scratch });
+  const uid = (n: number) => `bbbbbbbb-0000-4000-8000-00000000000${n}`;
+  await sql(`INSERT INTO crucible.namespaces (uid, name, first_seen_at, gone_at) VALUES
+    ('${uid(1)}', 'disabled', '2026-01-01', '2026-01-02'), ('${uid(2)}', 'disabled', '2026-01-03', '2026-01-05'),
+    ('${uid(3)}', 'again', '2026-01-01', '2026-01-02'), ('${uid(4)}', 'again', '2026-01-02', NULL)`);
+  await migrate({ connectionString: database.dsn });
+  expect(await sql('SELECT right(uid::text, 1) AS uid, name FROM crucible.namespaces WHERE gone_at IS NULL ORDER BY uid')).toEqual([
+    { uid: '2', name: 'disabled' }, { uid: '4', name: 'again' },
+  ]);
+});

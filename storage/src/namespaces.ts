@@ -10,7 +10,7 @@ export interface NamespaceRecord {
 
 const COLUMNS = 'uid, name, first_seen_at AS "firstSeenAt", gone_at AS "goneAt"';
 
-/** Which UID a namespace's name means now. Access is decided for names, rows are found by UID. */
+/** Which UID a namespace's name meant when the operator last looked. For lists and the queue; access is never decided by it. */
 export class NamespaceRepository {
   readonly #db: Database;
 
@@ -22,11 +22,6 @@ export class NamespaceRepository {
   async current(): Promise<NamespaceRecord[]> {
     const { rows } = await this.#db.query<NamespaceRecord>(`SELECT ${COLUMNS} FROM crucible.namespaces WHERE gone_at IS NULL ORDER BY name`);
     return rows;
-  }
-
-  async find(name: string): Promise<NamespaceRecord | undefined> {
-    const { rows } = await this.#db.query<NamespaceRecord>(`SELECT ${COLUMNS} FROM crucible.namespaces WHERE name = $1 AND gone_at IS NULL`, [name]);
-    return rows[0];
   }
 
   /** For the operator, of a namespace that it sees. Idempotent; another one of that name is gone from then on. */

@@ -1,5 +1,4 @@
 import type { Database } from './database.ts';
-import { NotFoundError } from './errors.ts';
 
 export interface SubmissionRecord {
   /** Of the Evaluation, as the API server gave it. */
@@ -31,18 +30,14 @@ export class SubmissionRepository {
   }
 
   /**
-   * For the API: after the API server has taken the Evaluation, and before the caller is told. Idempotent. Throws
-   * NotFoundError while the operator has not told of a namespace of that name.
+   * For the API: after the API server has taken the Evaluation, and before the caller is told. Idempotent. The namespace's
+   * UID is the cluster's: what the operator has told last may be of one that is gone.
    */
-  async record(input: { uid: string; namespace: string; name: string; submittedBy: string }): Promise<void> {
-    const { rows } = await this.#db.query<{ uid: string }>('SELECT uid FROM crucible.namespaces WHERE name = $1 AND gone_at IS NULL', [
-      input.namespace,
-    ]);
-    if (rows[0] === undefined) throw new NotFoundError(`the operator has not told of a namespace ${input.namespace} yet`);
+  async record(input: { uid: string; namespace: string; namespaceUid: string; name: string; submittedBy: string }): Promise<void> {
     await this.#db.query(
       `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by) VALUES ($1, $2, $3, $4, $5)
        ON CONFLICT DO NOTHING`,
-      [input.uid, input.namespace, rows[0].uid, input.name, input.submittedBy],
+      [input.uid, input.namespace, input.namespaceUid, input.name, input.submittedBy],
     );
   }
 

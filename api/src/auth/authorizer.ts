@@ -1,6 +1,6 @@
 import type { KubeObject } from '@crucible/operator/kube';
 import type { AccessQuestion, Cluster } from '../cluster.ts';
-import { forbidden } from '../problems.ts';
+import { forbidden, type Problem } from '../problems.ts';
 import type { Caller } from './authenticator.ts';
 import { TtlCache } from './ttl-cache.ts';
 
@@ -11,8 +11,6 @@ export type Scope = 'all' | readonly string[];
 export interface KnownNamespaces {
   /** Of those that exist. */
   names(): Promise<readonly string[]>;
-  /** Of the present one of that name. */
-  uidOf(name: string): Promise<string | undefined>;
   /** All that ever had the name. */
   uidsOf(name: string): Promise<readonly string[]>;
 }
@@ -22,6 +20,12 @@ export interface Owned {
   readonly namespaceUid: string;
   readonly name: string;
 }
+
+/** `none`: there is no such namespace. `hidden`: the caller may not look at it, so nobody can say which records are its. */
+export type NamespaceUid = { readonly uid: string } | 'none' | 'hidden';
+
+export const hiddenNamespace = (name: string): Problem =>
+  forbidden(`you may not get namespace "${name}", and its UID says which records belong to it: ask for the ClusterRole crucible-viewer or crucible-researcher in it`);
 
 type Resource = 'evaluations' | 'evaluationruntimes' | 'evaluationsuites';
 
@@ -35,7 +39,7 @@ export class Authorizer {
   readonly #cluster: Cluster;
   readonly #known: KnownNamespaces;
   readonly #answers: TtlCache<boolean>;
-  readonly #uids: TtlCache<string | undefined>;
+  readonly #uids: TtlCache<NamespaceUid>;
 
   constructor(cluster: Cluster, known: KnownNamespaces, now: () => number) {
     this.#cluster = cluster;
@@ -52,8 +56,8 @@ export class Authorizer {
   async scope(caller: Caller, resource: Resource = 'evaluations'): Promise<Scope> {
     if (await this.may(caller, { verb: 'list', namespace: '', resource })) return 'all';
     const names = await this.#known.names();
-    const uids = await Promise.all(names.map((name) => this.#listable(caller, name, resource)));
-    return uids.filter((uid) => uid !== undefined);
+    const found = await Promise.all(names.map((name) => this.#listable(caller, name, resource)));
+    return found.flatMap((one) => (typeof one === 'object' ? [one.uid] : []));
   }
 
   /** Names of those in which the caller may list, of those that exist. */
@@ -69,28 +73,37 @@ export class Authorizer {
     if (await this.may(caller, { verb: 'list', namespace: '', resource })) return await this.#known.uidsOf(namespace);
     if (!(await this.may(caller, { verb: 'list', namespace, resource })))
       throw forbidden(`you may not list ${resource} in namespace "${namespace}"`);
-    const uid = await this.uidOf(caller, namespace);
-    return uid === undefined ? [] : [uid];
+    const found = await this.uidOf(caller, namespace);
+    if (found === 'hidden') throw hiddenNamespace(namespace);
+    return found === 'none' ? [] : [found.uid];
   }
 
   /** By the namespace's UID: one made again under an old name inherits nothing. */
   async mayGet(caller: Caller, owned: Owned, resource: Resource = 'evaluations'): Promise<boolean> {
     if (await this.may(caller, { verb: 'get', namespace: '', resource })) return true;
-    return (await this.#mayGetIn(caller, owned, resource)) && (await this.uidOf(caller, owned.namespace)) === owned.namespaceUid;
+    if (!(await this.#mayGetIn(caller, owned, resource))) return false;
+    const found = await this.uidOf(caller, owned.namespace);
+    return typeof found === 'object' && found.uid === owned.namespaceUid;
   }
 
-  /** The namespace's UID now. The cluster knows best; who may not read namespaces is answered from the record. */
-  async uidOf(caller: Caller, namespace: string): Promise<string | undefined> {
-    const load = async (): Promise<string | undefined> => {
-      const found = await this.#cluster.namespace<KubeObject>(caller.token, namespace);
-      if (found === null) return undefined;
-      return found === undefined ? await this.#known.uidOf(namespace) : found.metadata.uid;
-    };
+  /**
+   * The namespace's UID now, as the cluster tells the caller. Never the record's: it only follows what the operator has told,
+   * and an operator that is away tells nothing of a namespace that was made again.
+   */
+  async uidOf(caller: Caller, namespace: string): Promise<NamespaceUid> {
+    const load = () => this.freshUidOf(caller, namespace);
     return await this.#uids.get(JSON.stringify([caller.key, namespace]), load, () => NAMESPACE_SECONDS);
   }
 
-  async #listable(caller: Caller, name: string, resource: Resource): Promise<string | undefined> {
-    return (await this.may(caller, { verb: 'list', namespace: name, resource })) ? await this.uidOf(caller, name) : undefined;
+  /** The same, of this very moment. */
+  async freshUidOf(caller: Caller, namespace: string): Promise<NamespaceUid> {
+    const found = await this.#cluster.namespace<KubeObject>(caller.token, namespace);
+    if (found === undefined) return 'hidden';
+    return found?.metadata.uid === undefined ? 'none' : { uid: found.metadata.uid };
+  }
+
+  async #listable(caller: Caller, name: string, resource: Resource): Promise<NamespaceUid> {
+    return (await this.may(caller, { verb: 'list', namespace: name, resource })) ? await this.uidOf(caller, name) : 'hidden';
   }
 
   /** Most rules name no objects: one question answers for the whole namespace, and only if it says no the name is asked for. */

@@ -31,7 +31,9 @@ export class TestCluster {
       { apiGroups: ['authorization.k8s.io'], resources: ['subjectaccessreviews'], verbs: ['create'] },
     ]);
     await this.bindEverywhere(`${this.system}-reviews`, 'api');
-    await this.role(`${this.system}-reader`, [evaluations('get', 'list')]);
+    await this.role(`${this.system}-reader`, [evaluations('get', 'list'), namespaces]);
+    // As a role that somebody wrote by hand.
+    await this.role(`${this.system}-blind`, [evaluations('get', 'list', 'create')]);
     await this.role(`${this.system}-writer`, [evaluations('get', 'list', 'create', 'patch'), namespaces, pauser]);
     await this.role(`${this.system}-runtimes`, [runtimes]);
     await this.role(`${this.system}-drills`, [drills]);
@@ -56,8 +58,8 @@ export class TestCluster {
     await this.must('POST', `/api/v1/namespaces/${namespace}/serviceaccounts`, { metadata: { name } });
   }
 
-  /** An account in the system namespace that is bound to `reader` or `writer` in the namespace, and a token of it. */
-  async person(name: string, role: 'reader' | 'writer', namespace: string): Promise<string> {
+  /** An account in the system namespace that is bound to a role in the namespace, and a token of it. */
+  async person(name: string, role: 'reader' | 'writer' | 'blind', namespace: string): Promise<string> {
     await this.account(name);
     await this.must('POST', `${RBAC}/namespaces/${namespace}/rolebindings`, {
       metadata: { name }, roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: `${this.system}-${role}` }, subjects: [this.subject(name)],

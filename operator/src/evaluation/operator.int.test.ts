@@ -169,8 +169,8 @@ describe('admission', () => {
   it('refuses an unknown runtime with what to change, and goes on when it appears', async () => {
     const name = `later-${cluster.runtime}`;
     const uid = await cluster.submit('waits', { runtime: name });
-    // The API knows which namespace it is by what the operator tells, and hears of the refusal from it.
-    await new SubmissionRepository(cluster.record).record({ uid, namespace: cluster.namespace, name: 'waits', submittedBy: 'ada' });
+    // The API hears of the refusal from the operator.
+    await new SubmissionRepository(cluster.record).record({ uid, namespace: cluster.namespace, namespaceUid: randomUUID(), name: 'waits', submittedBy: 'ada' });
     const refused = await cluster.condition('waits', 'Accepted', 'RuntimeNotFound');
     expect(refused['message']).toContain(cluster.runtime);
     expect(holds(await cluster.status('waits'))).toEqual(['Stalled']);
@@ -188,7 +188,7 @@ describe('admission', () => {
   it('what was submitted and is gone before it was seen ends as withdrawn', async () => {
     const uid = randomUUID();
     const record = cluster.record;
-    await new SubmissionRepository(record).record({ uid, namespace: cluster.namespace, name: 'never', submittedBy: 'ada' });
+    await new SubmissionRepository(record).record({ uid, namespace: cluster.namespace, namespaceUid: randomUUID(), name: 'never', submittedBy: 'ada' });
     await record.query(`UPDATE crucible.submissions SET submitted_at = now() - interval '2 minutes' WHERE uid = $1`, [uid]);
     await cluster.waitFor('its end', async () => ((await readState(record, uid, 'all'))?.state === 'finished' ? true : undefined));
   });

@@ -36,19 +36,19 @@ export class Registry {
 
   /** Cheap when nothing has changed. Throws UnavailableError; what was not told is told the next time. */
   async tellNamespaces(): Promise<void> {
-    const live = new Map<string, string>();
-    for (const { metadata } of this.#deps.namespaces.list()) {
-      if (metadata.labels?.[LABELS.evaluations] === 'enabled' && metadata.uid !== undefined) live.set(metadata.uid, metadata.name ?? '');
-    }
+    const all = this.#deps.namespaces.list();
+    const enabled = all.filter(({ metadata }) => metadata.labels?.[LABELS.evaluations] === 'enabled');
     // One that another process told of may have gone while nobody looked.
     if (this.#told.size === 0) for (const { uid, name } of await this.#namespaces.current()) this.#told.set(uid, name);
-    for (const [uid, name] of live) {
-      if (this.#told.has(uid)) continue;
+    for (const { metadata: { uid, name = '' } } of enabled) {
+      if (uid === undefined || this.#told.has(uid)) continue;
       await this.#namespaces.observe({ uid, name });
       this.#told.set(uid, name);
     }
+    // Gone is what is not there any more: one that is only disabled keeps its records, and may be enabled again.
+    const there = new Set(all.map(({ metadata }) => metadata.uid));
     for (const uid of [...this.#told.keys()]) {
-      if (live.has(uid)) continue;
+      if (there.has(uid)) continue;
       await this.#namespaces.end(uid);
       this.#told.delete(uid);
     }
