@@ -41,7 +41,7 @@ generate: ## write the generated files anew (CRDs, the API's contract, its clien
 verify: ## types, generated files, formatting, chart and scripts are as they should be
 	@$(WITH) node test/run.ts verify
 audit: ## known vulnerabilities of npm packages and Go modules; says so when a database cannot be reached
-	@status=0; for what in npm "go operator/launcher" "go deploy/local"; do \
+	@status=0; for what in npm "go operator/launcher --online" "go deploy/local --online"; do \
 	  echo "$$what"; $(WITH) node deploy/audit/audit.ts $$what || { code=$$?; [ $$code = 77 ] || status=$$code; }; done; exit $$status
 test: ## everything: verify, unit, integration, e2e; the last line counts them
 	@$(WITH) node test/run.ts verify unit integration e2e

@@ -239,7 +239,7 @@ func TestSignalsFromTheCodeDoNotEndTheLauncher(t *testing.T) {
 	t.Run("pid1", func(t *testing.T) {
 		r := newRun(t, true, testcode, "end").do()
 		want := "kill KILL=EPERM\nkill STOP=EPERM\ntkill=EPERM\ntgkill=EPERM\nqueue=EPERM\npidfd=EPERM\nby descriptor=ENOSYS\n" +
-			"nice=EPERM\naffinity=EPERM\nfile=EPERM\nitself=\ngroup=\n"
+			"nice=EPERM\naffinity=EPERM\nfile=EPERM\nfile TERM=EPERM\nfile INT=EPERM\nfile IO=\nitself=\ngroup=\n"
 		if r.exit != 0 || string(r.stdout) != want {
 			t.Errorf("exit %d, stdout %s, summary %+v", r.exit, r.stdout, r.summary)
 		}

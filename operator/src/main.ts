@@ -14,7 +14,7 @@ import { Registry, collectDefaultMetrics } from 'prom-client';
 import { readConfig } from './config.ts';
 import type { OperatorConfig } from './config.ts';
 import { ControllerMetrics } from './controller/index.ts';
-import { controlAt } from './drill/control.ts';
+import { controlAt, peerThrough } from './drill/control.ts';
 import { openGate } from './drill/gate.ts';
 import { DrillManager } from './drill/manager.ts';
 import { DrillMetrics } from './drill/metrics.ts';
@@ -90,6 +90,7 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
         evaluationNamespaces: settings.evaluationNamespaces,
         defaultClass: settings.sandbox.runtimeClassName,
         askControl: controlAt(config.drill.controlUrl),
+        askPeer: peerThrough(config.drill.controlUrl),
         metrics: new DrillMetrics(registry),
         logger,
         now: () => Date.now(),

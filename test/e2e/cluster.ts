@@ -59,6 +59,27 @@ export function evaluation(name: string, spec: Record<string, unknown>, namespac
   return { apiVersion: 'crucible.dev/v1alpha1', kind: 'Evaluation', metadata: { name, namespace }, spec };
 }
 
+/** What marks pods without policies that a test runs beside sandboxes. */
+const CONTROL = 'app.kubernetes.io/part-of=crucible-e2e';
+
+/** A pod that nothing holds back, with the image of the python runtime. Only ever in `crucible-drill`. */
+export async function controlPod(prefix: string, program: string): Promise<string> {
+  const { spec } = await getJson<{ spec: { image: string } }>(['evaluationruntime', 'python']);
+  const name = uniqueName(prefix);
+  const [key, value] = CONTROL.split('=') as [string, string];
+  await apply({
+    apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: DRILL_NAMESPACE, labels: { [key]: value } },
+    spec: {
+      restartPolicy: 'Never', automountServiceAccountToken: false, terminationGracePeriodSeconds: 1,
+      containers: [{ name: 'control', image: spec.image, command: ['/usr/bin/python3', '-u', '-c', program] }],
+    },
+  });
+  return name;
+}
+
+/** Also what a run of the tests left that was killed. */
+export const sweepControls = (): Promise<string> => ok(['delete', 'pods', '-n', DRILL_NAMESPACE, '-l', CONTROL, '--wait=false']);
+
 export const getEvaluation = (name: string, namespace = NAMESPACE): Promise<Evaluation> =>
   getJson<Evaluation>(['evaluation', name, '-n', namespace]);
 

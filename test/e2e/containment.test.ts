@@ -1,6 +1,6 @@
 /** What the code inside a sandbox can see and reach, under both runtime classes; with the controls that show the probe works. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { apply, condition, DRILL_NAMESPACE, evaluation, eventually, getJson, NAMESPACE, ok, run, sql, uniqueName, waitFor } from './cluster.ts';
+import { apply, condition, controlPod, DRILL_NAMESPACE, evaluation, eventually, getJson, NAMESPACE, ok, run, sql, sweepControls, uniqueName, waitFor } from './cluster.ts';
 
 const facts = `
 import glob, json, os
@@ -139,26 +139,15 @@ describe('the probe itself', () => {
 
   afterAll(async () => {
     if (saved) await apply(saved);
-    await ok(['delete', 'pod', 'control', '-n', DRILL_NAMESPACE, '--ignore-not-found', '--wait=false']);
+    await sweepControls();
   });
 
   it('reads the server’s reply with the same image in a namespace without the policy', async () => {
     const endpoint = await apiServer();
-    const runtime = await getJson<{ spec: { image: string } }>(['evaluationruntime', 'python']);
-    await ok(['delete', 'pod', 'control', '-n', DRILL_NAMESPACE, '--ignore-not-found', '--grace-period=1']);
-    await apply({
-      apiVersion: 'v1',
-      kind: 'Pod',
-      metadata: { name: 'control', namespace: DRILL_NAMESPACE },
-      spec: {
-        restartPolicy: 'Never',
-        automountServiceAccountToken: false,
-        containers: [{ name: 'probe', image: runtime.spec.image, command: ['/usr/bin/python3', '-c', code(endpoint)] }],
-      },
-    });
+    const control = await controlPod('control', code(endpoint));
     const log = await eventually('the control pod ends', 60, async () => {
-      const phase = await ok(['get', 'pod', 'control', '-n', DRILL_NAMESPACE, '-o', 'jsonpath={.status.phase}']);
-      return phase === 'Succeeded' || phase === 'Failed' ? ok(['logs', 'control', '-n', DRILL_NAMESPACE]) : undefined;
+      const phase = await ok(['get', 'pod', control, '-n', DRILL_NAMESPACE, '-o', 'jsonpath={.status.phase}']);
+      return phase === 'Succeeded' || phase === 'Failed' ? ok(['logs', control, '-n', DRILL_NAMESPACE]) : undefined;
     });
     expect((JSON.parse(log) as { reply?: string }).reply).toMatch(/^HTTP\/1\.1 (200|401|403)/);
   });

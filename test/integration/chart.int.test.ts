@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseSigningKey } from '@crucible/storage';
+import { smuggling } from '../../operator/src/drill/catalogue/smuggling.ts';
 import type { ApiResponse, ApiServer } from './api-server.ts';
 import { ChartCluster, RELEASE, RELEASE_NAMESPACE, eventually, lintChart, renderChart } from './chart.ts';
 import type { Manifest } from './chart.ts';
@@ -91,6 +92,7 @@ describe('rendering', () => {
     ['a wrong type', 'operator.replicas=many', 'replicas'],
     ['a namespace that cannot be one', 'evaluationNamespaces[0].name=Evals', 'Evals'],
     ['an external Postgres without its Secret', 'postgres.embedded.enabled=false', 'postgres.external.existingSecret'],
+    ['controls among evaluations', 'drill.controlNamespace=evals,evaluationNamespaces[0].name=evals', 'drill.controlNamespace: evals is an evaluation namespace'],
     ['a runtime without image', 'runtimes.perl.enabled=true,runtimes.perl.spec.command={perl},runtimes.perl.spec.entryFile=a.pl', 'runtimes.perl.image'],
   ])('refuses %s', (_, setting, message) => {
     expect(() => renderChart('--set', setting)).toThrow(message);
@@ -337,6 +339,11 @@ describe('pods in an evaluation namespace', () => {
     for (const launcherIncluded of [true, false]) {
       expectStatus(await create(sandboxPod({ launcherIncluded }, change), BARE_PODS), 403, `sandbox rule ${rule}: `);
     }
+  });
+  test('what the drill tries to smuggle is refused by the rule that is meant for it, also where nothing else would refuse it', async () => {
+    if (smuggling.method.kind !== 'smuggle') throw new Error('the drill smuggles nothing');
+    for (const { rule, change } of smuggling.method.smuggled)
+      expectStatus(await create(sandboxPod({}, change), BARE_PODS), 403, `sandbox rule ${rule}: `);
   });
   test('the init container is held to the same', async () => {
     for (const [, change, rule] of REFUSED.filter(([, , name]) => /^containers[.](env|securityContext|capabilities|privilege)/.test(name))) {

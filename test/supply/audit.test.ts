@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { goFindings, judge, npmFindings } from '../../deploy/audit/audit.ts';
+import { goDatabase, goFindings, judge, npmFindings } from '../../deploy/audit/audit.ts';
 
 const advisory = (severity: string, id = 'GHSA-1'): object => ({ url: `https://github.com/advisories/${id}`, title: 'A hole', severity });
 
@@ -32,4 +32,12 @@ test('an allowed one is allowed until its day', () => {
   const allowed = [{ id: 'GO-1', reason: 'not reachable', until: '2026-12-31' }];
   expect(judge(findings, allowed, '2026-12-31')).toMatchObject({ findings: [{ id: 'GO-2' }], allowed: [{ id: 'GO-1' }] });
   expect(judge(findings, allowed, '2027-01-01').findings).toHaveLength(2);
+});
+
+test('go: without leave to ask anybody only a database on this machine is read', () => {
+  expect(goDatabase('file:///srv/vulndb', false)).toEqual({ url: 'file:///srv/vulndb' });
+  for (const configured of [undefined, 'https://vuln.example.com'])
+    expect(goDatabase(configured, false)).toEqual({ problem: expect.stringMatching(/GOVULNDB.*make audit/) as string });
+  expect(goDatabase(undefined, true)).toEqual({ url: 'https://vuln.go.dev' });
+  expect(goDatabase('https://vuln.example.com', true)).toEqual({ url: 'https://vuln.example.com' });
 });

@@ -176,7 +176,7 @@ END
 }
 
 addons_up() {
-  sed "s/@DNS_IP@/$DNS_IP/" "$NATIVE/manifests/coredns.yaml" | kube apply -f -
+  sed "s/@DNS_IP@/$DNS_IP/; s/@TEST_INTERNET@/$TEST_INTERNET/" "$NATIVE/manifests/coredns.yaml" | kube apply -f -
   kube apply -f "$NATIVE/manifests/classes.yaml"
 }
 

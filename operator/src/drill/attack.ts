@@ -37,8 +37,12 @@ export type Method =
   | { readonly kind: 'inside'; readonly source: string; readonly checks: readonly string[] }
   /** Addresses of this group that the control pod reached are tried from the canary. */
   | { readonly kind: 'reach'; readonly group: TargetGroup }
+  /** A pod that no policy holds back tries a sandbox that listens. */
+  | { readonly kind: 'ingress' }
   /** An evaluation of its own, judged by how it ended and what it printed. */
   | { readonly kind: 'alone'; readonly spec: AttackSpec; readonly judge: (end: RunEnd) => Check[] }
+  /** Changed copies of a sandbox's Job, judged by what admission says to their pods. */
+  | { readonly kind: 'smuggle'; readonly smuggled: readonly Smuggled[] }
   /** Judged from what the API server says, without a sandbox. */
   | { readonly kind: 'facts'; readonly judge: (facts: DrillFacts) => Check[] };
 
@@ -52,6 +56,31 @@ export interface AttackSpec {
   readonly artifacts?: readonly string[];
   /** As many sandboxes of it, all of which must hold. */
   readonly copies?: number;
+}
+
+/** What of a Job's pod template the changes are about; whatever else it has stays as it is. */
+export interface PodTemplate {
+  metadata: { labels: Record<string, string>; annotations: Record<string, string>; [field: string]: unknown };
+  spec: {
+    containers: {
+      name: string;
+      securityContext?: Record<string, unknown>;
+      volumeMounts: ({ name: string } & Record<string, unknown>)[];
+      [field: string]: unknown;
+    }[];
+    securityContext: Record<string, unknown>;
+    volumes: { name: string; configMap?: { name?: string }; [source: string]: unknown }[];
+    [field: string]: unknown;
+  };
+}
+
+export interface Smuggled {
+  readonly what: string;
+  /** Of the admission policies: named in the refusal. */
+  readonly rule: string;
+  /** What Pod Security says of it, where that answers first. */
+  readonly podSecurity?: string;
+  readonly change: (template: PodTemplate) => unknown;
 }
 
 /** How an evaluation of an attack ended. Everything the sandbox printed is hostile text. */

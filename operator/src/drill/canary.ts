@@ -149,6 +149,7 @@ export const TARGETS_EXPRESSION = `json.load(open('/crucible/code/${TARGETS_FILE
 
 /** What a second sandbox runs for the canary to try to reach: it listens, and shows that it does. */
 export const PEER_PORT = 8099;
+export const PEER_GREETING = 'crucible-drill-peer';
 export const PEER_PROGRAM = String.raw`
 import json, socket, threading, time
 server = socket.create_server(('', ${PEER_PORT}), backlog=8)
@@ -159,7 +160,7 @@ def serve():
             connection.settimeout(2)
             try:
                 connection.recv(200)
-                connection.sendall(b'crucible-drill-peer\n')
+                connection.sendall(b'${PEER_GREETING}\n')
             except OSError:
                 pass
 threading.Thread(target=serve, daemon=True).start()

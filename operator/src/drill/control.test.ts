@@ -1,9 +1,11 @@
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { afterEach, expect, it } from 'vitest';
+import { createServer as createTcpServer } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
 import { freePort } from '../../../test/integration/processes.ts';
-import { dnsQuery, listen, probe } from './control/main.ts';
-import { controlAt } from './control.ts';
+import { PEER_GREETING } from './canary.ts';
+import { dnsQuery, listen, probe, tryPeer } from './control/main.ts';
+import { controlAt, peerThrough } from './control.ts';
 
 const closing: (() => void)[] = [];
 afterEach(() => closing.splice(0).forEach((close) => close()));
@@ -64,4 +66,39 @@ it('asks name servers a question they understand', () => {
   const query = dnsQuery();
   expect(query.readUInt16BE(4)).toBe(1);
   expect(query.toString('latin1')).toContain('kubernetes');
+});
+
+describe('a sandbox that listens', () => {
+  async function serving(serve: (socket: Socket) => void): Promise<number> {
+    const server = createTcpServer(serve).listen(0, '127.0.0.1');
+    closing.push(() => server.close());
+    await new Promise((resolve) => server.once('listening', resolve));
+    return (server.address() as AddressInfo).port;
+  }
+
+  it('is told apart from another server and from nothing', async () => {
+    const greeting = await serving((socket) => socket.once('data', () => socket.end(`${PEER_GREETING}\n`)));
+    expect(await tryPeer('127.0.0.1', greeting)).toBe('answered');
+    const other = await serving((socket) => socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\n\r\n')));
+    expect(await tryPeer('127.0.0.1', other)).toBe('connected');
+    expect(await tryPeer('127.0.0.1', await freePort())).toBe('silent');
+  });
+
+  it.each([
+    ['answered', false],
+    ['connected', null],
+    ['silent', true],
+  ])('that is found %s is blocked: %s', async (peer, blocked) => {
+    const url = await answering(200, JSON.stringify({ peer }));
+    expect((await peerThrough(url)('10.0.0.1', new AbortController().signal)).blocked).toBe(blocked);
+  });
+
+  it.each([
+    ['an error', 500, '{}'],
+    ['another word', 200, '{"peer":"maybe"}'],
+  ])('shows nothing after %s', async (_what, status, body) => {
+    const url = await answering(status, body);
+    const { blocked, detail } = await peerThrough(url)('10.0.0.1', new AbortController().signal);
+    expect([blocked, detail]).toEqual([null, expect.stringContaining('cannot be asked')]);
+  });
 });

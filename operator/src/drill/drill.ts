@@ -3,7 +3,7 @@ import { judgeChecks, openFinding } from './attack.ts';
 import type { Target } from './canary.ts';
 import { PEER_PORT, TARGETS_EXPRESSION, TARGETS_FILE, canaryProgram } from './canary.ts';
 import { judgeKernel } from './catalogue/kernel.ts';
-import type { AskControl } from './control.ts';
+import type { AskControl, AskPeer } from './control.ts';
 import { inParallel } from './parallel.ts';
 import { parseReport } from './report.ts';
 import type { DrillRunner, Started } from './runner.ts';
@@ -20,6 +20,7 @@ export interface DrillInputs {
   readonly facts: DrillFacts;
   readonly metadataAddresses: readonly string[];
   readonly askControl: AskControl;
+  readonly askPeer: AskPeer;
   readonly runner: DrillRunner;
   readonly signal: AbortSignal;
   readonly now: () => number;
@@ -35,13 +36,15 @@ export async function runDrill(inputs: DrillInputs): Promise<Finding[]> {
     return one;
   };
   try {
-    const { targets, problem } = await gatherTargets(inputs, begin);
+    const { targets, problem, peer } = await gatherTargets(inputs, begin);
     const found = new Map<string, Finding>();
     const inside = attacks.filter(({ method }) => method.kind === 'inside' || method.kind === 'reach');
     const alone = attacks.filter(({ method }) => method.kind === 'alone');
     const work = [
       ...(inside.length > 0 ? [() => runCanary(inputs, inside, targets, problem, begin)] : []),
       ...alone.map((attack) => () => runAlone(inputs, attack, targets, begin)),
+      ...attacks.map((attack) => () => runSmuggling(inputs, attack, begin)),
+      ...attacks.map((attack) => () => runIngress(inputs, attack, targets, peer)),
     ];
     for (const findings of await inParallel(work, AT_ONCE))
       for (const finding of findings) found.set(finding.attack, finding);
@@ -65,13 +68,21 @@ interface Targets {
   readonly targets: readonly Target[];
   /** Why a group has none. */
   readonly problem: (group: string) => string;
+  readonly peer: Peer | undefined;
+}
+
+interface Peer {
+  readonly address: string | undefined;
+  readonly problem: string;
 }
 
 /** The addresses that a control has just been answered by, and a second sandbox that answers itself. */
 async function gatherTargets(inputs: DrillInputs, begin: Begin): Promise<Targets> {
   const { askControl, runner, id, runtimeClass, signal, now, metadataAddresses } = inputs;
   const wants = (group: string): boolean =>
-    inputs.attacks.some(({ method }) => method.kind === 'reach' && method.group === group);
+    inputs.attacks.some(({ method }) =>
+      method.kind === 'reach' ? method.group === group : method.kind === 'ingress' && group === 'peer',
+    );
   const deadline = now() + PATIENCE_MS;
   const [control, peer] = await Promise.all([
     askControl(signal),
@@ -94,7 +105,7 @@ async function gatherTargets(inputs: DrillInputs, begin: Begin): Promise<Targets
     if (group === 'metadata') return 'not tried: no address is named in drill.metadataAddresses';
     return 'no positive control: nothing of it answered the control pod';
   };
-  return { targets, problem };
+  return { targets, problem, peer };
 }
 
 async function startPeer(
@@ -104,7 +115,7 @@ async function startPeer(
   deadline: number,
   signal: AbortSignal,
   begin: Begin,
-): Promise<{ address: string | undefined; problem: string }> {
+): Promise<Peer> {
   const peer = await begin(runner.startPeer(id, runtimeClass, signal));
   const address = await runner.address(peer, deadline, signal);
   if (address === undefined) return { address, problem: 'the second sandbox did not start in time' };
@@ -179,6 +190,33 @@ async function runAlone(
   const finding = judgeChecks(attack, [], checks, facts.handler);
   const silent = judged.some((one) => one?.length === 0);
   return [finding.outcome === 'held' && silent ? openFinding(attack, 'a copy of it ended without a report') : finding];
+}
+
+/** The same control, port and moment: what answers from its listener would answer from the sandbox, were it let in. */
+async function runIngress(
+  { askPeer, signal, facts }: DrillInputs,
+  attack: Attack,
+  targets: readonly Target[],
+  peer: Peer | undefined,
+): Promise<Finding[]> {
+  if (attack.method.kind !== 'ingress') return [];
+  if (peer?.address === undefined) return [openFinding(attack, peer?.problem ?? 'the second sandbox did not start')];
+  if (!targets.some(({ group, protocol, port }) => group === 'egress' && protocol === 'tcp' && port === PEER_PORT))
+    return [openFinding(attack, 'no positive control: the listener did not answer the control pod')];
+  const answer = await askPeer(peer.address, signal);
+  return [judgeChecks(attack, [], [{ check: 'ingress', ...answer }], facts.handler)];
+}
+
+/** On copies of the Job of a sandbox that does nothing but be there. */
+async function runSmuggling(inputs: DrillInputs, attack: Attack, begin: Begin): Promise<Finding[]> {
+  const { id, runtimeClass, runner, signal, now, facts } = inputs;
+  const { method } = attack;
+  if (method.kind !== 'smuggle') return [];
+  const spec = { code: 'import time\ntime.sleep(120)\n', timeoutSeconds: 150 };
+  const one = await begin(runner.start(id, attack.id, spec, runtimeClass, [], signal));
+  if ((await runner.address(one, now() + PATIENCE_MS, signal)) === undefined)
+    return [openFinding(attack, 'the sandbox whose Job is copied did not start in time')];
+  return [judgeChecks(attack, [], await runner.smuggle(id, one, method.smuggled, signal), facts.handler)];
 }
 
 async function tryMissingClass(inputs: DrillInputs, begin: Begin): Promise<DrillFacts['missingClass']> {

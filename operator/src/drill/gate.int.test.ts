@@ -64,6 +64,7 @@ class DrilledCluster extends TestCluster {
       evaluationNamespaces: [this.namespace],
       defaultClass: undefined,
       askControl: async () => ({ problem: 'played' }),
+      askPeer: async () => ({ blocked: null, detail: 'played' }),
       metrics: new DrillMetrics(this.registry),
       logger,
       now: () => Date.now(),
@@ -303,6 +304,48 @@ describe('a SecurityDrill', () => {
     await cluster.manager!.run('never', QUICK, 'request');
     expect(cluster.manager!.stateOf('never')).toMatchObject({ state: 'closed', closed: { reason: 'DrillIncomplete' } });
     cluster.script = held;
+  });
+});
+
+describe('what an operator leaves of its drills', () => {
+  it('is deleted by the next one, wherever that was: evaluations, and Jobs with what holds their pods', async () => {
+    await cluster.stopOperator();
+    const elsewhere = `${cluster.namespace}-other`;
+    await cluster.must('POST', '/api/v1/namespaces', { metadata: { name: elsewhere } });
+    const labels = { 'crucible.dev/drill': 'earlier' };
+    const evaluations = `/apis/crucible.dev/v1alpha1/namespaces/${elsewhere}/evaluations`;
+    await cluster.must('POST', evaluations, {
+      apiVersion: 'crucible.dev/v1alpha1',
+      kind: 'Evaluation',
+      metadata: { name: 'sentinel', labels },
+      spec: { runtime: cluster.runtime, code: 'x' },
+    });
+    const spec = { restartPolicy: 'Never', containers: [{ name: 'sandbox', image: 'x' }] };
+    const template = { metadata: { labels, finalizers: ['crucible.dev/capture'] }, spec };
+    const jobs = `/apis/batch/v1/namespaces/${cluster.namespace}/jobs`;
+    await cluster.must('POST', jobs, {
+      apiVersion: 'batch/v1',
+      kind: 'Job',
+      metadata: { name: 'smuggled', labels },
+      spec: { backoffLimit: 0, template },
+    });
+    await cluster.must('POST', cluster.core('pods'), {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { ...template.metadata, name: 'smuggled' },
+      spec,
+    });
+    await cluster.startOperator();
+    await cluster.waitFor('nothing to be left', async () => {
+      const left = [
+        ...(await cluster.must('GET', evaluations))['items'],
+        ...(await cluster.must('GET', `${jobs}?labelSelector=crucible.dev/drill`))['items'],
+      ];
+      return left.length === 0 ? true : undefined;
+    });
+    await cluster.waitFor('the pod to be let go', async () =>
+      (await cluster.pod('smuggled'))?.['metadata'].finalizers === undefined ? true : undefined,
+    );
   });
 });
 

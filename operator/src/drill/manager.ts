@@ -8,7 +8,7 @@ import type { Attack, DrillFacts, Finding } from './attack.ts';
 import { countOutcomes, openFinding, scoreRules } from './attack.ts';
 import { CATALOGUE, QUICK } from './catalogue/index.ts';
 import { watchChanges } from './changes.ts';
-import type { AskControl } from './control.ts';
+import type { AskControl, AskPeer } from './control.ts';
 import { runDrill } from './drill.ts';
 import type { ClassState, Gate, GateKeeper } from './gate.ts';
 import { classKey, className, judgeClass, pending } from './gate.ts';
@@ -33,6 +33,7 @@ export interface ManagerDependencies {
   readonly evaluationNamespaces: readonly string[];
   readonly defaultClass: string | undefined;
   readonly askControl: AskControl;
+  readonly askPeer: AskPeer;
   readonly metrics: DrillMetrics;
   readonly logger: Logger;
   readonly now: () => number;
@@ -144,6 +145,7 @@ export class DrillManager implements GateKeeper {
         'a weaker sandbox is accepted by configuration',
       );
     void runner.remove(runner.leftovers());
+    void runner.sweepSmuggled();
     if (evaluationNamespaces.length === 0) return;
     this.#begin(classKey(this.#deps.defaultClass), 'start');
     if (settings.fullEverySeconds > 0) {
@@ -274,7 +276,7 @@ export class DrillManager implements GateKeeper {
 
   async #attack(term: Term, entry: Entry, attacks: readonly Attack[], id: string): Promise<Finding[]> {
     const runtimeClass = entry.key === '' ? undefined : entry.key;
-    const { drill = runDrill, settings, askControl, now } = this.#deps;
+    const { drill = runDrill, settings, askControl, askPeer, now } = this.#deps;
     try {
       return await drill({
         id,
@@ -283,6 +285,7 @@ export class DrillManager implements GateKeeper {
         facts: this.#facts(runtimeClass),
         metadataAddresses: settings.metadataAddresses,
         askControl,
+        askPeer,
         runner: term.runner,
         signal: term.abort.signal,
         now,

@@ -7,8 +7,9 @@ import type { RawEvaluation } from '../evaluation/snapshot.ts';
 import { isFinished } from '../evaluation/snapshot.ts';
 import { EVALUATIONS, isNotFound, makeKey } from '../kube/index.ts';
 import type { KubeClient, ObjectCache } from '../kube/index.ts';
-import type { AttackSpec, RunEnd } from './attack.ts';
+import type { AttackSpec, Check, RunEnd, Smuggled } from './attack.ts';
 import { PEER_PROGRAM } from './canary.ts';
+import { smuggle, sweepSmuggled } from './smuggling.ts';
 
 /** Of a drill's evaluation: its id. Only the operator may set it (admission). */
 export const DRILL_LABEL = LABELS.drill;
@@ -32,6 +33,7 @@ export interface RunnerDependencies {
 }
 
 export interface Started {
+  readonly namespace: string;
   readonly name: string;
   readonly uid: string;
 }
@@ -76,7 +78,7 @@ export class DrillRunner {
     });
     const uid = created.metadata.uid ?? '';
     exempt(makeKey(namespace, name), uid);
-    return { name, uid };
+    return { namespace, name, uid };
   }
 
   startPeer(drill: string, runtimeClass: string | undefined, signal: AbortSignal): Promise<Started> {
@@ -122,8 +124,8 @@ export class DrillRunner {
 
   /** Ended and deleted; the record stays. */
   async remove(started: readonly Started[]): Promise<void> {
-    const { client, namespace, logger } = this.#deps;
-    for (const { name, uid } of started) {
+    const { client, logger } = this.#deps;
+    for (const { namespace, name, uid } of started) {
       try {
         await client.delete(EVALUATIONS, namespace, name, { uid, propagationPolicy: 'Background' });
       } catch (error) {
@@ -133,14 +135,30 @@ export class DrillRunner {
     }
   }
 
-  /** What an operator before this one left behind: nobody judges it any more. */
+  /** What an operator before this one left behind, wherever it drilled: nobody judges it any more. */
   leftovers(): Started[] {
     return this.#deps.evaluations
       .list()
-      .filter(
-        ({ metadata }) => metadata.labels?.[DRILL_LABEL] !== undefined && metadata.namespace === this.#deps.namespace,
-      )
-      .map(({ metadata }) => ({ name: metadata.name ?? '', uid: metadata.uid ?? '' }));
+      .filter(({ metadata }) => metadata.labels?.[DRILL_LABEL] !== undefined)
+      .map(({ metadata: { namespace = '', name = '', uid = '' } }) => ({ namespace, name, uid }));
+  }
+
+  /** The changed copies of a sandbox's Job that are tried on admission. */
+  async smuggle(drill: string, of: Started, smuggled: readonly Smuggled[], signal: AbortSignal): Promise<Check[]> {
+    const { client, namespace, now } = this.#deps;
+    try {
+      return await smuggle({ client, namespace, label: DRILL_LABEL, drill, signal, now }, of.uid, smuggled);
+    } finally {
+      await this.sweepSmuggled(drill);
+    }
+  }
+
+  /** Of one drill, or of any. */
+  async sweepSmuggled(drill?: string): Promise<void> {
+    const { client, namespace, logger } = this.#deps;
+    await sweepSmuggled({ client, namespace, label: DRILL_LABEL, drill }).catch((error: unknown) =>
+      logger.warn({ err: error }, 'Jobs of the drill are left until the janitor finds them'),
+    );
   }
 
   /** The status of an evaluation that is expected not to be admitted. */

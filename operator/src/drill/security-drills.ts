@@ -6,7 +6,7 @@ import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
 import type { Attack } from './attack.ts';
 import { countOutcomes, scoreRules } from './attack.ts';
 import { inParallel } from './parallel.ts';
-import { CATALOGUE, NOT_ATTACKED, QUICK } from './catalogue/index.ts';
+import { CATALOGUE, QUICK } from './catalogue/index.ts';
 import type { ClassResult } from './history.ts';
 import type { DrillManager } from './manager.ts';
 
@@ -172,15 +172,7 @@ export function report(
 
 function classReport({ id, runtimeClass, findings }: ClassResult, attacks: readonly Attack[]) {
   const title = (rule: number): string => attacks.find((attack) => attack.rule === rule)?.title ?? '';
-  const scores = scoreRules(findings).map((score) => ({ ...score, title: title(score.rule) }));
-  const full = attacks.length >= CATALOGUE.length;
-  const others = Object.entries(full ? NOT_ATTACKED : {}).map(([rule, evidence]) => ({
-    rule: Number(rule),
-    outcome: 'open' as const,
-    evidence,
-    title: 'template smuggling is refused',
-  }));
-  const rules = [...scores, ...others].sort((a, b) => a.rule - b.rule);
+  const rules = scoreRules(findings).map((score) => ({ ...score, title: title(score.rule) }));
   const shown = rules.map((rule) => ({ ...rule, title: clip(rule.title, 128), evidence: clip(rule.evidence, 512) }));
   return { runtimeClassName: runtimeClass ?? '', drillId: id, ...countOutcomes(rules), rules: shown };
 }

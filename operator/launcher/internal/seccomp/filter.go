@@ -122,13 +122,15 @@ func (b *builder) protect(first uint32) {
 			b.unless(unix.BPF_JGE, first, denyPerm)
 		})
 	}
-	// Otherwise a file or socket could be made to send them.
+	// Otherwise a file or socket could be made to send them: what ends or stops the launcher, and what it takes for the
+	// kubelet's wish that it ends.
 	b.call(unix.SYS_FCNTL, func() {
 		b.load(offsetArg(1))
 		b.block(unix.BPF_JEQ, unix.F_SETSIG, func() {
 			b.load(offsetArg(2))
-			b.when(unix.BPF_JEQ, uint32(unix.SIGKILL), denyPerm)
-			b.when(unix.BPF_JEQ, uint32(unix.SIGSTOP), denyPerm)
+			for _, signal := range []unix.Signal{unix.SIGKILL, unix.SIGSTOP, unix.SIGTERM, unix.SIGINT} {
+				b.when(unix.BPF_JEQ, uint32(signal), denyPerm)
+			}
 			b.ret(allow)
 		})
 	})

@@ -18,10 +18,11 @@ import { metadata } from './metadata.ts';
 import { noNewPrivileges } from './no-new-privileges.ts';
 import { nodeServices } from './node-services.ts';
 import { flood, frames, terminationMessage } from './output.ts';
-import { peer } from './peer.ts';
+import { peer, peerIngress } from './peer.ts';
 import { processes } from './processes.ts';
 import { readOnlyRoot } from './read-only-root.ts';
 import { seccomp } from './seccomp.ts';
+import { smuggling } from './smuggling.ts';
 import { sockets } from './sockets.ts';
 import { startWindow } from './start-window.ts';
 import { syscalls } from './syscalls.ts';
@@ -51,6 +52,7 @@ export const CATALOGUE: readonly Attack[] = [
   apiServer,
   nodeServices,
   peer,
+  peerIngress,
   startWindow,
   memory,
   forks,
@@ -61,14 +63,10 @@ export const CATALOGUE: readonly Attack[] = [
   terminationMessage,
   artifacts,
   deadline,
+  smuggling,
   kernel,
   missingClass,
   foreignPolicies,
 ];
-
-/** Shown elsewhere, and never by an attack on a running cluster. */
-export const NOT_ATTACKED: Readonly<Record<number, string>> = {
-  29: 'pods that break a visible rule would have to be tried; the integration tests try some hundred against the same policies',
-};
 
 export const QUICK: readonly Attack[] = CATALOGUE.filter(({ quick }) => quick);

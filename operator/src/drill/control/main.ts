@@ -4,10 +4,12 @@ import { lookup } from 'node:dns/promises';
 import { readFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
 import { connect, createServer, isIP } from 'node:net';
+import { PEER_GREETING, PEER_PORT } from '../canary.ts';
 
 // The positive control of the network probes: `listener` answers whoever reaches it, and `control`, a pod that no policy
 // holds back, tells which addresses answered it just now. Both live in a namespace of their own, without any right.
-// The control takes no address from anybody: what it tries is decided by where it runs.
+// What the control tries is decided by where it runs. The one address that it takes, from the operator alone, is that of a
+// sandbox that listens for a drill: it tries one port there, and says no more than whether that was such a sandbox.
 
 export const LISTENER_PORT = 8099;
 const CONTROL_PORT = 8080;
@@ -140,11 +142,37 @@ function tcpQuery(): Buffer {
   return Buffer.concat([length, query]);
 }
 
+export type PeerAnswer = 'answered' | 'connected' | 'silent';
+
+/** Whether a sandbox that listens for a drill can be reached from here: on that port alone, and no word of what it said. */
+export async function tryPeer(address: string, port = PEER_PORT): Promise<PeerAnswer> {
+  let connected = false;
+  const socket = connect({ host: address, port });
+  socket.setTimeout(PROBE_MS, () => socket.destroy());
+  socket.once('connect', () => {
+    connected = true;
+    socket.write('GET / HTTP/1.0\r\n\r\n');
+  });
+  try {
+    for await (const data of socket) if ((data as Buffer).toString('latin1').startsWith(PEER_GREETING)) return 'answered';
+  } catch {
+    // Refused, reset: what was seen until then counts.
+  }
+  return connected ? 'connected' : 'silent';
+}
+
 /** One look at a time, and the last one for whoever asks meanwhile. */
 function serveControl(port: number, env: Readonly<Record<string, string | undefined>>): void {
   let running: Promise<Reached[]> | undefined;
   const look = async (): Promise<Reached[]> => await Promise.all((await candidates(env)).map(probe));
   const server = createHttpServer((request, response) => {
+    const answer = (value: object): void =>
+      void response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+    const peer = /^\/peer\/([0-9a-f.:]+)$/.exec(request.url ?? '')?.[1];
+    if (request.method === 'GET' && peer !== undefined && isIP(peer) > 0) {
+      void tryPeer(peer).then((found) => answer({ peer: found }));
+      return;
+    }
     if (request.method !== 'GET' || (request.url !== '/reached' && request.url !== '/healthz')) {
       response.writeHead(404).end();
       return;
@@ -155,7 +183,7 @@ function serveControl(port: number, env: Readonly<Record<string, string | undefi
     }
     running ??= look().finally(() => (running = undefined));
     running.then(
-      (targets) => response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ targets })),
+      (targets) => answer({ targets }),
       (error: unknown) => response.writeHead(500).end(String(error)),
     );
   });
