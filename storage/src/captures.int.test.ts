@@ -61,6 +61,26 @@ function chunk(stream: StreamName, firstSeq: number, lastSeq: number, data: stri
 const sha256 = (data: Uint8Array) => createHash('sha256').update(data).digest('hex');
 const whole = async (key: Capture, stream: StreamName) => (await readers.readOutput(key.evaluationUid, key.attempt, stream)).data;
 
+test('one batch of many chunks: a hole after each, both streams, each byte where it belongs', async () => {
+  const key = await begun();
+  const count = 300;
+  const names: StreamName[] = ['stdout', 'stderr'];
+  const chunks = Array.from({ length: count }, (_, n) => chunk(names[n % 3 === 0 ? 1 : 0]!, 2 * n + 1, 2 * n + 1, `${n}\n`));
+  const missing = Array.from({ length: count }, (_, n) => ({ from: 2 * n + 2, to: 2 * n + 2 }));
+  const expected = (stream: StreamName) => Buffer.concat(chunks.filter((one) => one.stream === stream).map(({ data }) => Buffer.from(data)));
+  const { outcome, position } = await captures.append({ ...key, afterSeq: 0, lastSeq: 2 * count, chunks, missing });
+  expect(outcome).toBe('appended');
+  expect(position).toMatchObject({ lastSeq: 2 * count, streams: { stdout: { lines: 200 }, stderr: { lines: 100 } } });
+  expect(position.missing).toEqual(missing);
+  for (const stream of names) {
+    expect(position.streams[stream].bytes).toBe(expected(stream).length);
+    expect(await whole(key, stream)).toEqual(expected(stream));
+  }
+  // Nothing but numbers: no chunk, and the sizes stay.
+  const next = await captures.append({ ...key, afterSeq: 2 * count, lastSeq: 2 * count + 3, chunks: [] });
+  expect(next.position).toEqual({ ...position, lastSeq: 2 * count + 3 });
+});
+
 test('bytes of any value come back unchanged, from any offset, in slices and as tail', async () => {
   const key = await begun();
   const output = randomBytes(300_000);

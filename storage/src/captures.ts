@@ -49,27 +49,15 @@ export class CaptureRepository {
   }
 
   /**
-   * Stores frames afterSeq + 1 … lastSeq in one transaction, if lastSeq is still afterSeq. Throws RangeError for a batch
+   * Stores frames afterSeq + 1 … lastSeq in one statement, if lastSeq is still afterSeq. Throws RangeError for a batch
    * that contradicts itself, NotFoundError without begin, ConflictError for another pod.
    */
   async append(input: AppendChunks): Promise<AppendOutcome> {
     checkAppend(input);
-    return await this.#db.transaction(async (tx) => {
-      const { rowCount } = await tx.query(
-        `UPDATE crucible.captures SET last_seq = $3, recorder = $4, missing = missing + $5::int8multirange
-         WHERE ${KEY} AND pod_uid = $6 AND state = 'following' AND last_seq = $7`,
-        [
-          input.evaluationUid, input.attempt, input.lastSeq, input.recorder, multirange(input.missing ?? []), input.podUid,
-          input.afterSeq,
-        ],
-      );
-      if (rowCount === 0) return await lost(tx, input);
-      for (const stream of STREAM_NAMES) {
-        const chunks = input.chunks.filter((chunk) => chunk.stream === stream);
-        if (chunks.length > 0) await insertChunks(tx, input, chunks, await grow(tx, input, stream, chunks));
-      }
-      return { outcome: 'appended', position: await position(tx, input) };
-    });
+    const { rows } = await this.#db.query<AppendedRow>(appendStatement(input.chunks.length), appendValues(input));
+    const [first] = rows;
+    if (first === undefined) return await this.#db.transaction((tx) => lost(tx, input));
+    return { outcome: 'appended', position: positionOf(first, rows) };
   }
 
   /**
@@ -191,15 +179,72 @@ async function lost(tx: Transaction, input: CaptureKey & { podUid: string }): Pr
 
 async function position(db: Queryable, key: CaptureKey): Promise<CapturePosition> {
   const row = await readRow(db, key);
-  const { rows } = await db.query<{ stream: StreamName; bytes: number; lines: number }>(
-    `SELECT stream, bytes, lines FROM crucible.streams WHERE ${KEY}`,
-    [key.evaluationUid, key.attempt],
-  );
+  const { rows } = await db.query<StreamSize>(`SELECT stream, bytes, lines FROM crucible.streams WHERE ${KEY}`, [key.evaluationUid, key.attempt]);
+  return positionOf(row ?? { lastSeq: 0, missing: [] }, rows);
+}
+
+interface StreamSize {
+  stream: StreamName;
+  bytes: number;
+  lines: number;
+}
+
+type AppendedRow = StreamSize & Pick<CaptureRow, 'lastSeq' | 'missing'>;
+
+function positionOf({ lastSeq, missing }: Pick<CaptureRow, 'lastSeq' | 'missing'>, sizes: readonly StreamSize[]): CapturePosition {
   const of = (name: StreamName) => {
-    const { bytes, lines } = rows.find(({ stream }) => stream === name) ?? { bytes: 0, lines: 0 };
+    const { bytes, lines } = sizes.find(({ stream }) => stream === name) ?? { bytes: 0, lines: 0 };
     return { bytes, lines };
   };
-  return { lastSeq: row?.lastSeq ?? 0, missing: row?.missing ?? [], streams: { stdout: of('stdout'), stderr: of('stderr') } };
+  return { lastSeq, missing, streams: { stdout: of('stdout'), stderr: of('stderr') } };
+}
+
+const CHUNK_TYPES = ['text', 'bigint', 'bigint', 'bigint', 'bigint', 'bytea'];
+const FIXED_VALUES = 11;
+
+/**
+ * The compare-and-set on the capture, its streams' sizes and its chunks: one statement, because this is done for every
+ * 64 KiB of output, and each way to the server and back would cost more than the work. A chunk whose stream has no ledger
+ * has no offset, which the table refuses.
+ */
+function appendStatement(chunks: number): string {
+  const tuples = Array.from({ length: chunks }, (_, row) => {
+    const first = FIXED_VALUES + row * CHUNK_TYPES.length + 1;
+    return `(${CHUNK_TYPES.map((type, column) => `$${first + column}::${type}`).join(', ')})`;
+  });
+  const stored = `, stored AS (
+      INSERT INTO crucible.output_chunks (evaluation_uid, attempt, stream, first_seq, last_seq, byte_offset, lines, data)
+      SELECT m.evaluation_uid, m.attempt, c.stream, c.first_seq, c.last_seq, g.start + c.at, c.lines, c.data
+      FROM moved m CROSS JOIN (VALUES ${tuples.join(', ')}) AS c(stream, first_seq, last_seq, at, lines, data) LEFT JOIN grown g USING (stream))`;
+  return `
+    WITH moved AS (
+      UPDATE crucible.captures SET last_seq = $3, recorder = $4, missing = missing + $5::int8multirange
+      WHERE ${KEY} AND pod_uid = $6 AND state = 'following' AND last_seq = $7
+      RETURNING evaluation_uid, attempt, last_seq, missing
+    ), grown AS (
+      UPDATE crucible.streams s SET bytes = s.bytes + n.bytes, lines = s.lines + n.lines
+      FROM moved m, (VALUES ('stdout', $8::bigint, $9::bigint), ('stderr', $10::bigint, $11::bigint)) AS n(stream, bytes, lines)
+      WHERE s.evaluation_uid = m.evaluation_uid AND s.attempt = m.attempt AND s.stream = n.stream AND n.bytes > 0
+      RETURNING s.stream, s.bytes, s.lines, s.bytes - n.bytes AS start
+    )${chunks === 0 ? '' : stored}
+    SELECT m.last_seq AS "lastSeq", ${MISSING_RANGES}, s.stream, coalesce(g.bytes, s.bytes) AS bytes, coalesce(g.lines, s.lines) AS lines
+    FROM moved m JOIN crucible.streams s USING (evaluation_uid, attempt) LEFT JOIN grown g ON g.stream = s.stream`;
+}
+
+function appendValues(input: AppendChunks): unknown[] {
+  const sizes: Record<StreamName, { bytes: number; lines: number }> = { stdout: { bytes: 0, lines: 0 }, stderr: { bytes: 0, lines: 0 } };
+  const rows = input.chunks.flatMap(({ stream, firstSeq, lastSeq, lines, data }) => {
+    const size = sizes[stream];
+    const at = size.bytes;
+    size.bytes += data.length;
+    size.lines += lines;
+    return [stream, firstSeq, lastSeq, at, lines, data];
+  });
+  const { stdout, stderr } = sizes;
+  return [
+    input.evaluationUid, input.attempt, input.lastSeq, input.recorder, multirange(input.missing ?? []), input.podUid, input.afterSeq,
+    stdout.bytes, stdout.lines, stderr.bytes, stderr.lines, ...rows,
+  ];
 }
 
 /** Returns the offset at which the first of the chunks begins. */

@@ -1,13 +1,13 @@
 import { readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { prepareDatabase } from '@crucible/storage/testing';
 import { ApiServer } from '../integration/api-server.ts';
 import { kubeBinary, startKubernetes } from '../integration/kubernetes.ts';
 import { startPostgres } from '../integration/postgres.ts';
-import { Sandbox, SetupError, freePort, isExecutable } from '../integration/processes.ts';
+import { Sandbox, freePort } from '../integration/processes.ts';
 import type { Server } from '../integration/processes.ts';
 import { startRedis } from '../integration/redis.ts';
-import { encodeLines } from '../../operator/src/recorder/testing/encoder.ts';
+import { frames, runtimeLog, startKwok } from './kwok.ts';
 
 // What benchmarks of the operator run on: everything is real except the nodes, which kwok plays: their pods end at once,
 // and their logs come from one file. Limits that hold the controllers back are raised, for raw Jobs and ours alike.
@@ -92,46 +92,11 @@ export async function startRig({ maxConcurrent, outputBytes }: RigOptions): Prom
 }
 
 async function startNodes(sandbox: Sandbox, kubeconfig: string, api: ApiServer, outputBytes: number): Promise<Server> {
-  const kwok = join(dirname(kubeBinary()), 'kwok');
-  if (!isExecutable(kwok)) throw new SetupError(`no kwok at ${kwok}: \`make bench\` builds it`);
-  const folder = sandbox.folder('kwok');
-  const log = join(folder, 'container.log');
-  writeFileSync(log, kubeletLog(outputBytes));
-  const port = await freePort();
-  const certificates = dirname(kubeconfig);
-  const config = join(folder, 'kwok.yaml');
+  const log = join(sandbox.folder('logs'), 'container.log');
+  writeFileSync(log, runtimeLog(frames(outputBytes)));
   const stages = readFileSync(join(import.meta.dirname, 'stages.yaml'), 'utf8');
   const logs = { apiVersion: 'kwok.x-k8s.io/v1alpha1', kind: 'ClusterLogs', metadata: { name: 'all' }, spec: { logs: [{ logsFile: log }] } };
-  writeFileSync(config, `${stages}\n---\n${JSON.stringify(logs)}\n`);
-  const server = sandbox.start('kwok', kwok, [
-    `--kubeconfig=${kubeconfig}`,
-    `--config=${config}`,
-    '--manage-all-nodes=true',
-    '--node-ip=127.0.0.1',
-    `--node-port=${port}`,
-    `--server-address=127.0.0.1:${port}`,
-    `--tls-cert-file=${join(certificates, 'apiserver.crt')}`,
-    `--tls-private-key-file=${join(certificates, 'apiserver.key')}`,
-    '--node-lease-duration-seconds=0',
-  ]);
-  const { status, body } = await api.create('/api/v1/nodes', { apiVersion: 'v1', kind: 'Node', metadata: { name: 'kwok-0' } });
-  if (status >= 300) throw new Error(String(body['message']));
-  const ready = async (): Promise<boolean> => {
-    const node = await api.get('/api/v1/nodes/kwok-0');
-    return (node.body['status']?.conditions ?? []).some(({ type, status: is }: { type: string; status: string }) => type === 'Ready' && is === 'True');
-  };
-  await server.ready(ready, READY_SECONDS);
-  // Every node begins tainted as not ready; the controller that would take it off would also want heartbeats.
-  await api.mergePatch('/api/v1/nodes/kwok-0', { spec: { taints: null } });
-  return server;
-}
-
-/** As containerd writes it: kwok reads files of that format. */
-function kubeletLog(outputBytes: number): Buffer {
-  const line = `${'x'.repeat(99)}\n`;
-  const stdout = Buffer.from(line.repeat(Math.ceil(outputBytes / line.length)));
-  const now = new Date().toISOString().replace('Z', '000000Z');
-  return Buffer.concat(encodeLines([{ stream: 'stdout', data: stdout }]).flatMap((frame) => [Buffer.from(`${now} stdout F `), frame]));
+  return await startKwok(sandbox, kubeconfig, api, [stages, JSON.stringify(logs)]);
 }
 
 async function prepareCluster(api: ApiServer): Promise<void> {
@@ -148,7 +113,7 @@ async function prepareCluster(api: ApiServer): Promise<void> {
   });
 }
 
-function parseMetrics(text: string): Map<string, number> {
+export function parseMetrics(text: string): Map<string, number> {
   const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
   return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]));
 }

@@ -109,6 +109,11 @@ export class Server {
     return this.child.exitCode === null && this.child.signalCode === null && this.failure === undefined;
   }
 
+  get pid(): number {
+    if (this.child.pid === undefined) throw new SetupError(`${this.name} was not started`);
+    return this.child.pid;
+  }
+
   /** By its own pid; `SIGSTOP` and `SIGCONT` pause and resume. */
   signal(signal: NodeJS.Signals): void {
     if (this.running) this.child.kill(signal);

@@ -44,7 +44,7 @@ export class PodCapture {
     const position = await this.#begin(signal);
     if (position === 'captured' || position === 'untrusted') return position;
     this.#begun = true;
-    const { captures, spool, claims } = this.#context;
+    const { captures, spool, claims, writeBudget } = this.#context;
     const writer = new CaptureWriter({
       key: this.#view.claim,
       recorder: claims.recorder,
@@ -52,6 +52,7 @@ export class PodCapture {
       captures,
       database,
       spool,
+      budget: writeBudget,
       clock,
       metrics,
       signal,
@@ -72,9 +73,9 @@ export class PodCapture {
       metrics.captureSeconds.observe((clock.monotonic() - endedAt) / 1000);
       return 'captured';
     } catch (error) {
-      if (error instanceof CaptureFinished) return 'captured';
       // What was read is worth keeping, whatever went wrong: at shutdown above all.
       await writer.flush().catch(() => {});
+      if (error instanceof CaptureFinished) return 'captured';
       throw error;
     }
   }
@@ -183,7 +184,8 @@ export class PodCapture {
     const release = await this.#slot(signal);
     if (release === undefined) return 'end';
     metrics.follows.inc();
-    const until = this.#untilDrained(signal);
+    const whole = new AbortController();
+    const until = this.#untilDrained(signal, whole.signal);
     try {
       const pass = new LogPass({ ...passOptions(this.#context, claim.evaluationUid), budget: artifactBudget });
       const stream = await logs.podLog(claim.namespace, claim.name, {
@@ -194,8 +196,12 @@ export class PodCapture {
       try {
         return await pass.read(
           stream,
-          (frame) => writer.offer(frame),
-          () => (writer.full ? writer.flush() : undefined),
+          (frame) => {
+            writer.offer(frame);
+            // The launcher writes nothing after it.
+            if (frame.kind === 'summary') whole.abort();
+          },
+          () => writer.relieve(),
         );
       } finally {
         // A reconnect that finds less than was seen before (the log is gone) teaches nothing.
@@ -214,14 +220,14 @@ export class PodCapture {
     }
   }
 
-  /** A signal that aborts some time after the container has ended. */
-  #untilDrained(signal: AbortSignal): { signal: AbortSignal; cancel: () => void } {
+  /** A signal that aborts once the container has ended: at once if the log is read to its end, else some time later. */
+  #untilDrained(signal: AbortSignal, whole: AbortSignal): { signal: AbortSignal; cancel: () => void } {
     const over = new AbortController();
     const both = AbortSignal.any([signal, over.signal]);
     const { clock, patience } = this.#context;
     void (async () => {
       while (!both.aborted && this.#state() === 'running') await this.#view.changed(both);
-      await sleep(clock, patience.drainMs, both);
+      await sleep(clock, patience.drainMs, AbortSignal.any([both, whole]));
       over.abort();
     })();
     return { signal: both, cancel: () => over.abort() };

@@ -5,7 +5,7 @@ import type { ArtifactLimits } from './artifacts.ts';
 import type { Claims } from './claims.ts';
 import type { DatabaseHealth } from './database.ts';
 import type { RecorderMetrics } from './metrics.ts';
-import type { ArtifactBudget } from './pass.ts';
+import type { MemoryBudget } from './budget.ts';
 import type { PodClaim, SandboxPod } from './pods.ts';
 import type { Slots } from './slots.ts';
 import type { Spool } from './spool.ts';
@@ -27,7 +27,9 @@ export interface RecorderContext {
   readonly follows: Slots;
   /** Final reads and artifacts need more memory than a follow: few at once. */
   readonly finals: Slots;
-  readonly artifactBudget: ArtifactBudget;
+  readonly artifactBudget: MemoryBudget;
+  /** What readers may read ahead of Postgres, all together. */
+  readonly writeBudget: MemoryBudget;
   readonly metrics: RecorderMetrics;
   readonly logger: Logger;
   readonly clock: Clock;
@@ -53,7 +55,7 @@ export interface Patience {
   readonly heldMs: number;
   /** A log that does not end with a summary is read again after this, until two readings agree. */
   readonly settleMs: number;
-  /** How long a follow may go on after its container has ended: a half-open connection never ends by itself. */
+  /** How long a follow without its last frame may go on after its container has ended: the final read misses nothing. */
   readonly drainMs: number;
   readonly reconnectBaseMs: number;
   readonly reconnectMaxMs: number;
@@ -65,7 +67,7 @@ export const PATIENCE: Patience = {
   unreachableMs: 180_000,
   heldMs: 5_000,
   settleMs: 300,
-  drainMs: 1_000,
+  drainMs: 250,
   reconnectBaseMs: 200,
   reconnectMaxMs: 10_000,
 };

@@ -103,7 +103,9 @@ async function gatherFacts(
   { context, writer, view, followed, signal }: FinalOptions,
   reading: Reading,
 ): Promise<CaptureFacts> {
-  const chunks = await context.database.persist(() => context.claims.chunks(view.claim), signal);
+  // Only where something is missing is it asked where.
+  const whole = writer.position.missing.length === 0;
+  const chunks = whole ? [] : await context.database.persist(() => context.claims.chunks(view.claim), signal);
   const best = bestPass(reading.pass, followed);
   return {
     position: writer.position,

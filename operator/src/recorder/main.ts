@@ -18,6 +18,7 @@ import { collectDefaultMetrics, Registry } from 'prom-client';
 import { InformerSet, KubeClient, KubeMetrics, loadAccess, PODS, systemClock } from '../kube/index.ts';
 import { aborted, runUntilSignalled } from '../process.ts';
 import { ARTIFACT_LIMITS } from './artifacts.ts';
+import { MemoryBudget } from './budget.ts';
 import { Claims } from './claims.ts';
 import { readConfig, type RecorderConfig } from './config.ts';
 import { PATIENCE, type LogReader, type RecorderContext } from './context.ts';
@@ -25,7 +26,6 @@ import { DatabaseHealth } from './database.ts';
 import { serveHealth } from './http.ts';
 import { keepHouse, type HousekeepingOptions } from './housekeeping.ts';
 import { RecorderMetrics } from './metrics.ts';
-import { ArtifactBudget } from './pass.ts';
 import { slimPod, type SandboxPod } from './pods.ts';
 import { Recorder } from './recorder.ts';
 import { startRelay, type RunningRelay } from './relay.ts';
@@ -34,6 +34,8 @@ import { Spool } from './spool.ts';
 
 /** Unfinished artifacts of all followers together; a final read may hold its own 8 MiB. */
 const ARTIFACT_BUDGET_BYTES = 32 * 1024 * 1024;
+/** Output that waits for Postgres beyond the 64 KiB that each capture may hold. */
+const WRITE_BUDGET_BYTES = 16 * 1024 * 1024;
 /** A watch that has been silent for longer, bookmarks included, is broken. */
 const MAX_SYNC_AGE_SECONDS = 180;
 
@@ -136,7 +138,8 @@ export async function createContext({
     spool,
     follows: new Slots(config.maxFollows),
     finals: new Slots(config.maxFinalReads),
-    artifactBudget: new ArtifactBudget(ARTIFACT_BUDGET_BYTES),
+    artifactBudget: new MemoryBudget(ARTIFACT_BUDGET_BYTES),
+    writeBudget: new MemoryBudget(WRITE_BUDGET_BYTES),
     metrics,
     logger,
     clock: systemClock,

@@ -1,6 +1,7 @@
 import { LimitError, QUOTA_REASON, type ArtifactInput, type FileStore } from '@crucible/storage';
 import { announcedArtifacts, parseAdvisory, type AdvisoryObject } from './advisory.ts';
 import { ArtifactAssembler, ARTIFACT_LIMITS, type ArtifactLimits, type ArtifactResult } from './artifacts.ts';
+import type { MemoryBudget } from './budget.ts';
 import { FrameDecoder, type Frame } from './frames.ts';
 import type { RecorderMetrics } from './metrics.ts';
 import { Sequencer } from './sequencer.ts';
@@ -23,28 +24,11 @@ export interface PassOptions {
   readonly maxReadBytes?: number;
   /** How much the namespace may still store; asked once, at the first file. Without it: anything. */
   readonly allowance?: () => Promise<number>;
-  /** What all passes together may hold of unfinished files. Without one, the caller bounds how many passes run. */
-  readonly budget?: ArtifactBudget;
-}
-
-/** Followers put files together only as far as memory allows: the final read does it again anyway. */
-export class ArtifactBudget {
-  readonly #maxBytes: number;
-  #held = 0;
-
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
-  }
-
-  get heldBytes(): number {
-    return this.#held;
-  }
-
-  /** Notes a change; false when too much is held now. */
-  change(bytes: number): boolean {
-    this.#held += bytes;
-    return this.#held <= this.#maxBytes;
-  }
+  /**
+   * What all passes together may hold of unfinished files: followers put files together only as far as memory allows, the
+   * final read does it again anyway. Without one, the caller bounds how many passes run.
+   */
+  readonly budget?: MemoryBudget;
 }
 
 /** One reading of a log from its start. What it learns besides output: summary, receipt, artifacts, and its own holes. */

@@ -116,7 +116,7 @@ export class FinalRead {
 
   async relieve(): Promise<void> {
     const { writer } = this.#options;
-    if (writer.full) await writer.flush();
+    await writer.relieve();
     if (this.#foundCharge >= MAX_CHUNK_BYTES) await this.#fill();
   }
 

@@ -1,15 +1,18 @@
 import { isUnavailable, type CapturePosition, type CaptureRepository } from '@crucible/storage';
 import type { Clock } from '../kube/index.ts';
 import { buildBatch, frameCharge, MAX_MISSING_RANGES, ownFrame } from './batch.ts';
+import type { MemoryBudget } from './budget.ts';
 import type { DatabaseHealth } from './database.ts';
 import { FrameDecoder, type Frame } from './frames.ts';
 import type { RecorderMetrics } from './metrics.ts';
 import type { LogPass } from './pass.ts';
 import type { Spool, SpoolKey } from './spool.ts';
 
-/** Pending output is written when it reaches this, or after FLUSH_MS. The bound on what one capture holds is twice it. */
+/** Pending output is written when it reaches this, or after FLUSH_MS. */
 const FLUSH_BYTES = 64 * 1024;
 const FLUSH_MS = 200;
+/** While that is under way a reader may read on up to this, if all together stay within their budget. */
+const READ_AHEAD_BYTES = 256 * 1024;
 /** The launcher stops at 8 MiB for both streams together; more is forged, and named as missing. */
 export const MAX_STORED_BYTES = 8 * 1024 * 1024;
 
@@ -24,6 +27,7 @@ export interface WriterOptions {
   readonly captures: Pick<CaptureRepository, 'append'>;
   readonly database: DatabaseHealth;
   readonly spool: Spool;
+  readonly budget: MemoryBudget;
   readonly clock: Clock;
   readonly metrics: RecorderMetrics;
   readonly signal: AbortSignal;
@@ -43,6 +47,8 @@ export class CaptureWriter {
   #cancelTimer: (() => void) | undefined;
   #tail: Promise<void> = Promise.resolve();
   #failure: unknown;
+  /** Flushes that are not over. */
+  #writing = 0;
   #spooled = false;
 
   constructor(options: WriterOptions) {
@@ -65,30 +71,41 @@ export class CaptureWriter {
     return this.#readSeq;
   }
 
-  /** True when the caller must await flush() before it reads on. */
-  get full(): boolean {
-    return this.#pendingCharge >= FLUSH_BYTES || this.#failure !== undefined;
-  }
-
   /** Takes a frame unless its number has been passed. The text is copied. */
   offer(frame: Frame): boolean {
     if (frame.seq <= this.#readSeq) return false;
     this.#readSeq = frame.seq;
+    const charge = frameCharge(frame);
     this.#pending.push(ownFrame(frame));
-    this.#pendingCharge += frameCharge(frame);
+    this.#pendingCharge += charge;
+    this.#options.budget.change(charge);
     // A failure of the timed flush is kept and thrown by the reader's next own flush.
     this.#cancelTimer ??= this.#options.clock.after(FLUSH_MS, () => void this.flush().catch(() => {}));
     return true;
+  }
+
+  /** After each piece of a log: begins to write what is due, and returns what to wait for before more is read. */
+  relieve(): Promise<void> | undefined {
+    if (this.#failure !== undefined) return this.flush();
+    if (this.#pendingCharge < FLUSH_BYTES) return undefined;
+    if (this.#pendingCharge >= READ_AHEAD_BYTES || this.#options.budget.exceeded) return this.flush();
+    if (this.#writing === 0) void this.flush().catch(() => {});
+    return undefined;
   }
 
   /** Everything offered so far is in Postgres or in the spool. */
   flush(): Promise<void> {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
+    this.#writing += 1;
     const run = this.#tail.then(() => this.#flushPending());
-    this.#tail = run.catch((error: unknown) => {
-      this.#failure ??= error;
-    });
+    this.#tail = run
+      .catch((error: unknown) => {
+        this.#failure ??= error;
+      })
+      .finally(() => {
+        this.#writing -= 1;
+      });
     return run;
   }
 
@@ -119,11 +136,18 @@ export class CaptureWriter {
   }
 
   async #flushPending(): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure;
-    const frames = this.#pending;
+    const [frames, charge] = [this.#pending, this.#pendingCharge];
     this.#pending = [];
     this.#pendingCharge = 0;
-    if (frames.length === 0) return;
+    try {
+      if (this.#failure !== undefined) throw this.#failure;
+      if (frames.length > 0) await this.#write(frames);
+    } finally {
+      this.#options.budget.change(-charge);
+    }
+  }
+
+  async #write(frames: readonly Frame[]): Promise<void> {
     const { database } = this.#options;
     try {
       if (!this.#spooled) return await this.#store(frames);

@@ -1,12 +1,12 @@
 import type { Queryable } from '../database.ts';
-import { grantOrder } from '../queue-order.ts';
-import type { QueueLimits, Share, Waiting } from '../queue-order.ts';
+import type { QueueLimits } from '../queue-order.ts';
 import { scopeParameter } from './scope.ts';
 import type { Scope } from './scope.ts';
 
 /**
- * `Submitted`: the operator has not recorded it yet, or refuses it, with the reason. `Queued`: waits for a place. `Retrying`: has a place, and waits
- * before its next attempt. `Starting`: has a Job, and waits for its pod to run.
+ * `Submitted`: the operator has not recorded it yet, or refuses it, with the reason. `Queued`: waits for a place; or, without a position and with
+ * a reason that begins with Kueue, has one and waits until Kueue admits its Job. `Retrying`: has a place, and waits before its next attempt.
+ * `Starting`: has a Job, and waits for its pod to run.
  */
 export type QueueStage = 'Submitted' | 'Queued' | 'Retrying' | 'Starting';
 
@@ -33,11 +33,6 @@ export interface Queue {
   running: number;
 }
 
-interface WaitingRow extends Waiting {
-  uid: string;
-  namespaceUid: string;
-}
-
 const SHOWN = 500;
 /** More than that are not ordered: those beyond it have no position. */
 const MOST_ORDERED = 50_000;
@@ -45,50 +40,59 @@ const NO_LIMITS: QueueLimits = { total: Number.POSITIVE_INFINITY, namespaces: {}
 
 /** What waits, where and why. The first 500 of each stage; `limits` as the operator has them. */
 export async function readQueue(db: Queryable, scope: Scope, limits: QueueLimits = NO_LIMITS): Promise<Queue> {
-  const [order, others, running] = await Promise.all([waitingInOrder(db, limits), readOthers(db, scope), countPlaced(db, scope)]);
-  const mine = order.map((row, index) => ({ row, position: index + 1 })).filter(({ row }) => scope === 'all' || scope.includes(row.namespaceUid));
-  const positions = new Map(mine.slice(0, SHOWN).map(({ row, position }) => [row.uid, position]));
-  const queued = await describe(db, positions);
+  const [first, others, running] = await Promise.all([readFirst(db, scope, limits), readOthers(db, scope), countPlaced(db, scope)]);
+  const queued = await describe(db, new Map(first.map(({ uid, position }) => [uid, position])));
   const of = (stage: QueueStage): QueueItem[] => others.filter((item) => item.stage === stage);
-  const [submitted, retrying, starting] = [of('Submitted'), of('Retrying'), of('Starting')];
+  const [submitted, kueue, retrying, starting] = [of('Submitted'), of('Queued'), of('Retrying'), of('Starting')];
   return {
-    items: [...queued, ...submitted, ...retrying, ...starting],
-    waiting: { Submitted: submitted.length, Queued: mine.length, Retrying: retrying.length, Starting: starting.length },
+    items: [...queued, ...kueue, ...submitted, ...retrying, ...starting],
+    waiting: { Submitted: submitted.length, Queued: (first[0]?.total ?? 0) + kueue.length, Retrying: retrying.length, Starting: starting.length },
     running,
   };
 }
 
 /** The position of one; undefined when it does not wait for a place. */
 export async function readPosition(db: Queryable, uid: string, limits: QueueLimits = NO_LIMITS): Promise<number | undefined> {
-  const index = (await waitingInOrder(db, limits)).findIndex((row) => row.uid === uid);
-  return index === -1 ? undefined : index + 1;
+  const { rows } = await db.query<{ position: number }>(`${ORDERED} SELECT position FROM ordered WHERE uid = $2`, [limitsParameter(limits), uid]);
+  return rows[0]?.position;
 }
 
-/** From two indexes that hold nothing but what waits and what has a place. */
-export const WAITING = `
-  SELECT w.uid, w.name, w.namespace_uid AS "namespaceUid", w.priority, (extract(epoch FROM w.created_at) * 1000)::float8 AS "createdAt"
-  FROM crucible.evaluations w WHERE w.finished_at IS NULL AND w.attempts = 0 ORDER BY w.created_at LIMIT ${MOST_ORDERED}`;
-export const SHARES = `
-  SELECT n.uid, n.name, u.last_grant_at AS "lastGrantAt",
-         (SELECT count(*) FROM crucible.evaluations p
-          WHERE p.namespace_uid = n.uid AND p.finished_at IS NULL AND p.attempts > 0) AS running
-  FROM crucible.namespaces n JOIN crucible.namespace_usage u ON u.namespace_uid = n.uid`;
+/**
+ * What `grantOrder` computes step by step, in one sort, so that only those who are shown leave the database; a test compares
+ * the two. The k-th of a namespace gets its place when the namespace holds `held` = running + k - 1: the fewest first. Of
+ * several, those that have been given none of these places (`held` = running), then in the order in which they were given
+ * the one before; so, step by step, those that began with more running first, then those served the longest time ago. What
+ * comes to a namespace beyond its limit follows all the rest, by the same rule from the step on which it got there.
+ */
+export const ORDERED = `
+  WITH share AS (
+    SELECT n.name, sum((SELECT count(*) FROM crucible.evaluations p
+                        WHERE p.namespace_uid = n.uid AND p.finished_at IS NULL AND p.attempts > 0)) AS running,
+           date_trunc('milliseconds', max(u.last_grant_at)) AS last_grant_at
+    FROM crucible.namespaces n JOIN crucible.namespace_usage u ON u.namespace_uid = n.uid GROUP BY n.name
+  ), turn AS (
+    SELECT w.uid, w.namespace_uid, coalesce(n.name, w.namespace_uid::text) AS namespace,
+           row_number() OVER (PARTITION BY coalesce(n.name, w.namespace_uid::text) ORDER BY w.priority DESC, w.created_at, w.name COLLATE "C") - 1 AS before
+    FROM (SELECT * FROM crucible.evaluations WHERE finished_at IS NULL AND attempts = 0 ORDER BY created_at LIMIT ${MOST_ORDERED}) w
+    LEFT JOIN crucible.namespaces n ON n.uid = w.namespace_uid
+  ), ordered AS (
+    SELECT t.uid, t.namespace_uid, row_number() OVER (ORDER BY
+             f.running + t.before >= f.most,
+             f.running + t.before,
+             CASE WHEN f.running + t.before >= f.most THEN greatest(f.running, f.most) END DESC,
+             f.running DESC, f.last_grant_at NULLS FIRST, t.namespace COLLATE "C") AS position
+    FROM turn t LEFT JOIN share s ON s.name = t.namespace
+    CROSS JOIN LATERAL (SELECT coalesce(s.running, 0) AS running, s.last_grant_at,
+                               coalesce(($1::jsonb ->> t.namespace)::numeric, 'Infinity') AS most) f
+  )`;
+const FIRST = `${ORDERED} SELECT uid, position, count(*) OVER () AS total FROM ordered
+  WHERE $2::uuid[] IS NULL OR namespace_uid = ANY ($2) ORDER BY position LIMIT ${SHOWN}`;
 
-async function waitingInOrder(db: Queryable, limits: QueueLimits): Promise<WaitingRow[]> {
-  const [waiting, namespaces] = await Promise.all([
-    db.query<{ uid: string; name: string; namespaceUid: string; priority: number; createdAt: number }>(WAITING),
-    db.query<{ uid: string; name: string; running: number; lastGrantAt: Date | null }>(SHARES),
-  ]);
-  if (waiting.rows.length === 0) return [];
-  const names = new Map(namespaces.rows.map(({ uid, name }) => [uid, name]));
-  const shares: Record<string, Share> = {};
-  for (const { name, running, lastGrantAt } of namespaces.rows) {
-    const before = shares[name] ?? { running: 0, lastGrantAt: 0 };
-    shares[name] = { running: before.running + running, lastGrantAt: Math.max(before.lastGrantAt, lastGrantAt?.getTime() ?? 0) };
-  }
-  const rows = waiting.rows.map((row) => ({ ...row, namespace: names.get(row.namespaceUid) ?? row.namespaceUid }));
-  return grantOrder(rows, shares, limits);
+async function readFirst(db: Queryable, scope: Scope, limits: QueueLimits): Promise<{ uid: string; position: number; total: number }[]> {
+  return (await db.query<{ uid: string; position: number; total: number }>(FIRST, [limitsParameter(limits), scopeParameter(scope)])).rows;
 }
+
+const limitsParameter = ({ namespaces }: QueueLimits): string => JSON.stringify(namespaces);
 
 const ITEM = `e.uid, e.namespace, e.namespace_uid AS "namespaceUid", e.name, e.queue_reason AS reason, e.queue_message AS message,
   e.priority, e.created_at AS "createdAt"`;
@@ -107,7 +111,7 @@ async function describe(db: Queryable, positions: ReadonlyMap<string, number>): 
 export const OTHERS = `
   SELECT o.* FROM (SELECT uid AS nsuid FROM crucible.namespaces WHERE $1::uuid[] IS NULL OR uid = ANY ($1)) n
   CROSS JOIN LATERAL (
-    (SELECT ${ITEM}, CASE e.phase WHEN 'Queued' THEN 'Retrying' ELSE 'Starting' END AS stage FROM crucible.evaluations e
+    (SELECT ${ITEM}, CASE WHEN e.phase = 'Starting' THEN 'Starting' WHEN e.queue_reason LIKE 'Kueue%' THEN 'Queued' ELSE 'Retrying' END AS stage FROM crucible.evaluations e
      WHERE e.namespace_uid = n.nsuid AND e.finished_at IS NULL AND e.attempts > 0 AND e.phase IN ('Queued', 'Starting')
      ORDER BY e.created_at LIMIT ${SHOWN})
     UNION ALL
