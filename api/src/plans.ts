@@ -41,6 +41,9 @@ async function gather({ cluster, operator }: Services, caller: Caller, { metadat
   const assumptions: string[] = [];
   if (namespace === undefined) assumptions.push(`namespace ${name} is enabled: you may not look at it`);
   if (classes === undefined) assumptions.push('the RuntimeClass exists: you may not list runtimeclasses');
+  for (const { configMapRef } of spec.files ?? [])
+    if (configMapRef !== undefined)
+      assumptions.push(`ConfigMap ${configMapRef.name} has a key ${configMapRef.key} and may be read: it is looked at when the run starts`);
   const enabled = { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels: { [LABELS.evaluations]: 'enabled' } } };
   const parsed = runtimes.map((runtime): EvaluationRuntime => parseEvaluationRuntime(runtime));
   const wanted = [spec.isolation?.runtimeClassName, ...parsed.map((runtime) => runtime.spec.runtimeClassName), operator.sandbox.runtimeClassName];

@@ -25,6 +25,8 @@ export const LABELS = {
   suiteSample: 'crucible.dev/suite-sample',
   /** On Evaluations that a drill makes: the drill's id. Set by the operator only. */
   drill: 'crucible.dev/drill',
+  /** "true" on ConfigMaps: their owner lets Evaluations of the namespace read them, whoever wrote those. */
+  input: 'crucible.dev/input',
   /** Kueue's label on Jobs, set from spec.queue. */
   kueueQueue: 'kueue.x-k8s.io/queue-name',
 } as const;
@@ -64,6 +66,8 @@ const MI = 1024 * KI;
 export const LIMITS = {
   /** code, files and stdin together. Client-side apply stores a second copy in an annotation of at most 256 KiB. */
   sourceBytes: 128 * KI,
+  /** Of spec.files from ConfigMaps, together: with all the rest they fit into the one ConfigMap of an attempt. */
+  referencedBytes: 512 * KI,
   /** command, args and env together: they travel in one ConfigMap beside the code. */
   argumentBytes: 64 * KI,
   /** What one run may emit in all, so that the kubelet's 10 MiB log file is never rotated. */

@@ -16,7 +16,7 @@ GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, pha
   ON crucible.evaluations TO crucible_operator;
 GRANT UPDATE (generation, spec, labels, phase, priority, queue_reason, queue_message, verdict, passed, passed_reason, passed_message, finished_at,
   accepted_attempt, epoch) ON crucible.evaluations TO crucible_operator;
-GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, accepted_risks, epoch)
+GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, accepted_risks, inputs, epoch)
   ON crucible.attempts TO crucible_operator;
 GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, started_at, finished_at, finalized_at,
   exit_code, signal, verdict, ending, receipt) ON crucible.attempts TO crucible_operator;

@@ -14,7 +14,7 @@ const COLUMNS = `evaluation_uid AS "evaluationUid", number, job_name AS "jobName
   pod_uid AS "podUid", node, runtime_class AS "runtimeClass", image, image_digest AS "imageDigest", state, epoch,
   created_at AS "createdAt", started_at AS "startedAt", finished_at AS "finishedAt", finalized_at AS "finalizedAt",
   exit_code AS "exitCode", signal, verdict, timeout_seconds AS "timeoutSeconds", ending, receipt,
-  accepted_risks AS "acceptedRisks"`;
+  accepted_risks AS "acceptedRisks", inputs`;
 
 interface AttemptKey {
   evaluationUid: string;
@@ -47,11 +47,12 @@ export class AttemptRepository {
         throw new ConflictError(`attempt ${input.number - 1} of evaluation ${input.evaluationUid} is not finalized`);
       }
       const { rows } = await tx.query<AttemptRecord>(
-        `INSERT INTO crucible.attempts (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, accepted_risks, epoch)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING ${COLUMNS}`,
+        `INSERT INTO crucible.attempts (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, accepted_risks, inputs, epoch)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING ${COLUMNS}`,
         [
           input.evaluationUid, input.number, input.jobName, input.image, input.runtimeClass, input.timeoutSeconds ?? null,
-          input.acceptedRisks === undefined ? null : jsonbText(input.acceptedRisks), input.epoch,
+          input.acceptedRisks === undefined ? null : jsonbText(input.acceptedRisks),
+          input.inputs === undefined ? null : jsonbText(input.inputs), input.epoch,
         ],
       );
       const data = { attempt: input.number, jobName: input.jobName };

@@ -91,7 +91,18 @@ export interface NewAttempt {
   timeoutSeconds?: number;
   /** Weaknesses of the sandbox that were accepted by name when it was made. */
   acceptedRisks?: readonly AcceptedRiskRecord[];
+  /** What it is given from ConfigMaps. */
+  inputs?: readonly InputRecord[];
   epoch: number;
+}
+
+/** A file from a ConfigMap, by what was in it at that time. */
+export interface InputRecord {
+  path: string;
+  configMap: string;
+  key: string;
+  bytes: number;
+  sha256: string;
 }
 
 export interface AcceptedRiskRecord {
@@ -144,6 +155,7 @@ export interface AttemptRecord {
   /** The verdict with which its start was given up, before the pod was ended; it may have started all the same. */
   ending: VerdictRecord | null;
   acceptedRisks: readonly AcceptedRiskRecord[] | null;
+  inputs: readonly InputRecord[] | null;
   state: AttemptState;
   epoch: number;
   createdAt: Date;

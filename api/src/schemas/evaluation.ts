@@ -77,6 +77,10 @@ const attemptSchema = z
     image: z.string(),
     imageDigest: z.string().nullable(),
     timeoutSeconds: z.int().nullable(),
+    inputs: z
+      .array(z.object({ path: z.string(), configMap: z.string(), key: z.string(), bytes: z.int(), sha256: z.string() }))
+      .nullable()
+      .describe('The files from ConfigMaps, as they were when it started; null when there were none.'),
     createdAt: timestamp,
     startedAt: timestamp.nullable(),
     finishedAt: timestamp.nullable(),

@@ -18,7 +18,23 @@ import {
 } from './fields.ts';
 import type { Rule } from './fields.ts';
 
-const fileSchema = z.object({
+const configMapRefSchema = z
+  .object({
+    name: dnsSubdomain().describe('Name of the ConfigMap.'),
+    key: text({
+      min: 1,
+      max: 253,
+      pattern: {
+        re: '^[-._a-zA-Z0-9]+$',
+        message: 'must be a key of a ConfigMap: letters, digits, hyphens, underscores and dots',
+      },
+    }).describe('Key in its data or binaryData.'),
+  })
+  .describe(
+    'A key of a ConfigMap in the same namespace that carries the label crucible.dev/input: "true". It is read, and its sha256 recorded, when an attempt starts; all of them together are at most 512 KiB.',
+  );
+
+const fileShape = z.object({
   path: withRules(relativePath('data/input.json'), [
     {
       cel: "self != '.stdin' && !self.startsWith('.stdin/')",
@@ -26,8 +42,17 @@ const fileSchema = z.object({
       check: (path) => path !== '.stdin' && !path.startsWith('.stdin/'),
     },
   ]).describe('Where the file appears, relative to /crucible/code.'),
-  content: text({ max: LIMITS.sourceBytes }).describe('The content, as text.'),
+  content: text({ max: LIMITS.sourceBytes }).optional().describe('The content, as text.'),
+  configMapRef: configMapRefSchema.optional(),
 });
+
+const fileSchema = withRules(fileShape, [
+  {
+    cel: 'has(self.content) != has(self.configMapRef)',
+    message: 'set exactly one of content and configMapRef',
+    check: (file) => (file.content !== undefined) !== (file.configMapRef !== undefined),
+  },
+]);
 
 const filesSchema = withRules(listMap(fileSchema, 64, 'path'), [
   {
@@ -149,7 +174,7 @@ const shape = {
     .describe(
       "Source text of the entry file, which the runtime's command is given. code, files and stdin together are at most 128 KiB.",
     ),
-  files: filesSchema.optional().describe('More files beside the entry file, read-only.'),
+  files: filesSchema.optional().describe('More files beside the entry file, read-only; from ConfigMaps where content would be too large.'),
   args: z.array(argument(4096)).max(64).optional().describe('Arguments after the entry file.'),
   env: environment().optional().describe('Environment variables of the code.'),
   stdin: text({ max: LIMITS.sourceBytes }).optional().describe('Text on standard input. Default: none.'),
@@ -215,7 +240,7 @@ export function sourceBytes(spec: Pick<Spec, 'code' | 'files' | 'stdin'>): numbe
   return (
     utf8Bytes(spec.code ?? '') +
     utf8Bytes(spec.stdin ?? '') +
-    sum((spec.files ?? []).map((file) => utf8Bytes(file.content)))
+    sum((spec.files ?? []).map((file) => utf8Bytes(file.content ?? '')))
   );
 }
 
@@ -267,8 +292,8 @@ const rules: readonly Rule<Spec>[] = [
     check: (spec) => spec.code !== undefined || spec.runtime === undefined,
   },
   {
-    cel: `${size('self.code')} + ${size('self.stdin')} + (has(self.files) ? self.files.map(f, size(bytes(f.content))).sum() : 0) <= ${LIMITS.sourceBytes}`,
-    message: 'spec.code, spec.files and spec.stdin together may be at most 128 KiB: put large inputs into an image',
+    cel: `${size('self.code')} + ${size('self.stdin')} + (has(self.files) ? self.files.map(f, has(f.content) ? size(bytes(f.content)) : 0).sum() : 0) <= ${LIMITS.sourceBytes}`,
+    message: 'spec.code, spec.files and spec.stdin together may be at most 128 KiB: put more into a ConfigMap (files[].configMapRef) or an image',
     check: (spec) => sourceBytes(spec) <= LIMITS.sourceBytes,
   },
   {

@@ -72,6 +72,15 @@ export const ACCEPTED: readonly Sample[] = [
   { name: 'the largest streams', spec: { output: { maxBytes: '4Mi' } } },
   { name: 'the largest artifacts', spec: { artifacts: { paths: ['out'], maxBytes: '4608Ki' } } },
   { name: 'retry.on as YAML 1.1 reads it', spec: { retry: { limit: 1, true: ['Any'] } } },
+  {
+    name: 'files from ConfigMaps',
+    spec: {
+      files: [
+        { path: 'data/big.json', configMapRef: { name: 'inputs.v1', key: 'big.json' } },
+        { path: 'small', content: '' },
+      ],
+    },
+  },
   { name: 'a second and a day', spec: { timeoutSeconds: LIMITS.timeoutSeconds } },
   { name: 'names with an underscore and dots in paths', spec: { files: files('a.b/c..d', 'x/.hidden') } },
 ];
@@ -196,6 +205,21 @@ export const REJECTED: readonly RejectedSample[] = [
         ? { ...sample, message: 'should be at least 1 chars long', parsed: 'must not be empty' }
         : sample,
     ),
+  ...[{}, { content: 'x', configMapRef: { name: 'a', key: 'b' } }].map((file, index) => ({
+    name: `a file with ${index === 0 ? 'neither content nor' : 'content and'} a ConfigMap`,
+    spec: { files: [{ path: 'a', ...file }] },
+    message: 'set exactly one of content and configMapRef',
+  })),
+  {
+    name: 'a ConfigMap key with a slash',
+    spec: { files: [{ path: 'a', configMapRef: { name: 'a', key: 'b/c' } }] },
+    message: 'must be a key of a ConfigMap',
+  },
+  {
+    name: 'a ConfigMap without a key',
+    spec: { files: [{ path: 'a', configMapRef: { name: 'a' } }] },
+    message: 'spec.files[0].configMapRef.key',
+  },
   { name: 'a file where stdin is', spec: { files: files('.stdin') }, message: 'may not be .stdin' },
   { name: 'a file path twice', spec: { files: files('a', 'a') }, message: 'Duplicate value' },
   {

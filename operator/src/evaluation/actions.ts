@@ -1,5 +1,5 @@
 import type { Attempt, Condition, EvaluationStatus, Phase, Verdict } from '@crucible/crds';
-import type { AttemptPod, FinalAttempt } from '@crucible/storage';
+import type { AttemptPod, FinalAttempt, InputRecord } from '@crucible/storage';
 import type { AcceptedRisk } from '../drill/gate.ts';
 import type { Run } from './admission.ts';
 import type { Score, StdoutExpectation } from './expect.ts';
@@ -14,6 +14,7 @@ export type Action =
       readonly number: number;
       readonly run: Run;
       readonly risks: readonly AcceptedRisk[];
+      readonly inputs: readonly InputRecord[];
     }
   /** ConfigMap and Job of an attempt, and the Job's uid in its row. */
   | { readonly type: 'launch'; readonly number: number; readonly run: Run }

@@ -11,7 +11,8 @@ export interface Run {
   /** The image carries the launcher itself. */
   readonly launcherIncluded: boolean;
   readonly env: Readonly<Record<string, string>>;
-  readonly files: readonly { readonly path: string; readonly content: string }[];
+  /** What comes from a ConfigMap has no content before inputs.ts has found it. */
+  readonly files: readonly RunFile[];
   readonly stdin: string | undefined;
   readonly cpuMilli: number;
   readonly memoryBytes: number;
@@ -21,6 +22,14 @@ export interface Run {
   readonly artifacts: { readonly paths: readonly string[]; readonly maxBytes: number } | undefined;
   readonly runtimeClassName: string | undefined;
   readonly queue: string | undefined;
+}
+
+export interface RunFile {
+  readonly path: string;
+  readonly content?: string | undefined;
+  /** Of what is no text. */
+  readonly base64?: string;
+  readonly configMapRef?: { readonly name: string; readonly key: string } | undefined;
 }
 
 /**

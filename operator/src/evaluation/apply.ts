@@ -173,7 +173,7 @@ export class Applier {
 
   async #recordAttempt(
     snapshot: Snapshot,
-    { number, run, risks }: Extract<Action, { type: 'recordAttempt' }>,
+    { number, run, risks, inputs }: Extract<Action, { type: 'recordAttempt' }>,
   ): Promise<void> {
     const { uid = '', name = '' } = snapshot.raw.metadata;
     const epoch = this.#deps.epoch();
@@ -187,6 +187,7 @@ export class Applier {
         runtimeClass: run.runtimeClassName ?? null,
         timeoutSeconds: run.timeoutSeconds,
         ...(risks.length > 0 && { acceptedRisks: risks.map(({ rules, reason }) => ({ rules, reason })) }),
+        ...(inputs.length > 0 && { inputs }),
         epoch,
       };
       await this.#deps.attempts.create(attempt, tx);

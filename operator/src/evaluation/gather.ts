@@ -8,9 +8,11 @@ import type {
   EvaluationRepository,
 } from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
-import { EVENTS, JOBS, PODS, isNotFound } from '../kube/index.ts';
+import { CONFIG_MAPS, EVENTS, JOBS, PODS, isNotFound } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
 import type { GateKeeper } from '../drill/gate.ts';
+import { inputNames } from './inputs.ts';
+import type { InputMap } from './inputs.ts';
 import { isSuspended } from './kueue.ts';
 import type { WorkloadIndex } from './kueue.ts';
 import type { Job, KubeEvent, Namespace, Pod, RuntimeClass } from './objects.ts';
@@ -87,6 +89,7 @@ export class Gatherer {
       capture: undefined,
       output: undefined,
       unavailableSince: undefined,
+      inputs: new Map<string, InputMap | undefined>(),
     };
     const { namespace = '', uid = '' } = raw.metadata;
     const others = (chosen: Pod | undefined): Pod[] =>
@@ -111,19 +114,33 @@ export class Gatherer {
       return { ...base, record, job, pod, others: others(pod), unavailableSince: this.#unavailableSince };
     }
     const attempt = record.attempts.at(-1);
-    if (attempt === undefined) return { ...base, record, job: undefined, pod: undefined, others: others(undefined) };
+    if (attempt === undefined) {
+      const inputs = await this.#inputs(namespace, evaluation, signal);
+      return { ...base, record, job: undefined, pod: undefined, others: others(undefined), inputs };
+    }
     const capture = await this.#deps.captures.get(uid, attempt.number);
     const known = await this.#job(namespace, uid, attempt, signal);
     const pod = await this.#pod(namespace, uid, attempt, capture, known, signal);
     // Suspended and with a pod: it was stopped, or the cache has not seen yet that it was resumed. The first is for good.
     const doubtful = pod !== undefined && attempt.state !== 'finalized' && attempt.ending === null && isSuspended(known);
     const job = doubtful ? await this.#liveJob(namespace, uid, attempt, signal) : known;
-    const [warnings, output] = await Promise.all([
+    const launching = attempt.state === 'finalized' || (attempt.jobUid === null && job === undefined);
+    const [warnings, output, inputs] = await Promise.all([
       attempt.state === 'finalized' ? [] : this.#warnings(namespace, job, pod, signal),
       this.#output(attempt, capture),
+      launching ? this.#inputs(namespace, evaluation, signal) : base.inputs,
     ]);
     const workload = caches.workloads?.ofJob(job?.metadata.uid ?? '');
-    return { ...base, record, job, pod, others: others(pod), warnings, workload, capture, output };
+    return { ...base, record, job, pod, others: others(pod), warnings, workload, capture, output, inputs };
+  }
+
+  /** Live: what is read here is what runs. */
+  async #inputs(namespace: string, evaluation: Evaluation | undefined, signal: AbortSignal): Promise<Snapshot['inputs']> {
+    const read = async (name: string): Promise<[string, InputMap | undefined]> => [
+      name,
+      await this.#deps.client.get<InputMap>(CONFIG_MAPS, namespace, name, { signal }).catch(undefinedIfGone),
+    ];
+    return new Map(await Promise.all(inputNames(evaluation?.spec).map(read)));
   }
 
   async #record(uid: string): Promise<RecordState | 'unavailable'> {

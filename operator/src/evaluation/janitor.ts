@@ -251,6 +251,7 @@ function strayAsSnapshot(uid: string, { namespace, name, jobs, pods }: Stray): S
     job: jobs[0],
     pod: undefined,
     others: pods,
+    inputs: new Map(),
     warnings: [],
     workload: undefined,
     heldBack: undefined,

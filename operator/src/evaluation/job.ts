@@ -55,9 +55,14 @@ export function attemptLabels(identity: AttemptIdentity): Record<string, string>
 
 export function buildConfigMap(run: Run, identity: AttemptIdentity, settings: SandboxSettings): KubeObject {
   const data: Record<string, string> = { 'launcher.json': JSON.stringify(launcherSettings(run, settings)) };
-  run.files.forEach((file, index) => (data[`f${index}`] = file.content));
+  const binaryData: Record<string, string> = {};
+  run.files.forEach(({ path, content, base64 }, index) => {
+    if (content !== undefined) data[`f${index}`] = content;
+    else if (base64 !== undefined) binaryData[`f${index}`] = base64;
+    else throw new Error(`file ${path} has not been read from its ConfigMap`);
+  });
   if (run.stdin !== undefined) data['stdin'] = run.stdin;
-  const configMap: KubeObject & { immutable: boolean; data: Record<string, string> } = {
+  const configMap: KubeObject & { immutable: boolean; data: object; binaryData?: object } = {
     apiVersion: 'v1',
     kind: 'ConfigMap',
     metadata: {
@@ -69,6 +74,7 @@ export function buildConfigMap(run: Run, identity: AttemptIdentity, settings: Sa
     },
     immutable: true,
     data,
+    ...(Object.keys(binaryData).length > 0 && { binaryData }),
   };
   return configMap;
 }

@@ -8,6 +8,7 @@ import { admit } from './admission.ts';
 import type { Refusal } from './admission.ts';
 import { capturedAfterwards, hasRun, startedAfterwards } from './claims.ts';
 import { allowedSeconds, cleanUp, phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-attempt.ts';
+import { resolveInputs } from './inputs.ts';
 import { jobName } from './names.ts';
 import { hasFinalizer } from './objects.ts';
 import { hasEndPhase } from './pod.ts';
@@ -39,6 +40,8 @@ const HELD_BACK_MESSAGES: Readonly<Record<HeldBack, string>> = {
   NamespaceLimit: 'As many evaluations of this namespace run as may at once.',
   CaptureBacklog: 'The output of too many ended runs is not stored yet; nothing is started until it is.',
 };
+/** Nobody tells when a ConfigMap appears or changes. */
+const INPUT_RECHECK_SECONDS = 10;
 const FIRST_RETRY_SECONDS = 5;
 const MAX_RETRY_SECONDS = 300;
 
@@ -261,14 +264,16 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   }
   const admission = admit(evaluation, snapshot.cluster, settings);
   if (!admission.admitted) return planRefusal(snapshot, admission);
-  const pass = passage(snapshot.gate, admission.run.runtimeClassName);
-  if (!pass.open) return planClosed(snapshot, pass, admission.run.runtimeClassName, actions);
+  const given = resolveInputs(admission.run, snapshot.inputs, record.attempts[0]?.inputs ?? undefined);
+  if (!given.admitted) return { ...planRefusal(snapshot, given), requeueAfterSeconds: INPUT_RECHECK_SECONDS };
+  const { run, inputs } = given;
+  const pass = passage(snapshot.gate, run.runtimeClassName);
+  if (!pass.open) return planClosed(snapshot, pass, run.runtimeClassName, actions);
   const held = waitsFor(snapshot);
   if (held !== undefined) {
     if (record.evaluation === undefined) actions.push({ type: 'recordEvaluation', phase: 'Queued' });
     return { actions, view: queuedView(snapshot, held.queue), turn: held.turn };
   }
-  const { run } = admission;
   const refused =
     snapshot.launchRefusal === undefined || last === undefined || retrying
       ? undefined
@@ -277,7 +282,7 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   const number = retrying ? last.number + 1 : (last?.number ?? 1);
   if (!hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'addFinalizer' });
   const fresh = last === undefined || retrying;
-  if (fresh) actions.push({ type: 'recordAttempt', number, run, risks: pass.risks });
+  if (fresh) actions.push({ type: 'recordAttempt', number, run, risks: pass.risks, inputs });
   actions.push({ type: 'launch', number, run });
   // Once it is launched, that is; refused.ts has what the status says when it is not.
   const started = { status: 'False', reason: 'PodPending', message: 'Waits for its pod.' } as const;

@@ -1,6 +1,7 @@
 import type { Evaluation, EvaluationStatus } from '@crucible/crds';
 import type { AttemptRecord, CaptureRecord, EvaluationRecord } from '@crucible/storage';
 import type { Gate } from '../drill/gate.ts';
+import type { InputMap } from './inputs.ts';
 import type { KubeObject } from '../kube/index.ts';
 import type { ClusterFacts } from './admission.ts';
 import type { Score } from './expect.ts';
@@ -51,6 +52,8 @@ export interface Snapshot {
   readonly output: StoredOutput | undefined;
   /** What scoring the output of one attempt gave, once that is done and until it is in the record. */
   readonly scored: { readonly attempt: number; readonly score: Score } | undefined;
+  /** The ConfigMaps of spec.files, by name, as they are now; empty while an attempt is under way. */
+  readonly inputs: ReadonlyMap<string, InputMap | undefined>;
   /** What the API server said to the last try to create the attempt's Job, when it refused. */
   readonly launchRefusal: string | undefined;
   /** Whether the drill lets a sandbox be started. */

@@ -109,7 +109,7 @@ const ATTEMPTS = `
          a.pod_uid AS "podUid", a.node, a.runtime_class AS "runtimeClass", a.image, a.image_digest AS "imageDigest", a.state,
          a.epoch, a.created_at AS "createdAt", a.started_at AS "startedAt", a.finished_at AS "finishedAt",
          a.finalized_at AS "finalizedAt", a.exit_code AS "exitCode", a.signal, a.verdict,
-         a.timeout_seconds AS "timeoutSeconds", a.ending, a.receipt,
+         a.timeout_seconds AS "timeoutSeconds", a.ending, a.receipt, a.inputs,
          c.recorder, c.pod_uid AS "capturePodUid", c.state AS "captureState", c.last_seq AS "lastSeq",
          (SELECT coalesce(json_agg(json_build_object('from', lower(r), 'to', upper(r) - 1) ORDER BY lower(r)), '[]')
           FROM unnest(c.missing) r) AS missing,
