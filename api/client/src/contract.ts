@@ -608,12 +608,19 @@ export interface components {
                 command?: string[];
                 /** @description Source text of the entry file, which the runtime's command is given. code, files and stdin together are at most 128 KiB. */
                 code?: string;
-                /** @description More files beside the entry file, read-only. */
+                /** @description More files beside the entry file, read-only; from ConfigMaps where content would be too large. */
                 files?: {
                     /** @description Where the file appears, relative to /crucible/code. */
                     path: string;
                     /** @description The content, as text. */
-                    content: string;
+                    content?: string;
+                    /** @description A key of a ConfigMap in the same namespace that carries the label crucible.dev/input: "true". It is read, and its sha256 recorded, when an attempt starts; all of them together are at most 512 KiB. */
+                    configMapRef?: {
+                        /** @description Name of the ConfigMap. */
+                        name: string;
+                        /** @description Key in its data or binaryData. */
+                        key: string;
+                    };
                 }[];
                 /** @description Arguments after the entry file. */
                 args?: string[];
@@ -835,6 +842,14 @@ export interface components {
             image: string;
             imageDigest: string | null;
             timeoutSeconds: number | null;
+            /** @description The files from ConfigMaps, as they were when it started; null when there were none. */
+            inputs: {
+                path: string;
+                configMap: string;
+                key: string;
+                bytes: number;
+                sha256: string;
+            }[] | null;
             /**
              * Format: date-time
              * @description RFC 3339, UTC.

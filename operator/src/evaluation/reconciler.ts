@@ -1,10 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
-import { API_VERSION, FIELD_MANAGERS } from '@crucible/crds';
 import type { EvaluationStatus } from '@crucible/crds';
 import { isUnavailable } from '@crucible/storage';
-import { WaitingError } from '../controller/index.ts';
+import { StatusWriter, WaitingError } from '../controller/index.ts';
 import type { ReconcileContext, Result } from '../controller/index.ts';
-import { EVALUATIONS, isNotFound } from '../kube/index.ts';
+import { EVALUATIONS } from '../kube/index.ts';
 import type { EventRecorder, KubeClient, ObjectCache } from '../kube/index.ts';
 import type { GateKeeper } from '../drill/gate.ts';
 import type { Plan, View } from './actions.ts';
@@ -40,16 +39,17 @@ export interface ReconcilerDependencies {
 /** One Evaluation, from whatever state it is in, one decision further. */
 export class Reconciler {
   readonly #deps: ReconcilerDependencies;
-  /** What we wrote and the watch has not brought yet: deciding from the older one would repeat what was done. */
-  readonly #written = new Map<string, RawEvaluation>();
+  readonly #statuses: StatusWriter<RawEvaluation>;
   readonly #refusals = new Map<string, string>();
 
   constructor(deps: ReconcilerDependencies) {
     this.#deps = deps;
+    const { client, evaluations: cache } = deps;
+    this.#statuses = new StatusWriter({ client, cache, resource: EVALUATIONS, kind: 'Evaluation' });
   }
 
   async reconcile(key: string, signal: AbortSignal, context: ReconcileContext): Promise<Result> {
-    const raw = this.#read(key);
+    const raw = this.#statuses.read(key);
     if (raw === undefined) {
       this.#forget(key);
       return {};
@@ -113,16 +113,6 @@ export class Reconciler {
     return { snapshot, decision };
   }
 
-  /** The newer of what the watch brought and what we wrote ourselves. */
-  #read(key: string): RawEvaluation | undefined {
-    const cached = this.#deps.evaluations.get(key);
-    const written = this.#written.get(key);
-    if (cached === undefined || written === undefined) return cached;
-    const newer = written.metadata.uid === cached.metadata.uid && version(written) > version(cached);
-    if (!newer) this.#written.delete(key);
-    return newer ? written : cached;
-  }
-
   async #writeStatus(snapshot: Snapshot, left: Left, view: View, signal: AbortSignal): Promise<void> {
     const { events, metrics, now } = this.#deps;
     const { raw } = snapshot;
@@ -153,28 +143,12 @@ export class Reconciler {
   }
 
   /** False: the resource is gone in the meantime, which is what happens to a finished one once its finalizer is off. */
-  async #applyStatus(snapshot: Snapshot, left: Left, status: EvaluationStatus, signal: AbortSignal): Promise<boolean> {
-    if (left.gone === true) return false;
-    const { key } = snapshot;
-    const { namespace = '', name = '', uid = '' } = snapshot.raw.metadata;
-    // Of another resource of the same name the API server would write the status all the same: for a subresource it
-    // compares no uid, only the version.
-    const metadata = { namespace, name, uid, ...(left.version !== undefined && { resourceVersion: left.version }) };
-    const object = { apiVersion: API_VERSION, kind: 'Evaluation', metadata, status };
-    const options = { fieldManager: FIELD_MANAGERS.status, force: true, subresource: 'status', signal };
-    try {
-      const written = await this.#deps.client.apply<RawEvaluation>(EVALUATIONS, object, options);
-      delete written.metadata.managedFields;
-      this.#written.set(key, written);
-      return true;
-    } catch (error) {
-      if (isNotFound(error)) return false;
-      throw error;
-    }
+  async #applyStatus({ key, raw }: Snapshot, left: Left, status: EvaluationStatus, signal: AbortSignal): Promise<boolean> {
+    return left.gone !== true && (await this.#statuses.write(key, raw, left.version, status, signal));
   }
 
   #forget(key: string): void {
-    this.#written.delete(key);
+    this.#statuses.forget(key);
     this.#refusals.delete(key);
     this.#deps.scores.forget(key);
     this.#deps.turns.release(key, key.slice(0, key.indexOf('/')));
@@ -194,10 +168,4 @@ export class Reconciler {
     }
     return error;
   }
-}
-
-// Versions of one kind are comparable numbers (KEP-5504); before that was promised, every etcd-backed server did it.
-function version(object: RawEvaluation): bigint {
-  const text = object.metadata.resourceVersion ?? '';
-  return /^\d+$/.test(text) ? BigInt(text) : 0n;
 }

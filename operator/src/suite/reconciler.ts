@@ -1,12 +1,11 @@
-import { API_VERSION, FIELD_MANAGERS } from '@crucible/crds';
 import type { EvaluationSuiteStatus } from '@crucible/crds';
 import type { SuiteRepository } from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
-import { StalledError, WaitingError } from '../controller/index.ts';
+import { StalledError, StatusWriter, WaitingError } from '../controller/index.ts';
 import type { ReconcileContext, Result } from '../controller/index.ts';
 import type { Settings } from '../evaluation/settings.ts';
 import { observedStatus, sameStatus } from '../evaluation/status.ts';
-import { EVALUATION_SUITES, isConflict, isNotFound } from '../kube/index.ts';
+import { EVALUATION_SUITES, isConflict } from '../kube/index.ts';
 import type { EventRecorder, KubeClient, ObjectCache } from '../kube/index.ts';
 import type { SuitePlan, SuiteView } from './actions.ts';
 import { CreationRefusedError, TemplateRefusedError } from './apply.ts';
@@ -39,18 +38,19 @@ export interface SuiteReconcilerDependencies {
 /** One suite, from whatever state it is in, one decision further. */
 export class SuiteReconciler {
   readonly #deps: SuiteReconcilerDependencies;
-  /** What we wrote and the watch has not brought yet: deciding from the older one would repeat what was done. */
-  readonly #written = new Map<string, RawSuite>();
+  readonly #statuses: StatusWriter<RawSuite>;
   readonly #obstacles = new Map<string, Obstacle>();
 
   constructor(deps: SuiteReconcilerDependencies) {
     this.#deps = deps;
+    const { client, suites: cache } = deps;
+    this.#statuses = new StatusWriter({ client, cache, resource: EVALUATION_SUITES, kind: 'EvaluationSuite' });
   }
 
   async reconcile(key: string, signal: AbortSignal, context: ReconcileContext): Promise<Result> {
-    const raw = this.#read(key);
+    const raw = this.#statuses.read(key);
     if (raw === undefined) {
-      this.#written.delete(key);
+      this.#statuses.forget(key);
       this.#obstacles.delete(key);
       return {};
     }
@@ -97,7 +97,7 @@ export class SuiteReconciler {
     const { settings, now } = this.#deps;
     const { obstacle } = error;
     this.#obstacles.set(snapshot.key, obstacle);
-    const raw = this.#read(snapshot.key) ?? snapshot.raw;
+    const raw = this.#statuses.read(snapshot.key) ?? snapshot.raw;
     const { view } = plan({ ...snapshot, raw, obstacle }, now(), settings);
     if (view !== undefined) await this.#writeStatus({ ...snapshot, raw }, view, signal);
     return new WaitingError(CREATION_RETRY_SECONDS, obstacle.reason, obstacle.message, { cause: error });
@@ -135,32 +135,8 @@ export class SuiteReconciler {
     await this.#applyStatus(`${namespace}/${name}`, raw, observedStatus(raw.status, generation), signal);
   }
 
-  /** False: the resource is gone in the meantime. */
-  async #applyStatus(key: string, raw: RawSuite, status: EvaluationSuiteStatus, signal: AbortSignal): Promise<boolean> {
-    const { namespace = '', name = '', uid = '', resourceVersion } = raw.metadata;
-    // The version makes it fail on another suite of the same name: of a subresource the API server compares no uid.
-    const metadata = { namespace, name, uid, ...(resourceVersion !== undefined && { resourceVersion }) };
-    const object = { apiVersion: API_VERSION, kind: 'EvaluationSuite', metadata, status };
-    const options = { fieldManager: FIELD_MANAGERS.status, force: true, subresource: 'status', signal };
-    try {
-      const written = await this.#deps.client.apply<RawSuite>(EVALUATION_SUITES, object, options);
-      delete written.metadata.managedFields;
-      this.#written.set(key, written);
-      return true;
-    } catch (error) {
-      if (isNotFound(error)) return false;
-      throw error;
-    }
-  }
-
-  /** The newer of what the watch brought and what we wrote ourselves. */
-  #read(key: string): RawSuite | undefined {
-    const cached = this.#deps.suites.get(key);
-    const written = this.#written.get(key);
-    if (cached === undefined || written === undefined) return cached;
-    const newer = written.metadata.uid === cached.metadata.uid && version(written) > version(cached);
-    if (!newer) this.#written.delete(key);
-    return newer ? written : cached;
+  #applyStatus(key: string, raw: RawSuite, status: EvaluationSuiteStatus, signal: AbortSignal): Promise<boolean> {
+    return this.#statuses.write(key, raw, raw.metadata.resourceVersion, status, signal);
   }
 }
 
@@ -184,9 +160,4 @@ export function progressOf(
     results,
     end: end && { reason: end.reason, message: end.message, finishedAt: end.finishedAt },
   };
-}
-
-function version(object: RawSuite): bigint {
-  const text = object.metadata.resourceVersion ?? '';
-  return /^\d+$/.test(text) ? BigInt(text) : 0n;
 }
