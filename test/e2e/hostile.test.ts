@@ -161,6 +161,9 @@ describe.each(CLASSES)('under %s', (name) => {
     expect(forked).toBeGreaterThan(60);
     expect(forked).toBeLessThan(128);
     expect(of.status?.exitCode).toBe(3); // it went on to its own end: neither sandbox nor launcher died of it
+    const { verdict } = of.status!;
+    console.log(`bomb under ${name} | ${verdict?.class} | ${verdict?.confidence} | ${verdict?.message} | ${JSON.stringify(verdict?.evidence)}`);
+    expect(verdict).toMatchObject({ class: 'PidsExceeded', attributableTo: 'Code', confidence: 'Probable' });
   });
 
   it('every place that can be written to has a limit of its own', async () => {

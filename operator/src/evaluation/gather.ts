@@ -62,7 +62,7 @@ export class Gatherer {
   async gather(
     key: string,
     raw: RawEvaluation,
-    own: Pick<Snapshot, 'turn' | 'launchRefusal' | 'scored' | 'heldBack'>,
+    own: Pick<Snapshot, 'turn' | 'launchRefusal' | 'scored' | 'heldBack' | 'backlogged'>,
     signal: AbortSignal,
   ): Promise<Snapshot> {
     const { caches } = this.#deps;

@@ -212,7 +212,7 @@ export class Janitor {
     const snapshot = await gatherer.gather(
       `${namespace}/${name}`,
       raw,
-      { turn: false, launchRefusal: undefined, scored: undefined, heldBack: undefined },
+      { turn: false, launchRefusal: undefined, scored: undefined, heldBack: undefined, backlogged: false },
       signal,
     );
     const { actions } = plan(snapshot, now(), settings);
@@ -255,6 +255,7 @@ function strayAsSnapshot(uid: string, { namespace, name, jobs, pods }: Stray): S
     warnings: [],
     workload: undefined,
     heldBack: undefined,
+    backlogged: false,
     paused: undefined,
     capture: undefined,
     output: undefined,

@@ -41,6 +41,14 @@ describe('kueueQueue', () => {
 
 describe('a suspended Job', () => {
   const spec = { queue: 'team-a' };
+  it('is not made while too much output is not stored yet, although it takes no place', () => {
+    const waits = plan(snapshot({ spec, backlogged: true, turn: false }), NOW, settings());
+    expect(waits).toMatchObject({ turn: 'release', requeueAfterSeconds: 5, view: { phase: 'Queued', queue: { reason: 'CaptureBacklog' } } });
+    expect(waits.actions.map(({ type }) => type)).toEqual(['recordEvaluation']);
+    const goesOn = plan(snapshot({ spec, turn: false }), NOW, settings());
+    expect(goesOn.actions.map(({ type }) => type)).toContain('launch');
+  });
+
   it('waits as Queued without a place, however long', () => {
     const subject = launched({ spec, job: suspended({ metadata: { ...job().metadata, creationTimestamp: at(-90_000) } }) });
     expect(plan(subject, NOW, settings())).toMatchObject({

@@ -42,6 +42,12 @@ const HELD_BACK_MESSAGES: Readonly<Record<HeldBack, string>> = {
 };
 /** Nobody tells when a ConfigMap appears or changes. */
 const INPUT_RECHECK_SECONDS = 10;
+/** Of one that Kueue admits: it takes no turn by which it would be woken. */
+const BACKLOGGED = {
+  queue: { reason: 'CaptureBacklog', message: HELD_BACK_MESSAGES.CaptureBacklog },
+  turn: 'release',
+  requeueAfterSeconds: 5,
+} as const;
 const FIRST_RETRY_SECONDS = 5;
 const MAX_RETRY_SECONDS = 300;
 
@@ -272,7 +278,8 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   const held = waitsFor(snapshot);
   if (held !== undefined) {
     if (record.evaluation === undefined) actions.push({ type: 'recordEvaluation', phase: 'Queued' });
-    return { actions, view: queuedView(snapshot, held.queue), turn: held.turn };
+    const { queue, turn, requeueAfterSeconds } = held;
+    return { actions, view: queuedView(snapshot, queue), turn, ...(requeueAfterSeconds !== undefined && { requeueAfterSeconds }) };
   }
   const refused =
     snapshot.launchRefusal === undefined || last === undefined || retrying
@@ -298,12 +305,13 @@ function placeless({ evaluation, gate }: Snapshot): boolean {
 }
 
 /** What an evaluation that could start now still waits for. */
-function waitsFor(snapshot: Snapshot): { queue: QueueView; turn: Plan['turn'] } | undefined {
+function waitsFor(snapshot: Snapshot): (Pick<Plan, 'turn' | 'requeueAfterSeconds'> & { queue: QueueView }) | undefined {
   const { paused, turn, heldBack } = snapshot;
   if (snapshot.gate.exempt) return undefined;
   // Whoever takes the pause back wakes it.
   if (paused !== undefined) return { queue: { reason: 'Paused', message: paused }, turn: 'release' };
-  if (turn || placeless(snapshot)) return undefined;
+  if (placeless(snapshot)) return snapshot.backlogged ? BACKLOGGED : undefined;
+  if (turn) return undefined;
   const reason = heldBack ?? 'GlobalLimit';
   return { queue: { reason, message: HELD_BACK_MESSAGES[reason] }, turn: 'request' };
 }

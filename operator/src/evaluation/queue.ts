@@ -48,6 +48,11 @@ export class AdmissionQueue {
     return this.#uncaptured.size;
   }
 
+  /** The output of too many is not stored yet: nothing new begins, also of what needs no place here. */
+  get backlogged(): boolean {
+    return this.#uncaptured.size >= this.#options.maxUncaptured;
+  }
+
   get waiting(): number {
     let count = 0;
     for (const keys of this.#waiting.values()) count += keys.size;
@@ -68,7 +73,7 @@ export class AdmissionQueue {
   /** What one of this namespace waits for. */
   heldBack(namespace: string): HeldBack {
     if (atLimit(namespace, this.#count(namespace), this.#options.limits)) return 'NamespaceLimit';
-    return this.#uncaptured.size >= this.#options.maxUncaptured ? 'CaptureBacklog' : 'GlobalLimit';
+    return this.backlogged ? 'CaptureBacklog' : 'GlobalLimit';
   }
 
   /** It already has a Job: its place counts, even over the limit. `since`, if it began in the past. */
@@ -123,8 +128,8 @@ export class AdmissionQueue {
   }
 
   #grant(asking?: string): void {
-    const { limits, maxUncaptured, wake, now } = this.#options;
-    while (this.#running.size < limits.total && this.#uncaptured.size < maxUncaptured) {
+    const { limits, wake, now } = this.#options;
+    while (this.#running.size < limits.total && !this.backlogged) {
       const next = this.#next();
       if (next === undefined) return;
       this.#lastGrantAt = Math.max(now(), this.#lastGrantAt + 1);

@@ -99,6 +99,7 @@ export class Reconciler {
       launchRefusal: this.#refusals.get(key),
       scored: scores.of(key, uid),
       heldBack: undefined,
+      backlogged: turns.backlogged,
     };
     let snapshot = await gatherer.gather(key, raw, own, signal);
     let decision = plan(snapshot, now(), settings);

@@ -62,6 +62,8 @@ export interface Snapshot {
   readonly turn: boolean;
   /** Why it has none, once it has asked for one. */
   readonly heldBack: HeldBack | undefined;
+  /** The output of too many ended runs is not stored yet. */
+  readonly backlogged: boolean;
   /** Why nothing new is started, while somebody has paused the operator or its namespace. */
   readonly paused: string | undefined;
 }

@@ -321,6 +321,7 @@ export function snapshot(changes: Partial<Snapshot> & { spec?: Partial<Evaluatio
     gate: openGate().gate(raw),
     turn: true,
     heldBack: undefined,
+    backlogged: false,
     paused: undefined,
     workload: undefined,
     ...rest,
