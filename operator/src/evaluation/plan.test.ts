@@ -85,6 +85,32 @@ describe('plan: before an attempt', () => {
     });
   });
 
+  it('refused between two attempts: what the earlier one left still goes', () => {
+    const row = attempt({ ...finalized, podUid: POD_UID, startedAt: new Date(NOW - 40_000) });
+    const left = { record: { evaluation: record(), attempts: [row] }, pod: pod().ended(1).build() };
+    const subject = snapshot({ spec: { runtime: 'gone', retry: { limit: 1 } }, ...left });
+    expect(decide(subject)).toMatchObject({ actions: [{ type: 'releasePod' }], view: { accepted: { reason: 'RuntimeNotFound' } } });
+  });
+
+  it('cancelled between two attempts: the output of the one that ran is not said to be none', () => {
+    const row = attempt({ ...finalized, podUid: POD_UID, startedAt: new Date(NOW - 40_000), finalizedAt: new Date(NOW) });
+    const subject = snapshot({
+      spec: { cancel: true, retry: { limit: 1 } },
+      record: { evaluation: record(), attempts: [row] },
+      output: output(),
+      pod: pod().ended(1).build(),
+    });
+    expect(types(subject)).toEqual(['releasePod', 'recordEnd', 'deleteConfigMap']);
+    expect(find(subject, 'recordEnd')?.attempt).toBeUndefined();
+    expect(decide(subject).view).toMatchObject({
+      phase: 'Cancelled',
+      started: { status: 'True' },
+      captured: { status: 'True', reason: 'Captured' },
+      output: { stdoutBytes: 6 },
+      end: { verdict: { class: 'Cancelled', message: 'Cancelled before the next attempt; what the earlier ones gave is kept.' } },
+    });
+  });
+
   it('deleted before it was accepted: only the finalizer goes', () => {
     expect(types(snapshot({ raw: deleting() }))).toEqual(['removeFinalizer']);
     expect(types(snapshot({ raw: deleting({ finalizers: [] }) }))).toEqual([]);

@@ -209,15 +209,13 @@ function finishedView(snapshot: Snapshot, judged: Verdict, last: AttemptRecord |
 function planEndWithoutAttempt(snapshot: Snapshot, record: RecordState, now: number): Plan {
   const deleting = isDeletingSnapshot(snapshot);
   const actions: Action[] = cleanUp(snapshot);
-  const judged = verdict(
-    'Cancelled',
-    'User',
-    deleting ? 'Deleted before the code started.' : 'Cancelled before the code started.',
-  );
   const current = currentAttempt(snapshot);
+  const earlier = current?.state === 'finalized' ? current : undefined;
+  const when = earlier === undefined ? 'before the code started' : 'before the next attempt; what the earlier ones gave is kept';
+  const judged = verdict('Cancelled', 'User', `${deleting ? 'Deleted' : 'Cancelled'} ${when}.`);
   // A row without a Job: the operator was stopped between the two.
   const attempt =
-    current === undefined || current.state === 'finalized'
+    current === undefined || earlier !== undefined
       ? undefined
       : {
           number: current.number,
@@ -244,7 +242,7 @@ function planEndWithoutAttempt(snapshot: Snapshot, record: RecordState, now: num
   if (current !== undefined) actions.push({ type: 'deleteConfigMap', name: current.jobName });
   if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
   if (deleting) return { actions, view: undefined, turn: 'release' };
-  return { actions, view: finishedView(snapshot, judged, undefined), turn: 'release' };
+  return { actions, view: finishedView(snapshot, judged, earlier), turn: 'release' };
 }
 
 /**
@@ -269,9 +267,9 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
     return { actions, view, requeueAfterSeconds: wait, turn: 'hold', capturing: false };
   }
   const admission = admit(evaluation, snapshot.cluster, settings);
-  if (!admission.admitted) return planRefusal(snapshot, admission);
+  if (!admission.admitted) return { ...planRefusal(snapshot, admission), actions };
   const given = resolveInputs(admission.run, snapshot.inputs, record.attempts[0]?.inputs ?? undefined);
-  if (!given.admitted) return { ...planRefusal(snapshot, given), requeueAfterSeconds: INPUT_RECHECK_SECONDS };
+  if (!given.admitted) return { ...planRefusal(snapshot, given), actions, requeueAfterSeconds: INPUT_RECHECK_SECONDS };
   const { run, inputs } = given;
   const pass = passage(snapshot.gate, run.runtimeClassName);
   if (!pass.open) return planClosed(snapshot, pass, run.runtimeClassName, actions);
