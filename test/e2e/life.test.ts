@@ -57,7 +57,7 @@ it('Queued, Starting, Running, Capturing and the end, each with its conditions',
     await inPhase('Running');
     await ok(['scale', ...RECORDER, '--replicas=0']);
     const capturing = await inPhase('Capturing');
-    expect(capturing.status?.conditions?.find(({ type }) => type === 'Captured')).toMatchObject({ status: 'Unknown' });
+    expect(capturing.status?.conditions?.find(({ type }) => type === 'Captured')).toMatchObject({ status: 'False', reason: 'Capturing' });
     expect(capturing.status?.verdict).toBeUndefined();
     await ok(['scale', ...RECORDER, `--replicas=${replicas}`]);
     const { status } = await waitFor(name, 'Finished');
