@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseBytes } from '@crucible/crds';
 import type { Evaluation } from '@crucible/crds';
-import { NAMESPACE, apply, evaluation, eventually, kubectl, ok, uniqueName, waitFor } from './cluster.ts';
+import { NAMESPACE, apply, evaluation, eventually, getJson, kubectl, ok, uniqueName, waitFor } from './cluster.ts';
 
 // Every class of verdict, reached with real pods. All run at once: most of the time of each is waiting. What one node
-// cannot do by itself is done to the pod as the component would do it that does so elsewhere (scheduler, taint manager).
+// cannot do by itself is done to the pod as the component would do it that does so elsewhere (taint manager).
 
 /** In the chart's values for the local cluster: quota, image pulls and nodes are waited for this long (s), not minutes. */
 const END_SECONDS = 150;
@@ -11,6 +12,8 @@ const END_SECONDS = 150;
 const FULL_NAMESPACE = 'evals-full';
 const NO_HANDLER = 'crucible-e2e-no-handler';
 const NO_NODE = 'crucible-e2e-no-node';
+/** Of a PriorityClass and its pod. */
+const URGENT = 'crucible-e2e-urgent';
 
 type Spec = Record<string, unknown>;
 interface Row {
@@ -31,7 +34,7 @@ const hog = 'kept = []\nprint("begun", flush=True)\nfor _ in range(1000): kept.a
 const small = { memory: '64Mi', disk: '16Mi' };
 const deletePod = (pod: string) => ok(['delete', 'pod', pod, '-n', NAMESPACE, '--wait=false']);
 const deleteJob = (pod: string) => ok(['delete', 'job', pod.replace(/-[^-]+$/, ''), '-n', NAMESPACE, '--cascade=foreground', '--wait=false']);
-/** As scheduler and taint manager do: say why in the pod's status, then delete it. */
+/** As the taint manager does: say why in the pod's status, then delete it. */
 const disrupt = (reason: string) => async (_: string, pod: string) => {
   const conditions = [{ type: 'DisruptionTarget', status: 'True', reason, message: `${reason} by the test`, lastTransitionTime: new Date().toISOString().replace(/\.\d+Z/, 'Z') }];
   await ok(['patch', 'pod', pod, '-n', NAMESPACE, '--subresource=status', '--type=strategic', '-p', JSON.stringify({ status: { conditions } })]);
@@ -56,7 +59,6 @@ const ROWS: readonly Row[] = [
   { what: 'no sandbox on the node', spec: python('1', { isolation: { runtimeClassName: NO_HANDLER } }), class: 'SandboxRefused', by: 'Policy' },
   { what: 'cancelled', spec: goesOn, class: 'Cancelled', by: 'User', then: cancel, kept: 'begun' },
   { what: 'evicted through the API', spec: goesOn, class: 'Evicted', by: 'Infrastructure', then: evict, kept: 'begun' },
-  { what: 'preempted', spec: goesOn, class: 'Preempted', by: 'Infrastructure', then: disrupt('PreemptionByScheduler'), kept: 'begun' },
   { what: 'its node lost', spec: goesOn, class: 'NodeLost', by: 'Infrastructure', then: disrupt('DeletionByTaintManager'), kept: 'begun' },
   { what: 'its Job deleted by somebody, in the foreground', spec: goesOn, class: 'InternalError', by: 'Infrastructure', then: (_, pod) => deleteJob(pod), kept: 'begun' },
   { what: 'its pod deleted by somebody', spec: goesOn, class: 'InternalError', by: 'Infrastructure', then: (_, pod) => deletePod(pod), kept: 'begun' },
@@ -76,6 +78,27 @@ async function podOf(name: string): Promise<string> {
     return found.stdout.trim() || undefined;
   });
 }
+
+/** What the scheduler would still give away. */
+async function freeMemory(): Promise<number> {
+  const { items: nodes } = await getJson<{ items: { status: { allocatable: { memory: string } } }[] }>(['nodes']);
+  type Requests = { resources?: { requests?: { memory?: string } } };
+  const { items: pods } = await getJson<{ items: { spec: { containers: Requests[] }; status: { phase: string } }[] }>(['pods', '-A']);
+  const sum = (numbers: number[]): number => numbers.reduce((total, one) => total + one, 0);
+  const taken = pods
+    .filter(({ status }) => status.phase === 'Running' || status.phase === 'Pending')
+    .flatMap(({ spec }) => spec.containers.map(({ resources }) => parseBytes(resources?.requests?.memory ?? 1)));
+  return sum(nodes.map(({ status }) => parseBytes(status.allocatable.memory))) - sum(taken);
+}
+
+/** The scheduler does it: of the pods of lower priority the youngest goes, until this one has room. */
+const preempt = async (): Promise<void> => {
+  await apply({ apiVersion: 'scheduling.k8s.io/v1', kind: 'PriorityClass', metadata: { name: URGENT }, value: 1_000_000 });
+  const memory = String((await freeMemory()) + (32 << 20));
+  const container = { name: 'urgent', image: 'registry.k8s.io/pause:3.10', resources: { requests: { memory } } };
+  const spec = { priorityClassName: URGENT, restartPolicy: 'Never', terminationGracePeriodSeconds: 0, containers: [container] };
+  await apply({ apiVersion: 'v1', kind: 'Pod', metadata: { name: URGENT, namespace: 'default' }, spec });
+};
 
 async function through({ spec, namespace = NAMESPACE, then }: Row): Promise<Evaluation> {
   const name = uniqueName('verdict');
@@ -106,16 +129,26 @@ beforeAll(async () => {
   }
 });
 afterAll(async () => {
+  await ok(['delete', 'pod', URGENT, '-n', 'default', '--ignore-not-found']);
+  await ok(['delete', 'priorityclass', URGENT, '--ignore-not-found']);
   await ok(['delete', 'runtimeclass', NO_HANDLER, NO_NODE, 'runc', '--ignore-not-found']);
 });
 
 describe('verdicts', () => {
-  it.each(ROWS.map((row) => [row.class, row.what, row] as const))('%s: %s', async (kind, what, row) => {
-    const { status } = await results.get(what)!;
+  const judged = ({ class: kind, by, what, kept }: Row, { status }: Evaluation): void => {
     const { verdict } = status!;
     const evidence = verdict?.evidence?.map(({ source, detail }) => `${source}: ${detail}`).join('; ');
     console.log(`${what} | ${verdict?.class} | ${verdict?.attributableTo ?? '–'} | ${verdict?.confidence} | ${verdict?.message} | ${evidence}`);
-    expect([verdict?.class, verdict?.attributableTo], verdict?.message).toEqual([kind, row.by]);
-    if (row.kept !== undefined) expect(status?.output?.tail).toContain(row.kept);
+    expect([verdict?.class, verdict?.attributableTo], verdict?.message).toEqual([kind, by]);
+    if (kept !== undefined) expect(status?.output?.tail).toContain(kept);
+  };
+  it.each(ROWS.map((row) => [row.class, row.what, row] as const))('%s: %s', async (_, what, row) => {
+    judged(row, await results.get(what)!);
+  });
+
+  // By itself, after the others: it must be the youngest, and the room on the node must stand still.
+  it('Preempted: its place taken by a pod of higher priority', async () => {
+    const row: Row = { what: 'preempted', spec: goesOn, class: 'Preempted', by: 'Infrastructure', then: preempt, kept: 'begun' };
+    judged(row, await through(row));
   });
 });
