@@ -76,6 +76,7 @@ export const LIMITS = {
   retries: 10,
   /** status.output.tail, so that the whole status stays under 16 KiB. */
   tailCharacters: 2048,
+  stderrTailCharacters: 1024,
   messageCharacters: 1024,
   attemptMessageCharacters: 256,
   queueMessageCharacters: 512,

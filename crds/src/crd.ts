@@ -59,7 +59,7 @@ export const RESOURCE_DEFINITIONS: readonly ResourceDefinition[] = [
       { name: 'Duration', type: 'string', jsonPath: '.status.duration' },
       AGE,
       { name: 'Runtime', type: 'string', jsonPath: '.spec.runtime', priority: 1 },
-      { name: 'Message', type: 'string', jsonPath: '.status.verdict.message', priority: 1 },
+      { name: 'Message', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].message', priority: 1 },
     ],
   },
   {

@@ -10,12 +10,16 @@ const name = uniqueName('inputs');
 const metadata = { name, namespace: NAMESPACE };
 
 beforeAll(() =>
-  apply({
-    apiVersion: 'v1',
-    kind: 'ConfigMap',
-    metadata: { ...metadata, labels: { 'crucible.dev/input': 'true' } },
-    binaryData: { 'big.bin': content.toString('base64') },
-  }),
+  // Client-side apply would store a second copy in an annotation, which is too small for it.
+  ok(
+    ['create', '-f', '-'],
+    JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { ...metadata, labels: { 'crucible.dev/input': 'true' } },
+      binaryData: { 'big.bin': content.toString('base64') },
+    }),
+  ),
 );
 afterAll(() => ok(['delete', 'configmap', name, '-n', NAMESPACE]));
 

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parseBytes } from '@crucible/crds';
 import type { Evaluation } from '@crucible/crds';
 import { NAMESPACE, apply, evaluation, eventually, getJson, kubectl, ok, uniqueName, waitFor } from './cluster.ts';
 
@@ -79,6 +78,9 @@ async function podOf(name: string): Promise<string> {
   });
 }
 
+const UNITS: Readonly<Record<string, number>> = { Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, k: 1e3, M: 1e6, G: 1e9 };
+const bytesOf = (quantity: string): number => Number.parseInt(quantity) * (UNITS[quantity.replace(/^\d+/, '')] ?? 1);
+
 /** What the scheduler would still give away. */
 async function freeMemory(): Promise<number> {
   const { items: nodes } = await getJson<{ items: { status: { allocatable: { memory: string } } }[] }>(['nodes']);
@@ -87,8 +89,8 @@ async function freeMemory(): Promise<number> {
   const sum = (numbers: number[]): number => numbers.reduce((total, one) => total + one, 0);
   const taken = pods
     .filter(({ status }) => status.phase === 'Running' || status.phase === 'Pending')
-    .flatMap(({ spec }) => spec.containers.map(({ resources }) => parseBytes(resources?.requests?.memory ?? 1)));
-  return sum(nodes.map(({ status }) => parseBytes(status.allocatable.memory))) - sum(taken);
+    .flatMap(({ spec }) => spec.containers.map(({ resources }) => bytesOf(resources?.requests?.memory ?? '0')));
+  return sum(nodes.map(({ status }) => bytesOf(status.allocatable.memory))) - sum(taken);
 }
 
 /** The scheduler does it: of the pods of lower priority the youngest goes, until this one has room. */

@@ -74,7 +74,10 @@ const statusShape = {
       stderrBytes: count().optional().describe('Bytes that the code wrote to stderr.'),
       truncated: z.boolean().optional().describe('Whether a cap cut something off.'),
       complete: z.boolean().optional().describe('Whether everything below the caps was stored.'),
-      tail: text({ max: LIMITS.tailCharacters }).optional().describe('The end of the output, at most 2 KiB.'),
+      tail: text({ max: LIMITS.tailCharacters }).optional().describe('The end of stdout, or of stderr when stdout is empty; at most 2 KiB.'),
+      stderrTail: text({ max: LIMITS.stderrTailCharacters })
+        .optional()
+        .describe('The end of stderr, at most 1 KiB, when tail is that of stdout.'),
     })
     .optional()
     .describe('Counts and the end of the output; all of it is in the record.'),

@@ -21,7 +21,7 @@ import { hasStarted, waitingSince } from './pod.ts';
 import { isFinished } from './snapshot.ts';
 import type { RawEvaluation, RecordState, Snapshot, StoredOutput } from './snapshot.ts';
 import { ageSeconds } from './start.ts';
-import { TAIL_BYTES } from './tail.ts';
+import { STDERR_TAIL_BYTES, TAIL_BYTES } from './tail.ts';
 import type { PodIndex } from './pod-index.ts';
 
 /** Before this age a Job or pod is merely young; after it, Kubernetes may have said why it does not get on. */
@@ -209,10 +209,11 @@ export class Gatherer {
     if (capture?.state !== 'captured') return undefined;
     const { evaluationUid, number } = attempt;
     const { stdout, stderr } = capture.streams;
-    // People look at the tail to see why it failed: stderr when that is all there is.
-    const tailOf = stdout.bytes > 0 || stderr.bytes === 0 ? 'stdout' : 'stderr';
-    const tail = (await this.#deps.captures.readTail(evaluationUid, number, tailOf, TAIL_BYTES)).data;
-    return { capture, tail };
+    const read = async (stream: 'stdout' | 'stderr', bytes: number): Promise<Uint8Array> =>
+      (await this.#deps.captures.readTail(evaluationUid, number, stream, bytes)).data;
+    const tail = await read(stdout.bytes > 0 || stderr.bytes === 0 ? 'stdout' : 'stderr', TAIL_BYTES);
+    if (stdout.bytes === 0 || stderr.bytes === 0) return { capture, tail };
+    return { capture, tail, stderrTail: await read('stderr', STDERR_TAIL_BYTES) };
   }
 
   /** All of it, which is at most what the emission cap allows: a few slices. */

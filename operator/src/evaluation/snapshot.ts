@@ -24,7 +24,10 @@ export interface RecordState {
 /** Stored output of the current attempt, read once it is captured. */
 export interface StoredOutput {
   readonly capture: CaptureRecord;
+  /** Of stdout, or of stderr when that is all there is. */
   readonly tail: Uint8Array;
+  /** When there is something on both: a traceback is what people look for first. */
+  readonly stderrTail?: Uint8Array;
 }
 
 /** Everything one decision is made from, gathered at one moment. */

@@ -41,6 +41,22 @@ describe('buildStatus', () => {
     expect(evaluationStatusSchema.safeParse(buildStatus(view(subject), 1, undefined, NOW)).error).toBeUndefined();
   });
 
+  it('says what it waits for where kubectl and kstatus look', () => {
+    const { conditions, queue } = buildStatus(view(snapshot({ turn: false, heldBack: 'NamespaceLimit' })), 1, undefined, NOW);
+    for (const type of ['Ready', 'Reconciling'])
+      expect(conditions!.find((one) => one.type === type)).toMatchObject({ reason: 'Queued', message: queue!.message });
+  });
+
+  it('shows the end of both streams, within 16 KiB whatever they hold', () => {
+    const both = { ...output('x'.repeat(3000)), stderrTail: Buffer.from(`${'\u202e'.repeat(600)}Traceback\n`) };
+    const status = buildStatus(view(launched({ pod: pod().ended(1).build(), output: both })), 1, undefined, NOW);
+    expect(status.output?.tail).toMatch(/^x{2048}$/);
+    expect(status.output?.stderrTail).toMatch(/Traceback\n$/);
+    expect(Buffer.byteLength(status.output!.stderrTail!)).toBeLessThanOrEqual(1024);
+    expect(Buffer.byteLength(JSON.stringify(status))).toBeLessThan(16 * 1024);
+    expect(evaluationStatusSchema.safeParse(status).error).toBeUndefined();
+  });
+
   it('counts whole seconds by the kubelet’s times', () => {
     expect(
       buildStatus(view(launched({ pod: pod().ended(0).build(), output: output() })), 1, undefined, NOW),

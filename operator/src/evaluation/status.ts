@@ -88,7 +88,7 @@ function kstatusClaims(view: View): Claims {
   if (view.accepted.status === 'False') {
     return { Ready: { status: 'False', reason, message }, Stalled: { status: 'True', reason, message } };
   }
-  const progress = { reason: view.phase, message: PROGRESS[view.phase] ?? '' };
+  const progress = { reason: view.phase, message: view.queue?.message ?? PROGRESS[view.phase] ?? '' };
   return { Ready: { status: 'False', ...progress }, Reconciling: { status: 'True', ...progress } };
 }
 

@@ -1,5 +1,6 @@
 /** What fits into a status beside everything else; the whole output is in the record. */
 export const TAIL_BYTES = 2048;
+export const STDERR_TAIL_BYTES = 1024;
 
 /**
  * The last bytes of a stream as text for a status: valid UTF-8 (a cut or invalid sequence becomes U+FFFD), control

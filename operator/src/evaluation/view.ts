@@ -8,7 +8,7 @@ import { startedAt } from './pod.ts';
 import { asReceipt, containedClaim, receiptView } from './receipt.ts';
 import { currentAttempt } from './snapshot.ts';
 import type { Snapshot, StoredOutput } from './snapshot.ts';
-import { tailText } from './tail.ts';
+import { STDERR_TAIL_BYTES, tailText } from './tail.ts';
 
 // The parts of a view. They read the record as it is, or as it will be after `end` is written, so that a status says
 // the
@@ -141,7 +141,7 @@ export function outputParts(
   wantsArtifacts: boolean,
 ): Pick<View, 'output' | 'artifacts'> {
   if (output === undefined) return {};
-  const { capture } = output;
+  const { capture, stderrTail } = output;
   const { stdout, stderr } = capture.streams;
   return {
     output: {
@@ -150,6 +150,7 @@ export function outputParts(
       truncated: stdout.truncated || stderr.truncated,
       complete: stdout.complete && stderr.complete,
       tail: clip(tailText(output.tail), LIMITS.tailCharacters),
+      ...(stderrTail && { stderrTail: clip(tailText(stderrTail, STDERR_TAIL_BYTES), LIMITS.stderrTailCharacters) }),
     },
     ...(wantsArtifacts && {
       artifacts: {
