@@ -7,12 +7,9 @@ import { SessionSealer } from './auth/session.ts';
 import { TtlCache } from './auth/ttl-cache.ts';
 import { readConfig } from './config.ts';
 import { breakingChanges, type Contract } from './contract.ts';
-import { MemoryRateLimitStore } from './http/rate-limit.ts';
 import { decideRange, notModified } from './http/ranges.ts';
-import { EventHub } from './live/event-hub.ts';
 import { Streams } from './live/sse.ts';
 import type { Services } from './services.ts';
-import type { PublishedEvent } from '@crucible/storage';
 
 const base = {
   CRUCIBLE_DATABASE_URL: 'postgres://crucible_api:secret@db/crucible', CRUCIBLE_FILE_STORE_URL: 'file:///data/files', CRUCIBLE_LAUNCHER_IMAGE: 'launcher:1',
@@ -41,7 +38,7 @@ describe('readConfig', () => {
   });
 });
 
-const starting = { notReady: () => 'the database is not migrated yet', streams: new Streams(1), now: Date.now } as unknown as Services;
+const starting = { notReady: () => 'the database is not migrated yet', streams: new Streams({ total: 1, each: 1 }), now: Date.now } as unknown as Services;
 const ready = { ...starting, notReady: () => undefined } as unknown as Services;
 const build = (services: Services) => buildApp(services, { https: undefined, logger: pino({ level: 'silent' }), metrics: undefined, trustedProxies: [] });
 
@@ -94,6 +91,12 @@ describe('tokens', () => {
     now += 200;
     expect(await authenticator.authenticate(token)).toBeUndefined();
     expect(asked).toBe(1);
+  });
+  it('of one person are counted together, in every process; those of two are not, whatever their names are made of', async () => {
+    const named = async (username: string, uid: string, groups: string[] = []) =>
+      (await new Authenticator({ whoIs: async () => ({ username, uid, groups, extra: {} }) }, Date.now).authenticate('t'))?.who;
+    expect(await named('a', '1', ['x'])).toBe(await named('a', '1', ['y']));
+    expect(new Set([await named('a', '1'), await named('a', '2'), await named('b', '1'), await named('a1', '')]).size).toBe(4);
   });
   it('that cannot be tokens are not asked about', async () => {
     const authenticator = new Authenticator({ whoIs: () => Promise.reject(new Error('asked')) }, Date.now);
@@ -150,15 +153,6 @@ it('answers are kept for their time, a failure never, and never too many', async
   expect(await cache.get('x', async () => 7, () => 1)).toBe(7);
 });
 
-it('a window of a rate limit ends, and memory does not grow with the number of keys', async () => {
-  let now = 59_000;
-  const store = new MemoryRateLimitStore(() => now);
-  expect(await store.hit('a', 60)).toEqual({ count: 1, resetSeconds: 1 });
-  expect((await store.hit('a', 60)).count).toBe(2);
-  now = 60_000;
-  expect(await store.hit('a', 60)).toEqual({ count: 1, resetSeconds: 60 });
-});
-
 describe('ranges', () => {
   it('never reach outside of what there is', () => {
     fc.assert(fc.property(fc.nat(1000), fc.option(fc.nat(1200)), fc.option(fc.nat(1200)), (size, from, to) => {
@@ -172,29 +166,6 @@ describe('ranges', () => {
   });
   it('compare entity tags as RFC 9110 says', () => {
     expect([notModified('W/"a", "b"', '"b"'), notModified('*', '"b"'), notModified('"a"', '"b"'), notModified('*', undefined)]).toEqual([true, true, false, false]);
-  });
-});
-
-describe('the hub', () => {
-  const event = (position: number): PublishedEvent => ({ position, evaluationUid: 'u', seq: position, type: 'a.b', data: {}, at: new Date(0), namespace: 'n', namespaceUid: 'x', name: 'e' });
-  it('hands out every event after a position from memory, and says when it has forgotten some', async () => {
-    const events = Array.from({ length: 20 }, (_, index) => event(index + 1));
-    const hub = new EventHub({
-      source: { last: async () => events.at(-1)!.position, after: async (position, limit) => events.filter((one) => one.position > position).slice(0, limit) },
-      listen: () => ({ close: async () => undefined }), onError: (error) => expect.fail(String(error)), bufferSize: 10, pollMilliseconds: 3_600_000,
-    });
-    await hub.start();
-    expect(hub.head).toBe(20);
-    expect(hub.next(9, 100)).toBeUndefined();
-    expect(hub.next(10, 3)?.map(({ position }) => position)).toEqual([11, 12, 13]);
-    expect(hub.next(20, 3)).toEqual([]);
-    const told = new Promise<void>((resolve) => hub.subscribe(resolve));
-    for (let position = 21; position <= 60; position += 1) events.push(event(position));
-    hub.wake();
-    await told;
-    expect(hub.next(59, 10)?.map(({ position }) => position)).toEqual([60]);
-    expect(hub.next(20, 1)).toBeUndefined();
-    await hub.stop();
   });
 });
 

@@ -36,6 +36,7 @@ const schema = z.object({
   CRUCIBLE_RATE_DOWNLOAD: perMinute(600),
   CRUCIBLE_RATE_SESSION: perMinute(30),
   CRUCIBLE_MAX_STREAMS: z.coerce.number().int().min(1).max(100_000).default(5000),
+  CRUCIBLE_MAX_STREAMS_PER_CALLER: z.coerce.number().int().min(1).max(100_000).default(100),
   CRUCIBLE_SHUTDOWN_SECONDS: z.coerce.number().int().min(1).max(600).default(20),
   HOST: z.string().refine((host) => isIP(host) !== 0, 'an IP address').default('0.0.0.0'),
   PORT: z.coerce.number().int().min(0).max(65_535).default(8443),
@@ -59,6 +60,7 @@ export interface ApiConfig {
   readonly trustedProxies: readonly string[];
   readonly rateLimits: RateLimits;
   readonly maxStreams: number;
+  readonly maxStreamsPerCaller: number;
   readonly shutdownSeconds: number;
   readonly host: string;
   readonly port: number;
@@ -106,6 +108,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
       session: values.CRUCIBLE_RATE_SESSION,
     },
     maxStreams: values.CRUCIBLE_MAX_STREAMS,
+    maxStreamsPerCaller: values.CRUCIBLE_MAX_STREAMS_PER_CALLER,
     shutdownSeconds: values.CRUCIBLE_SHUTDOWN_SECONDS,
     host: values.HOST,
     port: values.PORT,

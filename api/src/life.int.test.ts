@@ -140,6 +140,18 @@ test('output can be followed while it grows, from where one was', async () => {
   await api.until('its end', () => text.includes('event: end'));
   const data = [...text.matchAll(/event: output\ndata: (.*)\n/g)].map(([, json]) => Buffer.from((JSON.parse(json!) as { data: string }).data, 'base64'));
   expect(Buffer.concat(data).equals(Buffer.concat(pieces).subarray(400))).toBe(true);
+  const sha256 = createHash('sha256').update(Buffer.concat(pieces)).digest('hex');
+  expect(JSON.parse(/event: end\ndata: (.*)\n/.exec(text)![1]!)).toEqual({ attempt: 1, bytes: 61_010, sha256, complete: true, truncated: false, unavailable: 0 });
+});
+
+test('a stream of output that is opened while the run waits ends with the run, also when no attempt was ever made', async () => {
+  const run = await world.record.accepted();
+  const message = await api.open(`/api/evaluations/${run.uid}/output/stdout/stream`, { token: writer }, false);
+  let text = '';
+  message.on('data', (data: Buffer) => (text += data.toString()));
+  await world.record.cancelled(run);
+  await api.until('its end', () => text.includes('event: end'));
+  expect(text).toContain('"bytes":0,"sha256":null,"complete":false');
 });
 
 test('the queue has positions, is paused and resumed by those who may, and the rest of the catalogue answers', async () => {

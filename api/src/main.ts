@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { Server } from 'node:https';
 import { KubeClient, KubeMetrics, loadAccess, withoutCredentials } from '@crucible/operator/kube';
-import { POSITIONS_CHANNEL, PositionRepository, connect, connectRedis, openFileStore, openSigningKey } from '@crucible/storage';
+import { EventFeed, OutputWatch, connect, connectRedis, openFileStore, openSigningKey } from '@crucible/storage';
 import { pino, type Logger } from 'pino';
 import { Gauge, Registry, collectDefaultMetrics } from 'prom-client';
 import { buildApp } from './app.ts';
@@ -11,11 +11,8 @@ import { SessionSealer } from './auth/session.ts';
 import { Cluster } from './cluster.ts';
 import { readConfig, type ApiConfig } from './config.ts';
 import { HttpMetrics } from './http/access-log.ts';
-import { FallbackRateLimitStore, MemoryRateLimitStore, RateLimiter } from './http/rate-limit.ts';
-import { RedisRateLimitStore } from './http/redis-rate-limit.ts';
+import { RequestLimiter } from './http/rate-limit.ts';
 import { TlsReloader, readTlsPair } from './http/tls.ts';
-import { EventHub } from './live/event-hub.ts';
-import { OutputFollowers } from './live/output-follower.ts';
 import { Streams } from './live/sse.ts';
 import { Readiness } from './readiness.ts';
 import type { Services } from './services.ts';
@@ -41,8 +38,8 @@ export async function runApi(config: ApiConfig, signal: AbortSignal): Promise<vo
     new Gauge({ name: 'crucible_api_certificate_expiry_timestamp_seconds', help, registers: [registry], collect() { this.set(reloader.validTo); } });
   }
   try {
-    const { database, cluster, hub } = services;
-    const ready = readiness.prepare({ database, cluster, hub, log: logger }, signal);
+    const { database, cluster, feed } = services;
+    const ready = readiness.prepare({ database, cluster, feed, log: logger }, signal);
     ready.catch((error: unknown) => !signal.aborted && logger.error({ err: error }, 'this replica cannot become ready'));
     await new Promise<void>((resolve) => (signal.aborted ? resolve() : signal.addEventListener('abort', () => resolve(), { once: true })));
     logger.info('stopping');
@@ -57,28 +54,25 @@ export async function runApi(config: ApiConfig, signal: AbortSignal): Promise<vo
 async function createServices(config: ApiConfig, logger: Logger, registry: Registry, readiness: Readiness): Promise<Services> {
   const now = Date.now;
   const database = connect({ connectionString: config.databaseUrl, applicationName: 'crucible-api', poolSize: POOL_SIZE });
-  const redis = config.redisUrl === undefined ? undefined : connectRedis({ url: config.redisUrl, connectionName: 'crucible-api' });
+  const redisFor = (name: string) => (config.redisUrl === undefined ? undefined : connectRedis({ url: config.redisUrl, connectionName: name }));
+  // One for commands; the other two wait for news, each on a connection of its own.
+  const [redis, forEvents, forOutput] = [redisFor('crucible-api'), redisFor('crucible-api events'), redisFor('crucible-api output')];
   const cluster = await connectCluster(config, logger, registry);
   const limits = { total: config.operator.maxConcurrent, namespaces: config.operator.namespaceLimits };
   const snapshots = new Snapshots({ database, redis, configured: config.operator.evaluationNamespaces, limits, now });
-  const positions = new PositionRepository(database);
-  const memory = new MemoryRateLimitStore(now);
-  const store = redis === undefined ? memory : new FallbackRateLimitStore(new RedisRateLimitStore(redis), memory);
-  const hub = new EventHub({
-    source: { last: () => positions.last(), after: (position, limit) => positions.after(position, limit) },
-    listen: (onSignal) => database.listen(POSITIONS_CHANNEL, onSignal),
-    onError: (error) => logger.warn({ err: error }, 'events cannot be read at the moment'),
-  });
+  const onError = (error: unknown): void => logger.warn({ err: error }, 'events cannot be read at the moment');
   return {
-    database, redis, cluster, snapshots, hub, now,
+    database, redis, cluster, snapshots, now,
+    feed: new EventFeed({ database, redis: forEvents, onError }),
+    watch: new OutputWatch({ database, redis: forOutput }),
+    listeners: [forEvents, forOutput].filter((one) => one !== undefined),
     files: await openFileStore(config.files.location, { credentials: config.files.credentials() }),
     signingKey: config.signingKeyFile === undefined ? undefined : await openSigningKey(config.signingKeyFile),
     authenticator: new Authenticator(cluster, now),
     authorizer: new Authorizer(cluster, snapshots, now),
     sealer: new SessionSealer(config.sessionSecrets, now),
-    rateLimiter: new RateLimiter(store, config.rateLimits),
-    streams: new Streams(config.maxStreams),
-    output: new OutputFollowers(database, now),
+    rateLimiter: new RequestLimiter(redis, config.rateLimits),
+    streams: new Streams({ total: config.maxStreams, each: config.maxStreamsPerCaller }),
     operator: config.operator,
     notReady: readiness.notReady,
   };
@@ -104,10 +98,10 @@ async function serveMetrics({ host, port }: ApiConfig['metrics'], registry: Regi
   return server;
 }
 
-async function close({ hub, cluster, database, redis }: Services, metricsServer: { close(): void }): Promise<void> {
+async function close({ feed, watch, cluster, database, redis, listeners }: Services, metricsServer: { close(): void }): Promise<void> {
   metricsServer.close();
-  await hub.stop();
-  redis?.disconnect();
+  await Promise.all([feed.stop(), watch.stop()]);
+  for (const connection of [redis, ...listeners]) connection?.disconnect();
   await Promise.allSettled([cluster.close(), database.close()]);
 }
 

@@ -5,6 +5,7 @@ import { Agent } from 'node:https';
 import { join } from 'node:path';
 import { connect as tlsConnect, type TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { Redis } from 'ioredis';
 import { TcpProxy } from '../../test/faults/tcp-proxy.ts';
 import { createRedis } from '../../test/integration/redis.ts';
 import { Sandbox, freePort } from '../../test/integration/processes.ts';
@@ -45,7 +46,7 @@ test('until the schema is there it is alive, says 503 and when to come back, and
   }
 });
 
-test('a limit that is used up is a 429 with the time to wait, told before in the headers, per token and class', async () => {
+test('a limit that is used up is a 429 with the time to wait, told before in the headers, per caller and class', async () => {
   const limited = await world.api({ CRUCIBLE_RATE_READ: '3', CRUCIBLE_REDIS_URL: '' });
   const get = async (token = writer) => await limited.call('/api/session', { token });
   const first = await get();
@@ -58,12 +59,14 @@ test('a limit that is used up is a 429 with the time to wait, told before in the
   expect(refused.status).toBe(429);
   expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
   expect(refused.headers['ratelimit']).toContain('"read";r=0;t=');
+  // Another token is no way around it.
+  expect((await get(await world.cluster.token('writer'))).status).toBe(429);
   const other = await world.cluster.person(`other-${newUid().slice(0, 6)}`, 'reader', world.cluster.evals);
   expect((await get(other)).status).toBe(200);
   await limited.stop();
 });
 
-test('replicas count together through Redis', async () => {
+test('replicas count together through Redis, and a restart forgets nothing', async () => {
   const [one, two] = await Promise.all([world.api({ CRUCIBLE_RATE_DOWNLOAD: '5' }), world.api({ CRUCIBLE_RATE_DOWNLOAD: '5' })]);
   const path = `/api/evaluations/${newUid()}/output/stdout`;
   const statuses: number[] = [];
@@ -71,6 +74,33 @@ test('replicas count together through Redis', async () => {
   expect(statuses.indexOf(429)).toBeLessThanOrEqual(10);
   expect(statuses.filter((status) => status === 404).length).toBeGreaterThanOrEqual(5);
   await Promise.all([one.stop(), two.stop()]);
+  // A successor, with another token of theirs, goes on counting where the others were: there is one count.
+  const successor = await world.api({ CRUCIBLE_RATE_DOWNLOAD: '5' });
+  await successor.call(path, { token: await world.cluster.token('writer') });
+  const redis = new Redis(world.env['CRUCIBLE_REDIS_URL']!);
+  expect(await redis.keys('rate:download:*')).toHaveLength(1);
+  redis.disconnect();
+  await successor.stop();
+});
+
+test('one caller has so many event streams at once, and is told so; others have theirs', async () => {
+  const limited = await world.api({ CRUCIBLE_MAX_STREAMS_PER_CALLER: '2' });
+  const other = await world.cluster.person(`streams-${newUid().slice(0, 6)}`, 'reader', world.cluster.evals);
+  const open = async (token = writer) => await limited.open('/api/events', { token }, false);
+  const streams = [await open(), await open()];
+  const refused = await limited.call('/api/events', { token: await world.cluster.token('writer') });
+  expect([refused.status, refused.headers['content-type'], refused.headers['retry-after']]).toEqual([429, 'application/problem+json', '10']);
+  expect(refused.json.detail).toContain('2 event streams of yours are open');
+  const theirs = await open(other);
+  expect([...streams, theirs].map(({ statusCode }) => statusCode)).toEqual([200, 200, 200]);
+  streams[0]!.destroy();
+  await limited.until('a place to be free', async () => {
+    const again = await open();
+    again.destroy();
+    return again.statusCode === 200;
+  });
+  for (const stream of [streams[1]!, theirs]) stream.destroy();
+  await limited.stop();
 });
 
 test('a renewed certificate is served to new connections; one that is open goes on', async () => {

@@ -1,6 +1,5 @@
-import { waitForSchema, type Database } from '@crucible/storage';
+import { waitForSchema, type Database, type EventFeed } from '@crucible/storage';
 import type { Cluster } from './cluster.ts';
-import type { EventHub } from './live/event-hub.ts';
 
 const CHECK_MILLISECONDS = 5_000;
 const RETRY_MILLISECONDS = 500;
@@ -19,15 +18,17 @@ export class Readiness {
 
   readonly notReady = (): string | undefined => (this.#draining ? 'this replica is shutting down' : this.#reason);
 
-  async prepare(steps: { database: Database; cluster: Pick<Cluster, 'check'>; hub: Pick<EventHub, 'start'>; log: Log }, signal: AbortSignal): Promise<void> {
-    const { database, cluster, hub, log } = steps;
+  async prepare(steps: { database: Database; cluster: Pick<Cluster, 'check'>; feed: Pick<EventFeed, 'start' | 'begun'>; log: Log }, signal: AbortSignal): Promise<void> {
+    const { database, cluster, feed, log } = steps;
     const wait = (reason: string): void => {
       if (reason !== this.#reason) log.info({ reason }, 'waiting');
       this.#reason = reason;
     };
     await waitForSchema(database, { signal, onWait: wait });
     await this.#until(() => cluster.check(), 'the cluster’s API server does not answer, or does not let Crucible ask who somebody is', wait, signal);
-    await this.#until(() => hub.start(), 'events cannot be read', wait, signal);
+    feed.start();
+    wait('the newest events are not read yet');
+    await feed.begun;
     this.#reason = undefined;
     log.info({}, 'ready');
   }

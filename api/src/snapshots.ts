@@ -6,6 +6,9 @@ import type { KnownNamespaces } from './auth/authorizer.ts';
 import { TtlCache } from './auth/ttl-cache.ts';
 
 const OWNER_SECONDS = 3600;
+/** In this process: Redis is asked for what others have looked up. */
+const OWNERS = 20_000;
+const OWN_OWNER_SECONDS = 300;
 const NAMES_SECONDS = 5;
 const QUEUE_SECONDS = 1;
 
@@ -13,6 +16,7 @@ const QUEUE_SECONDS = 1;
 export class Snapshots implements KnownNamespaces {
   /** Whom an id belongs to never changes: known even while Postgres is away, if Redis is not. */
   readonly owners: Cache<EvaluationOwner | undefined>;
+  readonly #owners: TtlCache<EvaluationOwner | undefined>;
   readonly #database: Database;
   readonly #namespaces: NamespaceRepository;
   readonly #configured: readonly string[];
@@ -32,13 +36,15 @@ export class Snapshots implements KnownNamespaces {
     this.#namespaces = new NamespaceRepository(options.database);
     this.#configured = options.configured;
     this.limits = options.limits;
+    this.#owners = new TtlCache(OWNERS, options.now);
     this.#names = new TtlCache(1, options.now);
     this.#queue = new TtlCache(1, options.now);
     this.owners = new Cache({ redis: options.redis, name: 'owner', ttlSeconds: OWNER_SECONDS });
   }
 
   owner(id: string): Promise<EvaluationOwner | undefined> {
-    return this.owners.get(id, () => findOwner(this.#database, id));
+    const load = () => this.owners.get(id, () => findOwner(this.#database, id));
+    return this.#owners.get(id, load, (found) => (found === undefined ? 0 : OWN_OWNER_SECONDS));
   }
 
   names(): Promise<readonly string[]> {

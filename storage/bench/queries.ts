@@ -22,7 +22,7 @@ process.env['CRUCIBLE_TEST_POSTGRES'] = await postgres.start();
 const database = await createDatabase('volume');
 const dsns = await prepareDatabase(database.dsn);
 const begun = performance.now();
-await fillVolume(dsns.owner, runs, (message) => console.log(message));
+await fillVolume(dsns.owner, runs, { tell: (message) => console.log(message) });
 const owner = connect(dsns.owner);
 const { rows } = await owner.query<{ size: string; version: string }>(
   `SELECT pg_size_pretty(pg_database_size(current_database())) AS size, current_setting('server_version') AS version`,

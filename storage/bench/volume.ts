@@ -9,7 +9,14 @@ const RUNNING = 40;
 /** Events of a finished run. */
 const EVENTS = 6;
 
-const STEPS = (runs: number): [string, string][] => {
+/** Namespaces of a real cluster have UIDs that nobody chooses. */
+export interface VolumeOptions {
+  readonly tell?: (message: string) => void;
+  readonly namespaceUids?: readonly string[];
+}
+
+const STEPS = (runs: number, uids: readonly string[] | undefined): [string, string][] => {
+  const namespaceUid = (n: string): string => (uids === undefined ? `md5('ns' || ${n})::uuid` : `('{${uids.join()}}'::uuid[])[1 + ${n}]`);
   const queued = Math.min(10_000, Math.floor(runs / 10));
   const finished = runs - queued - RUNNING;
   return [
@@ -21,12 +28,12 @@ const STEPS = (runs: number): [string, string][] => {
         i > ${finished + RUNNING} AS queued
       FROM generate_series(1, ${runs}) i;
       ANALYZE v;
-      INSERT INTO crucible.namespaces (uid, name) SELECT md5('ns' || n)::uuid, 'team-' || n FROM generate_series(0, ${NAMESPACES - 1}) n;
+      INSERT INTO crucible.namespaces (uid, name) SELECT ${namespaceUid('n')}, 'team-' || n FROM generate_series(0, ${NAMESPACES - 1}) n;
       SELECT crucible.make_event_partition((now() - make_interval(months => m))::date) FROM generate_series(0, 12) m`],
     ['evaluations', `
       INSERT INTO crucible.evaluations (uid, namespace, namespace_uid, name, generation, spec, labels, phase, verdict, created_at, accepted_at,
         finished_at, accepted_attempt, event_seq, epoch, attempts, runtime, queue_reason, queue_message)
-      SELECT uid, 'team-' || ns, md5('ns' || ns)::uuid, 'run-' || i, 1,
+      SELECT uid, 'team-' || ns, ${namespaceUid('ns')}, 'run-' || i, 1,
         json_build_object('runtime', 'python', 'code', repeat('print("hello")' || chr(10), 10 + (i % 30)::int)),
         jsonb_build_object('team', 't' || i % 10, 'suite', 's' || i % 1000) || CASE WHEN i % 50000 = 3 THEN '{"rare": "yes"}' ELSE '{}' END::jsonb,
         CASE WHEN queued THEN 'Queued' WHEN verdict IS NULL THEN 'Running' WHEN verdict = 'Succeeded' THEN 'Succeeded' ELSE 'Failed' END,
@@ -36,7 +43,7 @@ const STEPS = (runs: number): [string, string][] => {
         CASE WHEN queued THEN 'GlobalLimit' END, CASE WHEN queued THEN 'As many evaluations run as may at once.' END FROM v`],
     ['submissions', `
       INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by, submitted_at, state)
-      SELECT uid, 'team-' || ns, md5('ns' || ns)::uuid, 'run-' || i, 'user-' || i % 100, created, 'recorded' FROM v WHERE i % 2 = 0`],
+      SELECT uid, 'team-' || ns, ${namespaceUid('ns')}, 'run-' || i, 'user-' || i % 100, created, 'recorded' FROM v WHERE i % 2 = 0`],
     ['attempts', `
       INSERT INTO crucible.attempts (evaluation_uid, number, job_name, job_uid, pod_name, pod_uid, node, image, state, epoch, created_at, started_at,
         finished_at, finalized_at, exit_code, verdict)
@@ -78,12 +85,12 @@ const STEPS = (runs: number): [string, string][] => {
 };
 
 /** Fills an empty, migrated database. `dsn` is a superuser's: triggers are off meanwhile. */
-export async function fillVolume(dsn: string, runs: number, tell: (message: string) => void = () => undefined): Promise<void> {
+export async function fillVolume(dsn: string, runs: number, { tell = () => undefined, namespaceUids }: VolumeOptions = {}): Promise<void> {
   const client = new Client({ connectionString: dsn });
   await client.connect();
   try {
     await client.query(`SET session_replication_role = 'replica'; SET work_mem = '256MB'; SET maintenance_work_mem = '256MB'; SET timezone = 'UTC'`);
-    for (const [name, statement] of STEPS(runs)) {
+    for (const [name, statement] of STEPS(runs, namespaceUids)) {
       const begun = performance.now();
       await client.query(statement);
       tell(`${name}: ${((performance.now() - begun) / 1000).toFixed(1)} s`);

@@ -1,4 +1,4 @@
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHash, createHmac, randomBytes } from 'node:crypto';
 import type { Cluster, Identity } from '../cluster.ts';
 import { TtlCache } from './ttl-cache.ts';
 
@@ -7,7 +7,9 @@ export interface Caller {
   /** For calls in their name. Never logged, never stored. */
   readonly token: string;
   readonly identity: Identity;
-  /** Of the identity: what is cached or counted for a caller is kept under it. */
+  /** The same person in every replica and for every token: what is counted for a caller is counted under it. */
+  readonly who: string;
+  /** Of the identity with its groups: answers for a caller are kept under it. */
   readonly key: string;
   /** Of the token, as far as it says so: milliseconds since the epoch. */
   readonly expiresAt: number | undefined;
@@ -42,13 +44,15 @@ export class Authenticator {
     const load = () => this.#cluster.whoIs(token);
     const secondsFor = (found: Identity | undefined) => (found === undefined ? UNKNOWN_SECONDS : Math.min(KNOWN_SECONDS, left));
     const identity = await this.#cache.get(this.hash(token), load, secondsFor);
-    return identity && { token, identity, expiresAt, key: this.hash(JSON.stringify(identity)) };
+    return identity && { token, identity, expiresAt, who: whoIs(identity), key: this.hash(JSON.stringify(identity)) };
   }
 
   hash(text: string): string {
     return createHmac('sha256', this.#secret).update(text).digest('base64url');
   }
 }
+
+const whoIs = ({ username, uid }: Identity): string => createHash('sha256').update(`${username}\n${uid}`).digest('base64url');
 
 /** What a JWT says of its own end. Not verified here: it can only make us believe the token for a shorter time. */
 export function expiryOf(token: string): number | undefined {

@@ -32,7 +32,7 @@ declare module 'fastify' {
 export const SESSION_COOKIE = 'crucible_session';
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
 
-/** Limits by address, authenticates, limits by token, authorises: in that order, for every route. */
+/** Limits by address, authenticates, limits by caller, authorises: in that order, for every route. */
 export function installAccess(app: FastifyInstance, services: Services): void {
   app.decorateRequest('caller');
   app.decorateRequest('session');
@@ -50,7 +50,7 @@ export function installAccess(app: FastifyInstance, services: Services): void {
     if (reason !== undefined) throw unavailable(`Crucible is starting: ${reason}`);
     await services.rateLimiter.take(request, reply, 'client', request.ip);
     if (access !== 'public') await authenticate(request, services);
-    if (limit !== undefined) await services.rateLimiter.take(request, reply, limit, request.caller?.key ?? request.ip);
+    if (limit !== undefined) await services.rateLimiter.take(request, reply, limit, request.caller?.who ?? request.ip);
     if (access === 'evaluation') await authorise(request, services);
   });
 }

@@ -1,12 +1,9 @@
+import { RateLimiter } from '@crucible/storage';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Redis } from 'ioredis';
 import { Problem } from '../problems.ts';
 
-/** Counts hits of a key in a window of time. */
-export interface RateLimitStore {
-  hit(key: string, windowSeconds: number): Promise<{ count: number; resetSeconds: number }>;
-}
-
-/** What is counted together: each has its own limit for one token. */
+/** What is counted together: each has its own limit for one caller. */
 export const ROUTE_CLASSES = ['read', 'write', 'stream', 'download', 'session'] as const;
 export type RouteClass = (typeof ROUTE_CLASSES)[number];
 
@@ -16,7 +13,8 @@ export interface RateLimits extends Readonly<Record<RouteClass, number>> {
 }
 
 const WINDOW_SECONDS = 60;
-const MEMORY_KEYS = 50_000;
+/** Addresses and callers that a replica remembers for itself, for when Redis is away. */
+const MAX_LOCAL_KEYS = 50_000;
 
 interface State {
   readonly policy: string;
@@ -39,67 +37,28 @@ export function rateLimitHeaders(states: readonly State[]): Record<string, strin
   };
 }
 
-export class RateLimiter {
-  readonly #store: RateLimitStore;
+/** One bucket for each class of routes and each caller, shared by all replicas; one for each address before that. */
+export class RequestLimiter {
+  readonly #buckets: Readonly<Record<keyof RateLimits, RateLimiter>>;
   readonly limits: RateLimits;
 
-  constructor(store: RateLimitStore, limits: RateLimits) {
-    this.#store = store;
+  constructor(redis: Redis | undefined, limits: RateLimits) {
     this.limits = limits;
+    const bucket = (name: keyof RateLimits) =>
+      new RateLimiter({ redis, name, limit: limits[name], windowSeconds: WINDOW_SECONDS, maxLocalKeys: MAX_LOCAL_KEYS });
+    const entries = (['client', ...ROUTE_CLASSES] as const).map((name) => [name, bucket(name)] as const);
+    this.#buckets = Object.fromEntries(entries) as Record<keyof RateLimits, RateLimiter>;
   }
 
-  /** Throws a 429 when it was one too many. */
+  /** `who` names an address or a caller, the same in every replica and after every restart. Throws a 429. */
   async take(request: FastifyRequest, reply: FastifyReply, policy: keyof RateLimits, who: string): Promise<void> {
-    const limit = this.limits[policy];
-    const { count, resetSeconds } = await this.#store.hit(`${policy}:${who}`, WINDOW_SECONDS);
-    const state = { policy, limit, remaining: Math.max(0, limit - count), reset: Math.max(1, Math.ceil(resetSeconds)) };
-    request.rateLimits.push(state);
+    const { allowed, limit, remaining, resetSeconds, retryAfterSeconds } = await this.#buckets[policy].take(who);
+    request.rateLimits.push({ policy, limit, remaining, reset: resetSeconds });
     reply.headers(rateLimitHeaders(request.rateLimits));
-    if (count <= limit) return;
-    const what = policy === 'client' ? 'requests from your address' : `requests of the class "${policy}" with your token`;
-    throw new Problem(429, `more than ${limit} ${what} in ${WINDOW_SECONDS} seconds: wait ${state.reset} s`, {
-      headers: { 'retry-after': String(state.reset) },
+    if (allowed) return;
+    const what = policy === 'client' ? 'requests from your address' : `requests of yours of the class "${policy}"`;
+    throw new Problem(429, `more than ${limit} ${what} in ${WINDOW_SECONDS} seconds: wait ${retryAfterSeconds} s`, {
+      headers: { 'retry-after': String(retryAfterSeconds) },
     });
-  }
-}
-
-/** For as long as Redis is away, and where there is none: each replica counts for itself. */
-export class MemoryRateLimitStore implements RateLimitStore {
-  readonly #now: () => number;
-  #window = -1;
-  #counts = new Map<string, number>();
-
-  constructor(now: () => number) {
-    this.#now = now;
-  }
-
-  hit(key: string, windowSeconds: number): Promise<{ count: number; resetSeconds: number }> {
-    const seconds = this.#now() / 1000;
-    const window = Math.floor(seconds / windowSeconds);
-    // All keys at once: a new window, or so many keys that somebody is filling our memory.
-    if (window !== this.#window || this.#counts.size >= MEMORY_KEYS) this.#counts = new Map();
-    this.#window = window;
-    const count = (this.#counts.get(key) ?? 0) + 1;
-    this.#counts.set(key, count);
-    return Promise.resolve({ count, resetSeconds: (window + 1) * windowSeconds - seconds });
-  }
-}
-
-/** Redis while it is there, so that replicas count together; the process's own memory otherwise. */
-export class FallbackRateLimitStore implements RateLimitStore {
-  readonly #shared: RateLimitStore;
-  readonly #own: RateLimitStore;
-
-  constructor(shared: RateLimitStore, own: RateLimitStore) {
-    this.#shared = shared;
-    this.#own = own;
-  }
-
-  async hit(key: string, windowSeconds: number): Promise<{ count: number; resetSeconds: number }> {
-    try {
-      return await this.#shared.hit(key, windowSeconds);
-    } catch {
-      return await this.#own.hit(key, windowSeconds);
-    }
   }
 }

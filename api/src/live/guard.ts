@@ -16,7 +16,7 @@ export async function guarded(
   send: (stream: EventStream, signal: AbortSignal) => Promise<void>,
   recheck: () => Promise<void> = async () => undefined,
 ): Promise<void> {
-  const stream = services.streams.begin(reply);
+  const stream = services.streams.begin(reply, request.caller.who);
   const gone = new AbortController();
   void stream.closed.then(() => gone.abort());
   const timer = setInterval(() => void check(), CHECK_MILLISECONDS);

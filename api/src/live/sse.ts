@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { unavailable } from '../problems.ts';
+import { Problem, unavailable } from '../problems.ts';
 
 /** A client that reads nothing for so long is cut off; it comes back with the last id that it has seen. */
 const STALLED_MILLISECONDS = 60_000;
@@ -74,14 +74,15 @@ export class EventStream {
   }
 }
 
-/** All open streams of the process: one heartbeat for all, a limit, and an end to all of them at shutdown. */
+/** All open streams of the process: one heartbeat for all, limits, and an end to all of them at shutdown. */
 export class Streams {
-  readonly #max: number;
+  readonly #max: { readonly total: number; readonly each: number };
   readonly #open = new Set<EventStream>();
+  readonly #byCaller = new Map<string, number>();
   readonly #heartbeat: NodeJS.Timeout;
   #draining = false;
 
-  constructor(max: number) {
+  constructor(max: { readonly total: number; readonly each: number }) {
     this.#max = max;
     this.#heartbeat = setInterval(() => {
       for (const stream of this.#open) stream.write(HEARTBEAT);
@@ -92,14 +93,25 @@ export class Streams {
     return this.#open.size;
   }
 
-  begin(reply: FastifyReply): EventStream {
+  begin(reply: FastifyReply, who: string): EventStream {
     if (this.#draining) throw unavailable('this replica is shutting down; connect again', '1');
-    if (this.#open.size >= this.#max) throw unavailable('too many event streams are open; try again later', '10');
+    const own = this.#byCaller.get(who) ?? 0;
+    if (own >= this.#max.each)
+      throw new Problem(429, `${own} event streams of yours are open on this replica, which is as many as one caller may have: close one first`, { headers: { 'retry-after': '10' } });
+    if (this.#open.size >= this.#max.total) throw unavailable('too many event streams are open; try again later', '10');
     const stream = new EventStream(reply);
     this.#open.add(stream);
-    void stream.closed.then(() => this.#open.delete(stream));
+    this.#byCaller.set(who, own + 1);
+    void stream.closed.then(() => this.#ended(stream, who));
     stream.begin();
     return stream;
+  }
+
+  #ended(stream: EventStream, who: string): void {
+    this.#open.delete(stream);
+    const left = (this.#byCaller.get(who) ?? 1) - 1;
+    if (left > 0) this.#byCaller.set(who, left);
+    else this.#byCaller.delete(who);
   }
 
   /** Clients connect again, to another replica or to this one's successor, with the last id that they saw. */

@@ -51,7 +51,7 @@ export const catalogRoutes: Routes = (app, services) => {
       response: { 200: systemSchema, ...problems(401) },
     },
   }, async ({ caller }) => {
-    const { authorizer, redis, database, files, hub, streams, operator } = services;
+    const { authorizer, redis, database, files, feed, streams, operator } = services;
     const [namespaces, everywhere] = await Promise.all([authorizer.listable(caller), authorizer.may(caller, { verb: 'list', namespace: '', resource: 'evaluations' })]);
     const answers = (work: Promise<unknown>) => work.then(() => 'up' as const, () => 'down' as const);
     const [db, file] = await Promise.all([answers(database.query('SELECT 1')), answers(files.has('0'.repeat(64)))]);
@@ -61,7 +61,7 @@ export const catalogRoutes: Routes = (app, services) => {
       namespaces, everywhere,
       backends: { database: db, redis: redis === undefined ? ('none' as const) : isUp(redis) ? ('up' as const) : ('down' as const), file },
       limits: { maxConcurrent: operator.maxConcurrent, rates: { ...services.rateLimiter.limits } },
-      events: { head: hub.head, streams: streams.size },
+      events: { head: feed.head, streams: streams.size },
     };
   });
 };

@@ -12,7 +12,7 @@ const after = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).option
   .describe('Position to go on after, for those who cannot send Last-Event-ID.');
 
 export const eventRoutes: Routes = (app, services) => {
-  const { hub, database, authorizer } = services;
+  const { feed, database, authorizer } = services;
 
   app.get('/api/events', {
     config: { access: 'caller', limit: 'stream' },
@@ -26,10 +26,10 @@ export const eventRoutes: Routes = (app, services) => {
     const look = () => authorizer.scopeOf(request.caller, request.query.namespace);
     let scope = await look();
     const recheck = async () => void (scope = await look());
-    await guarded(services, request, reply, (stream) => followEvents({
-      hub, stream,
-      after: lastEventId(request, request.query.after) ?? hub.head,
-      wanted: ({ namespaceUid }) => inScope(scope, namespaceUid),
+    await guarded(services, request, reply, (stream, signal) => followEvents({
+      feed, stream, signal,
+      after: lastEventId(request, request.query.after) ?? feed.head,
+      wanted: ({ namespaceuid }) => inScope(scope, namespaceuid),
       replay: (from, upTo) => replayAll(database, scope, from, upTo),
     }), recheck);
   });
@@ -44,10 +44,10 @@ export const eventRoutes: Routes = (app, services) => {
     },
   }, async (request, reply) => {
     const { evaluation } = request;
-    await guarded(services, request, reply, (stream) => followEvents({
-      hub, stream,
+    await guarded(services, request, reply, (stream, signal) => followEvents({
+      feed, stream, signal,
       after: lastEventId(request, request.query.after) ?? 0,
-      wanted: ({ evaluationUid }) => evaluationUid === evaluation.uid,
+      wanted: ({ subject }) => subject === evaluation.uid,
       replay: (from, upTo) => replayRun(database, evaluation, from, upTo),
     }));
   });

@@ -1,4 +1,4 @@
-import { readState, readStream } from '@crucible/storage';
+import { currentAttempt, followOutput, readStream, type OutputPart } from '@crucible/storage';
 import { z } from 'zod';
 import { sendDownload } from '../http/download.ts';
 import { lastEventId, sseEvent } from '../live/sse.ts';
@@ -9,6 +9,8 @@ import { attemptQuery, idParams, problems } from '../schemas/common.ts';
 import { binary, eventStream, rangeHeaders } from '../schemas/content.ts';
 import type { Routes } from './route.ts';
 
+/** Of one event, before base64. */
+const PIECE_BYTES = 64 * 1024;
 const params = idParams.extend({ stream: z.enum(['stdout', 'stderr']) });
 
 export const outputRoutes: Routes = (app, services) => {
@@ -33,22 +35,26 @@ export const outputRoutes: Routes = (app, services) => {
     config: { access: 'evaluation', limit: 'stream' },
     schema: {
       operationId: 'streamOutput', tags: ['output'], summary: 'stdout or stderr as it comes',
-      description: 'Server-sent events `output` with {offset, data}, data in base64; the id is the offset after it, so that Last-Event-ID goes on there. `end` when it is captured.',
+      description: 'Server-sent events of one attempt (the newest, unless one is named). `output` with {offset, attempt, data}, data in base64; the id is the offset after it, so that Last-Event-ID goes on there. `rewind` with {offset}: lines that were missing there were found, and what is behind comes again. `end` with {attempt, bytes, sha256, complete, truncated, unavailable} when nothing comes any more.',
       params, querystring: attemptQuery.extend({ offset: z.coerce.number().int().min(0).default(0) }),
       response: { 200: eventStream, ...problems(401, 404) },
     },
   }, async (request, reply) => {
-    const { evaluation: { uid, namespaceUid }, params: { stream: name }, query: { attempt, offset } } = request;
-    const scope = [namespaceUid];
-    const ended = async () => (await readState(services.database, uid, scope))?.state !== 'accepted';
+    const { evaluation: { uid }, params: { stream: name }, query: { offset } } = request;
+    const { database, watch } = services;
+    const attempt = request.query.attempt ?? (await currentAttempt(database, uid));
     await guarded(services, request, reply, async (stream, signal) => {
-      let seen = lastEventId(request, offset) ?? 0;
-      for await (const { offset: at, data, info } of services.output.read({ uid, attempt }, name, seen, { scope, ended, signal })) {
-        seen = at + data.length;
-        const text = sseEvent(seen, 'output', { offset: at, attempt: info.attempt, data: data.toString('base64') });
-        if (!(await stream.send(text))) return;
-      }
-      if (!signal.aborted) stream.write(sseEvent(seen, 'end', {}));
+      const from = lastEventId(request, offset) ?? 0;
+      for await (const part of followOutput({ database, watch }, { evaluationUid: uid, attempt, stream: name, offset: from, pieceBytes: PIECE_BYTES, signal }))
+        if (!(await stream.send(outputEvent(attempt, part)))) return;
     });
   });
 };
+
+/** The id is the offset to go on at. */
+function outputEvent(attempt: number, part: OutputPart): string {
+  if (part.type === 'rewind') return sseEvent(part.offset, 'rewind', { offset: part.offset, attempt });
+  if (part.type === 'data') return sseEvent(part.offset + part.data.length, 'output', { offset: part.offset, attempt, data: part.data.toString('base64') });
+  const { bytes, sha256, complete, truncated, unavailable } = part;
+  return sseEvent(bytes, 'end', { attempt, bytes, sha256: sha256 === '' ? null : sha256, complete, truncated, unavailable });
+}

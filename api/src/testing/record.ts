@@ -100,6 +100,10 @@ export class Record {
     await this.#evaluations.finish({ uid: run.uid, epoch: 1, phase: 'Succeeded', verdict, passed: null, finishedAt: now });
   }
 
+  async cancelled(run: Run): Promise<void> {
+    await this.#evaluations.finish({ uid: run.uid, epoch: 1, phase: 'Cancelled', verdict: { class: 'Cancelled' }, passed: null, finishedAt: new Date() });
+  }
+
   /** What the relay does: from then on they are in the stream of all events. */
   async publish(): Promise<number> {
     for (;;) {

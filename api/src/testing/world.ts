@@ -13,7 +13,10 @@ import { ApiProcess, bundleApi, makeCertificate } from './process.ts';
 import { Record } from './record.ts';
 
 /** Limits that no test meets unless it wants to. */
-const GENEROUS = Object.fromEntries(['CLIENT', 'READ', 'WRITE', 'STREAM', 'DOWNLOAD', 'SESSION'].map((name) => [`CRUCIBLE_RATE_${name}`, '1000000']));
+const GENEROUS = {
+  ...Object.fromEntries(['CLIENT', 'READ', 'WRITE', 'STREAM', 'DOWNLOAD', 'SESSION'].map((name) => [`CRUCIBLE_RATE_${name}`, '1000000'])),
+  CRUCIBLE_MAX_STREAMS_PER_CALLER: '5000',
+};
 
 /** Real servers, the built API in front of them, and the record to put things into. */
 export class World {
@@ -110,7 +113,11 @@ export class World {
   }
 }
 
-/** Files share the server: keys hold UIDs and hashes, which are never the same. */
-const redisUrl = (): string => testServer('CRUCIBLE_TEST_REDIS');
+/** Files share the server and not the database in it: a stream of events is of one installation. */
+function redisUrl(): string {
+  const url = new URL(testServer('CRUCIBLE_TEST_REDIS'));
+  url.pathname = `/${1 + (Number(process.env['VITEST_POOL_ID'] ?? 0) % 15)}`;
+  return url.href;
+}
 
 export const newUid = (): string => randomUUID();

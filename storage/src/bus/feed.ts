@@ -16,11 +16,27 @@ export interface EventFeedOptions {
   readonly redis: Redis | undefined;
   /** Newest events that are kept for readers; who is further behind reads Postgres. */
   readonly keep?: number;
+  /** Reading failed; it goes on. */
+  readonly onError?: (error: unknown) => void;
 }
 
-interface Kept {
+export interface FeedEvent {
   readonly position: number;
+  /** The same object for every reader, while it is remembered. */
   readonly event: CloudEvent;
+}
+
+export interface FeedPage {
+  /** Ascending. */
+  readonly events: readonly FeedEvent[];
+  /** Nothing that is wanted is left to read up to here; always further than before. */
+  readonly seen: number;
+}
+
+export interface FeedFilter {
+  readonly wanted: (event: CloudEvent) => boolean;
+  /** From the record, what is not remembered: what is wanted after `after`, as far as `upTo` at most. */
+  readonly replay: (after: number, upTo: number) => Promise<FeedPage>;
 }
 
 const KEEP = 5_000;
@@ -43,26 +59,39 @@ export class EventFeed {
   readonly #redis: Redis | undefined;
   readonly #positions: PositionRepository;
   readonly #keep: number;
+  readonly #onError: (error: unknown) => void;
+  readonly #begun = Promise.withResolvers<void>();
   readonly #stopping = new AbortController();
   readonly #numbered = new Bell();
   readonly #readers = new Set<Bell>();
-  readonly #kept: Kept[] = [];
+  readonly #kept: FeedEvent[] = [];
   /** Everything up to here has been seen. */
   #at = 0;
   #askAgainAt = 0;
   #listener: Listener | undefined;
   #done: Promise<void> = Promise.resolve();
 
-  constructor({ database, redis, keep = KEEP }: EventFeedOptions) {
+  constructor({ database, redis, keep = KEEP, onError = () => undefined }: EventFeedOptions) {
     this.#database = database;
     this.#redis = redis;
     this.#positions = new PositionRepository(database);
     this.#keep = keep;
+    this.#onError = onError;
   }
 
   start(): void {
     this.#listener = this.#database.listen(POSITIONS_CHANNEL, () => this.#numbered.ring());
     this.#done = this.#run();
+  }
+
+  /** Resolves when it remembers the newest events and knows the newest position. */
+  get begun(): Promise<void> {
+    return this.#begun.promise;
+  }
+
+  /** The position of the newest event that has been read. */
+  get head(): number {
+    return this.#at;
   }
 
   async stop(): Promise<void> {
@@ -77,50 +106,75 @@ export class EventFeed {
    * last position.
    */
   async *follow(after: number, signal: AbortSignal): AsyncGenerator<CloudEvent, void, void> {
+    const filter: FeedFilter = { wanted: () => true, replay: (from, upTo) => this.#replay(from, upTo) };
+    for await (const events of this.batches(after, signal, filter)) {
+      for (const { event } of events) {
+        yield event;
+        if (signal.aborted) return;
+      }
+    }
+  }
+
+  /** The same for who wants only some of them, in batches, which are never empty. Throws what `replay` throws. */
+  async *batches(after: number, signal: AbortSignal, { wanted, replay }: FeedFilter): AsyncGenerator<readonly FeedEvent[], void, void> {
     const bell = new Bell();
     this.#readers.add(bell);
-    const either = AbortSignal.any([signal, this.#stopping.signal]);
+    const done = (): boolean => signal.aborted || this.#stopping.signal.aborted;
     try {
-      for (let at = after; !either.aborted; ) {
-        const events = await this.#after(at);
-        for (const { position, event } of events) {
-          yield event;
-          at = position;
-          if (either.aborted) return;
+      for (let at = after; !done(); ) {
+        const known = this.#after(at);
+        if (known?.length === 0) {
+          await bell.wait(IDLE_MILLISECONDS, signal);
+          continue;
         }
-        if (events.length === 0) await bell.wait(IDLE_MILLISECONDS, either);
+        const page = known === undefined ? await replay(at, this.#at) : { events: known.filter(({ event }) => wanted(event)), seen: known.at(-1)?.position ?? at };
+        if (page.events.length > 0) yield page.events;
+        at = page.seen;
       }
     } finally {
       this.#readers.delete(bell);
     }
   }
 
-  async #after(at: number): Promise<readonly Kept[]> {
+  /** Undefined when some of them are not remembered. */
+  #after(at: number): readonly FeedEvent[] | undefined {
+    if (at >= this.#at) return [];
     const first = this.#kept[0];
-    if (first !== undefined && first.position <= at + 1) {
-      const from = this.#kept.findLastIndex(({ position }) => position <= at) + 1;
-      return this.#kept.slice(from, from + BATCH);
-    }
-    return (await this.#positions.after(at, BATCH)).map((row) => ({ position: row.position, event: toCloudEvent(row) }));
+    if (first === undefined || first.position > at + 1) return undefined;
+    const from = this.#kept.findLastIndex(({ position }) => position <= at) + 1;
+    return this.#kept.slice(from, from + BATCH);
+  }
+
+  async #replay(after: number, upTo: number): Promise<FeedPage> {
+    const rows = await this.#positions.after(after, BATCH);
+    const events = rows.map((row) => ({ position: row.position, event: toCloudEvent(row) }));
+    return { events, seen: events.at(-1)?.position ?? upTo };
   }
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping;
-    let begun = false;
+    let newest: number | undefined;
     while (!signal.aborted) {
       try {
-        if (!begun) this.#at = await this.#positions.last();
-        begun = true;
+        if (newest === undefined) {
+          newest = await this.#positions.last();
+          // Those who were cut off by a restart come back for what was a moment ago, all at once.
+          this.#at = Math.max(0, newest - this.#keep);
+        }
+        if (this.#at >= newest) this.#begun.resolve();
         const fresh = (await this.#fromStream()) ?? (await this.#fromPostgres());
         if (fresh.length > 0) this.#add(fresh);
-      } catch {
+        // The newest of all may have been deleted.
+        else this.#begun.resolve();
+      } catch (error) {
         // Postgres is away: no event comes into being, and readers that need it are told by their own reads.
+        this.#onError(error);
         await pause(RETRY_MILLISECONDS, signal);
       }
     }
   }
 
-  #add(fresh: readonly Kept[]): void {
+  #add(fresh: readonly FeedEvent[]): void {
     this.#kept.push(...fresh);
     this.#at = fresh.at(-1)?.position ?? this.#at;
     // Not at every event: taking from the front moves all the others.
@@ -129,7 +183,7 @@ export class EventFeed {
   }
 
   /** Undefined when Postgres has to be asked. */
-  async #fromStream(): Promise<readonly Kept[] | undefined> {
+  async #fromStream(): Promise<readonly FeedEvent[] | undefined> {
     const redis = this.#redis;
     if (redis === undefined || !isUp(redis)) return undefined;
     const read = await redis
@@ -147,7 +201,7 @@ export class EventFeed {
     return entries.map(([id, fields]) => ({ position: positionOf(id), event: parseCloudEvent(eventText(fields)) }));
   }
 
-  async #fromPostgres(): Promise<readonly Kept[]> {
+  async #fromPostgres(): Promise<readonly FeedEvent[]> {
     const rows = await this.#positions.after(this.#at, BATCH);
     if (rows.length === 0 && (this.#redis === undefined || !isUp(this.#redis))) await this.#numbered.wait(LOOK_MILLISECONDS, this.#stopping.signal);
     return rows.map((row) => ({ position: row.position, event: toCloudEvent(row) }));

@@ -15,7 +15,7 @@ export { readPosition, readQueue } from './queue.ts';
 export type { Queue, QueueItem, QueueStage } from './queue.ts';
 export { listEventsAfter, listRunEvents } from './event-log.ts';
 export type { EventBatch } from './event-log.ts';
-export { findArtifact, listArtifacts, readOutputRange, readStream } from './run-output.ts';
+export { currentAttempt, findArtifact, listArtifacts, readOutputRange, readStream } from './run-output.ts';
 export type { ArtifactItem, OutputRange, RunKey, StreamInfo } from './run-output.ts';
 export { listStorageLocations } from './storage-locations.ts';
 export type { StorageBackends, StorageLocation } from './storage-locations.ts';

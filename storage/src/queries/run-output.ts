@@ -34,6 +34,14 @@ export async function readStream(db: Queryable, key: RunKey, stream: StreamName,
   return rows[0];
 }
 
+/** Which attempt is meant when none is named; 1 while there is none. */
+export async function currentAttempt(db: Queryable, uid: string): Promise<number> {
+  const { rows } = await db.query<{ attempt: number }>(
+    'SELECT greatest(coalesce(accepted_attempt, attempts), 1) AS attempt FROM crucible.evaluations WHERE uid = $1', [uid],
+  );
+  return rows[0]?.attempt ?? 1;
+}
+
 export interface OutputRange extends OutputSlice {
   info: StreamInfo;
 }

@@ -16,11 +16,13 @@ export interface FollowOutput extends CaptureKey {
   readonly stream: StreamName;
   /** Default 0. Beyond the end: the end. */
   readonly offset?: number;
+  /** Bytes of one part at most. */
+  readonly pieceBytes?: number;
   readonly signal: AbortSignal;
 }
 
 interface State {
-  /** Nothing is added any more: captured, or given up with its attempt. */
+  /** Nothing is added any more: captured, given up with its attempt, or the run ended without this attempt. */
   over: boolean;
   missing: SeqRange[];
   complete: boolean;
@@ -38,7 +40,7 @@ const IDLE_MILLISECONDS = 60_000;
  */
 export async function* followOutput(
   { database, watch }: { database: Database; watch: OutputWatch },
-  { evaluationUid, attempt, stream, offset: start = 0, signal }: FollowOutput,
+  { evaluationUid, attempt, stream, offset: start = 0, pieceBytes, signal }: FollowOutput,
 ): AsyncGenerator<OutputPart, void, void> {
   const key = { evaluationUid, attempt };
   const bell = watch.watch(key);
@@ -53,7 +55,7 @@ export async function* followOutput(
         missing = state.missing;
         if (moved !== undefined && moved < offset) yield { type: 'rewind', offset: (offset = moved) };
         for (;;) {
-          const slice = await slicesFrom(database, key, stream, offset);
+          const slice = await slicesFrom(database, key, stream, offset, pieceBytes);
           if (slice.offset < offset) yield { type: 'rewind', offset: slice.offset };
           offset = slice.offset + slice.data.length;
           if (slice.data.length > 0) yield { type: 'data', offset: slice.offset, data: slice.data };
@@ -75,12 +77,15 @@ const endOf = ({ complete, truncated, sha256 }: State, { totalBytes, offset }: O
 
 async function readState(db: Database, key: CaptureKey, stream: StreamName): Promise<State | undefined> {
   const { rows } = await db.query<State>(
-    `SELECT c.state = 'captured' OR a.state = 'finalized' AS over, ${MISSING_RANGES}, coalesce(s.complete, false) AS complete,
-            coalesce(s.truncated, false) AS truncated, s.sha256
-     FROM crucible.attempts a
-     LEFT JOIN crucible.captures c ON c.evaluation_uid = a.evaluation_uid AND c.attempt = a.number
-     LEFT JOIN crucible.streams s ON s.evaluation_uid = a.evaluation_uid AND s.attempt = a.number AND s.stream = $3
-     WHERE a.evaluation_uid = $1 AND a.number = $2`,
+    `SELECT CASE WHEN a.number IS NULL THEN e.finished_at IS NOT NULL OR w.withdrawn_at IS NOT NULL
+                 ELSE c.state = 'captured' OR a.state = 'finalized' END AS over,
+            ${MISSING_RANGES}, coalesce(s.complete, false) AS complete, coalesce(s.truncated, false) AS truncated, s.sha256
+     FROM (SELECT $1::uuid AS uid, $2::integer AS number) k
+     LEFT JOIN crucible.evaluations e ON e.uid = k.uid
+     LEFT JOIN crucible.submissions w ON w.uid = k.uid
+     LEFT JOIN crucible.attempts a ON a.evaluation_uid = k.uid AND a.number = k.number
+     LEFT JOIN crucible.captures c ON c.evaluation_uid = k.uid AND c.attempt = k.number
+     LEFT JOIN crucible.streams s ON s.evaluation_uid = k.uid AND s.attempt = k.number AND s.stream = $3`,
     [key.evaluationUid, key.attempt, stream],
   );
   return rows[0];
@@ -104,8 +109,8 @@ async function movedFrom(
   return rows[0]?.offset ?? undefined;
 }
 
-async function slicesFrom(db: Database, key: CaptureKey, stream: StreamName, offset: number): Promise<OutputSlice> {
-  return await readSlice(db, key, stream, { from: 'start', offset }, undefined).catch((error: unknown) => {
+async function slicesFrom(db: Database, key: CaptureKey, stream: StreamName, offset: number, bytes?: number): Promise<OutputSlice> {
+  return await readSlice(db, key, stream, { from: 'start', offset }, bytes).catch((error: unknown) => {
     // Not begun, or deleted with all records since.
     if (error instanceof NotFoundError) return { offset, data: Buffer.alloc(0), totalBytes: offset };
     throw error;

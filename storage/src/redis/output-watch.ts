@@ -130,9 +130,11 @@ export class OutputWatch {
 
   async #compare(watched: readonly (readonly [string, Watched])[]): Promise<void> {
     const { rows } = await this.#options.database.query<{ evaluationUid: string; attempt: number; seen: string }>(
-      `SELECT a.evaluation_uid AS "evaluationUid", a.number AS attempt, concat_ws(' ', a.state, c.state, c.last_seq, c.missing) AS seen
+      `SELECT k.uid AS "evaluationUid", k.attempt, concat_ws(' ', e.finished_at, w.withdrawn_at, a.state, c.state, c.last_seq, c.missing) AS seen
        FROM unnest($1::uuid[], $2::integer[]) AS k (uid, attempt)
-       JOIN crucible.attempts a ON a.evaluation_uid = k.uid AND a.number = k.attempt
+       LEFT JOIN crucible.evaluations e ON e.uid = k.uid
+       LEFT JOIN crucible.submissions w ON w.uid = k.uid
+       LEFT JOIN crucible.attempts a ON a.evaluation_uid = k.uid AND a.number = k.attempt
        LEFT JOIN crucible.captures c ON c.evaluation_uid = k.uid AND c.attempt = k.attempt`,
       [watched.map(([, { key }]) => key.evaluationUid), watched.map(([, { key }]) => key.attempt)],
     );

@@ -29,6 +29,8 @@ true
 {{- end }}
 - name: CRUCIBLE_MAX_STREAMS
   value: {{ .Values.api.maxStreams | int64 | quote }}
+- name: CRUCIBLE_MAX_STREAMS_PER_CALLER
+  value: {{ .Values.api.maxStreamsPerCaller | int64 | quote }}
 - name: CRUCIBLE_SHUTDOWN_SECONDS
   value: "20"
 - name: LOG_LEVEL
