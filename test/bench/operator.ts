@@ -114,20 +114,31 @@ async function compare(rig: Rig): Promise<Measure[]> {
   const raw = await rawJob(rig);
   const rates = { raw: [] as number[], ours: [] as number[] };
   const calls: number[] = [];
+  let cpu: Record<keyof typeof rates, Map<string, number>> | undefined;
   for (let round = 0; round < ROUNDS; round += 1) {
     const numbers = Array.from({ length: COUNT }, (_, index) => `${round}-${index}`);
+    const start = rig.cpuSeconds();
     rates.raw.push(await throughput(rig, JOBS, numbers.map((number) => raw(`raw-${number}`)), (job) => conditionIs(job, 'Complete')));
+    const between = rig.cpuSeconds();
     const before = await requests(rig);
     rates.ours.push(await throughput(rig, EVALUATIONS, numbers.map((number) => evaluation(`ours-${number}`)), succeeded));
     calls.push(((await requests(rig)) - before) / COUNT);
+    cpu = { raw: spent(start, between), ours: spent(between, rig.cpuSeconds()) };
     console.log(`  round ${round + 1}: raw ${rates.raw.at(-1)!.toFixed(1)}/s, evaluations ${rates.ours.at(-1)!.toFixed(1)}/s`);
   }
+  console.log('  CPU milliseconds for each raw Job and each evaluation, last round:');
+  for (const [name, raw] of cpu!.raw) console.log(`    ${name.padEnd(24)} ${raw.toFixed(1).padStart(6)} ${cpu!.ours.get(name)!.toFixed(1).padStart(6)}`);
   return [
     { name: 'raw Jobs, to Complete (median of 3)', value: median(rates.raw), unit: '/s', atLeast: 8 },
     { name: 'evaluations, to Finished (median of 3)', value: median(rates.ours), unit: '/s' },
     { name: 'evaluations for each raw Job', value: median(rates.ours) / median(rates.raw), unit: '', atLeast: 0.8 },
     { name: `requests to the API server, each of ${COUNT} evaluations`, value: median(calls), unit: '', atMost: 8 },
   ];
+}
+
+/** Milliseconds for each of COUNT. */
+function spent(before: Map<string, number>, after: Map<string, number>): Map<string, number> {
+  return new Map([...after].map(([name, seconds]) => [name, ((seconds - before.get(name)!) * 1000) / COUNT]));
 }
 
 /** At a steady rate, what Crucible itself adds to the way of one evaluation. */

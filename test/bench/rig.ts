@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { prepareDatabase } from '@crucible/storage/testing';
 import { ApiServer } from '../integration/api-server.ts';
@@ -15,6 +15,8 @@ import { frames, runtimeLog, startKwok } from './kwok.ts';
 const CONTROLLERS = ['job-controller', 'garbage-collector-controller', 'ttl-after-finished-controller', 'namespace-controller'];
 const FAST = ['--kube-api-qps=500', '--kube-api-burst=1000'];
 const READY_SECONDS = 30;
+/** Of Linux, whatever the kernel's own clock. */
+const TICKS_PER_SECOND = 100;
 const ROOT = resolve(import.meta.dirname, '../..');
 export const NAMESPACE = 'bench';
 export const RUNTIME = 'bench';
@@ -24,6 +26,8 @@ export interface Rig {
   readonly kubeconfig: string;
   /** The last answer of a process's metrics, by series. */
   metrics(process: 'operator' | 'recorder'): Promise<Map<string, number>>;
+  /** CPU seconds that each server has used so far, its children's with it. */
+  cpuSeconds(): Map<string, number>;
   /** No pod goes on from here. */
   stopNodes(): Promise<void>;
   stop(): Promise<void>;
@@ -80,6 +84,7 @@ export async function startRig({ maxConcurrent, outputBytes }: RigOptions): Prom
     api,
     kubeconfig,
     metrics: async (name) => parseMetrics(await (await fetch(`http://127.0.0.1:${ports[name]}/metrics`)).text()),
+    cpuSeconds: () => cpuSeconds(join(sandbox.directory, 'pids')),
     stopNodes: async () => {
       nodes.signal('SIGKILL');
       await nodes.ended();
@@ -111,6 +116,25 @@ async function prepareCluster(api: ApiServer): Promise<void> {
     metadata: { name: RUNTIME },
     spec: { image: 'crucible/python:bench', command: ['python3'], entryFile: 'main.py', launcher: 'Included' },
   });
+}
+
+function cpuSeconds(pidsFile: string): Map<string, number> {
+  const ofProcess = new Map<number, { parent: number; ticks: number }>();
+  for (const entry of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const stat = readFileSync(`/proc/${entry}/stat`, 'utf8');
+      // The fields after the name, which is in parentheses: state, parent, …; 11 to 14 are ticks, of ended children too.
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ').map(Number);
+      ofProcess.set(Number(entry), { parent: fields[1]!, ticks: fields.slice(11, 15).reduce((sum, value) => sum + value, 0) });
+    } catch {
+      // It has ended since it was listed.
+    }
+  }
+  const ofTree = (pid: number): number =>
+    (ofProcess.get(pid)?.ticks ?? 0) +
+    [...ofProcess].filter(([, { parent }]) => parent === pid).reduce((sum, [child]) => sum + ofTree(child), 0);
+  const servers = readFileSync(pidsFile, 'utf8').trim().split('\n').map((line) => line.split(' '));
+  return new Map(servers.map(([pid, name]) => [name!, ofTree(Number(pid)) / TICKS_PER_SECOND]));
 }
 
 export function parseMetrics(text: string): Map<string, number> {
