@@ -56,6 +56,7 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
     connectionString: config.databaseUrl,
     applicationName: 'crucible-operator',
     poolSize: config.workers + 4,
+    prepared: true,
   });
   const { settings } = config;
   const caches = new ClusterCaches({

@@ -42,8 +42,8 @@ export class AttemptRepository {
         throw new ConflictError(`attempt ${input.number} of evaluation ${input.evaluationUid} has another Job`);
       }
       if (finishedAt !== null) throw new ConflictError(`evaluation ${input.evaluationUid} is finished`);
-      const previous = await read(tx, { evaluationUid: input.evaluationUid, number: input.number - 1 });
-      if (input.number > 1 && previous?.state !== 'finalized') {
+      const before = { evaluationUid: input.evaluationUid, number: input.number - 1 };
+      if (input.number > 1 && (await read(tx, before))?.state !== 'finalized') {
         throw new ConflictError(`attempt ${input.number - 1} of evaluation ${input.evaluationUid} is not finalized`);
       }
       const { rows } = await tx.query<AttemptRecord>(

@@ -109,6 +109,22 @@ test('integers beyond 2^53 are refused rather than rounded', async () => {
   await expect(db.query('SELECT 9007199254740993::bigint AS n')).rejects.toThrow(/too large/);
 });
 
+test('a prepared statement that the connection lost, or that returns something else now, is one failure that passes', async () => {
+  const prepared = connect({ connectionString: database.dsn, applicationName: 'prepared', poolSize: 1, prepared: true });
+  const read = async (): Promise<unknown> => (await prepared.query('SELECT p.* FROM prepared p WHERE id = $1', [1])).rows[0];
+  const kept = `SELECT FROM pg_prepared_statements WHERE statement LIKE 'SELECT p.*%' AND $1`;
+  await db.query('CREATE TABLE prepared AS SELECT 1 AS id');
+  expect(await read()).toEqual({ id: 1 });
+  expect((await prepared.query(kept, [true])).rowCount).toBe(1);
+  await db.query('ALTER TABLE prepared ADD COLUMN more int DEFAULT 2');
+  await expect(read()).rejects.toThrow(UnavailableError);
+  expect(await read()).toEqual({ id: 1, more: 2 });
+  await prepared.query('DEALLOCATE ALL');
+  await expect(read()).rejects.toThrow(UnavailableError);
+  expect(await read()).toEqual({ id: 1, more: 2 });
+  await prepared.close();
+});
+
 test('a listener that is killed reconnects, calls back once, and misses nothing after that', async () => {
   const signals: ListenSignal[] = [];
   const listener = db.listen('drum', (signal) => signals.push(signal));

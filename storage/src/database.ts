@@ -30,12 +30,19 @@ export interface DatabaseOptions {
   statementTimeoutSeconds?: number;
   /** For a new connection, and for a free one when all are in use. */
   connectTimeoutSeconds?: number;
+  /**
+   * Statements are planned once for each connection: for processes that repeat few statements by key. Not for those
+   * whose best plan depends on the values.
+   */
+  prepared?: boolean;
 }
 
 const DEFAULTS = { applicationName: 'crucible', poolSize: 8, statementTimeoutSeconds: 15, connectTimeoutSeconds: 5 };
 // A half-open connection answers never: the client gives up this long after the server should have.
 const SERVER_SILENCE_SECONDS = 5;
 const DEADLOCK_RETRIES = 3;
+/** Beyond this many texts, somebody makes them up as he goes: those are not kept. */
+const MAX_PREPARED = 500;
 const INT8 = 20;
 
 // Sequence numbers, sizes and epochs are int8, which the driver gives as strings. All are far below 2^53.
@@ -58,8 +65,10 @@ export class Database implements Queryable {
   readonly #options: DatabaseOptions;
   readonly #pool: Pool;
   readonly #listeners = new Set<Listener>();
+  readonly #names: Map<string, string> | undefined;
 
   constructor(options: DatabaseOptions) {
+    if (options.prepared === true) this.#names = new Map();
     this.#options = options;
     const merged = { ...DEFAULTS, ...options };
     this.#pool = new Pool({
@@ -82,7 +91,7 @@ export class Database implements Queryable {
 
   /** One statement in a transaction of its own. */
   async query<R extends object = Record<string, unknown>>(text: string, values: readonly unknown[] = []): Promise<Result<R>> {
-    return await this.#withClient((client) => run<R>(client, text, values));
+    return await this.#withClient((client) => run<R>(this.#statements(client), text, values));
   }
 
   /**
@@ -93,7 +102,7 @@ export class Database implements Queryable {
   async transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
     for (let retry = 0; ; retry += 1) {
       try {
-        return await this.#withClient((client) => transact(client, work));
+        return await this.#withClient((client) => transact(this.#statements(client), work));
       } catch (error) {
         if (retry >= DEADLOCK_RETRIES || !isDeadlock(error)) throw error;
       }
@@ -136,6 +145,10 @@ export class Database implements Queryable {
     await this.#pool.end();
   }
 
+  #statements(client: PoolClient): Connection {
+    return { client, names: this.#names };
+  }
+
   async #withClient<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
     let client: PoolClient;
     try {
@@ -165,19 +178,25 @@ export function inTransaction<T>(db: Database, tx: Transaction | undefined, work
   return tx === undefined ? db.transaction(work) : work(tx);
 }
 
-async function transact<T>(client: PoolClient, work: (tx: Transaction) => Promise<T>): Promise<T> {
-  await run(client, 'BEGIN', []);
+interface Connection {
+  readonly client: PoolClient;
+  /** Of prepared statements, by their text; undefined when none are. */
+  readonly names: Map<string, string> | undefined;
+}
+
+async function transact<T>(connection: Connection, work: (tx: Transaction) => Promise<T>): Promise<T> {
+  await run(connection, 'BEGIN', []);
   let result: T;
   try {
-    result = await work({ transaction: true, query: (text, values = []) => run(client, text, values) });
+    result = await work({ transaction: true, query: (text, values = []) => run(connection, text, values) });
   } catch (error) {
-    await run(client, 'ROLLBACK', []).catch((rollbackError: unknown) => {
+    await run(connection, 'ROLLBACK', []).catch((rollbackError: unknown) => {
       // The connection is gone, and with it the transaction; say so, so that it is not used again.
       if (!(error instanceof UnavailableError)) throw toStorageError(rollbackError);
     });
     throw error;
   }
-  await commit(client);
+  await commit(connection.client);
   return result;
 }
 
@@ -194,14 +213,23 @@ async function commit(client: PoolClient): Promise<void> {
   if (command !== 'COMMIT') throw new QueryError('the transaction was rolled back because a statement in it failed', undefined);
 }
 
-async function run<R extends object>(client: PoolClient, text: string, values: readonly unknown[]): Promise<Result<R>> {
+async function run<R extends object>({ client, names }: Connection, text: string, values: readonly unknown[]): Promise<Result<R>> {
   try {
     const safe = values.map((value) => (typeof value === 'string' ? safeText(value) : value));
-    const { rows, rowCount } = await client.query<R>(text, safe);
+    const name = names === undefined || values.length === 0 ? undefined : nameOf(names, text);
+    const { rows, rowCount } = await client.query<R>({ text, values: safe, ...(name !== undefined && { name }) });
     return { rows, rowCount: rowCount ?? 0 };
   } catch (error) {
     throw toStorageError(error);
   }
+}
+
+function nameOf(names: Map<string, string>, text: string): string | undefined {
+  const known = names.get(text);
+  if (known !== undefined || names.size >= MAX_PREPARED) return known;
+  const name = `s${names.size}`;
+  names.set(text, name);
+  return name;
 }
 
 function isDeadlock(error: unknown): boolean {

@@ -93,6 +93,7 @@ function isUnavailableState(code: string): boolean {
     code === '40001' || code === '40P01' || // serialisation failure, deadlock: repeated first by transaction()
     code === '25006' || // read-only: a failover is under way
     code === '25P03' || // idle in transaction for too long: our process was paused
+    code === '26000' || // a prepared statement that the connection does not have: a pooler handed us another one
     code.startsWith('28') || // the role or its password is not there yet: `migrate` creates both
     code === '3D000' // nor is the database
   );
@@ -108,7 +109,9 @@ export function toStorageError(error: unknown): StorageError {
     if (DRIVER_MESSAGES.test(message)) return new UnavailableError(`Postgres is not available: ${message}`);
     return new QueryError(message, undefined, { cause: error });
   }
-  if (NETWORK_CODES.has(code) || isUnavailableState(code)) {
+  // A migration changed what a prepared statement returns: another connection knows better.
+  const outdated = code === '0A000' && message.includes('cached plan');
+  if (NETWORK_CODES.has(code) || isUnavailableState(code) || outdated) {
     return new UnavailableError(`Postgres is not available: ${message}`, { cause: scrubbed(error, code) });
   }
   if ([FINAL_STATE, FOREIGN_POD, '23505'].includes(code)) return new ConflictError(message, { cause: scrubbed(error, code) });

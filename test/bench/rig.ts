@@ -13,7 +13,6 @@ import { frames, runtimeLog, startKwok } from './kwok.ts';
 // and their logs come from one file. Limits that hold the controllers back are raised, for raw Jobs and ours alike.
 
 const CONTROLLERS = ['job-controller', 'garbage-collector-controller', 'ttl-after-finished-controller', 'namespace-controller'];
-const FAST = ['--kube-api-qps=500', '--kube-api-burst=1000'];
 const READY_SECONDS = 30;
 /** Of Linux, whatever the kernel's own clock. */
 const TICKS_PER_SECOND = 100;
@@ -37,13 +36,16 @@ export interface RigOptions {
   readonly maxConcurrent: number;
   /** Bytes of the log that every pod's container has printed. */
   readonly outputBytes: number;
+  /** Of the Job controller and of the scheduler; Kubernetes' own defaults are 20 and 50. */
+  readonly controllerRequestsPerSecond: number;
 }
 
-export async function startRig({ maxConcurrent, outputBytes }: RigOptions): Promise<Rig> {
+export async function startRig({ maxConcurrent, outputBytes, controllerRequestsPerSecond }: RigOptions): Promise<Rig> {
   const sandbox = new Sandbox();
   process.once('exit', () => sandbox.kill());
   const [kubeconfig, postgres, redis] = await Promise.all([startKubernetes(sandbox), startPostgres(sandbox), startRedis(sandbox)]);
-  const leaderless = [`--kubeconfig=${kubeconfig}`, '--leader-elect=false', ...FAST];
+  const limits = [`--kube-api-qps=${controllerRequestsPerSecond}`, `--kube-api-burst=${2 * controllerRequestsPerSecond}`];
+  const leaderless = [`--kubeconfig=${kubeconfig}`, '--leader-elect=false', ...limits];
   sandbox.start('kube-controller-manager', kubeBinary(), [
     'kube-controller-manager',
     ...leaderless,

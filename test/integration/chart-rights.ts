@@ -8,6 +8,7 @@ export const RIGHTS: [string, string, string, string, string, boolean][] = [
   [OPERATOR, 'create', 'batch', 'jobs', 'evals', true],
   [OPERATOR, 'create', 'batch', 'jobs', 'default', false],
   [OPERATOR, 'patch', '', 'pods', 'evals', true],
+  [OPERATOR, 'patch', '', 'configmaps', 'evals', false],
   [OPERATOR, 'delete', '', 'pods', 'evals', false],
   [OPERATOR, 'create', '', 'pods', 'evals', false],
   [OPERATOR, 'get', '', 'pods/log', 'evals', false],

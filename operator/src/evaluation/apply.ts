@@ -39,7 +39,7 @@ export interface ApplyDependencies {
   /** The leader's epoch, the fence of every write to the record. */
   readonly epoch: () => number;
   /** Of the sandboxes that run at this moment. */
-  readonly sandboxUids: () => ReadonlySet<number>;
+  readonly sandboxUids: Pick<ReadonlySet<number>, 'has' | 'size'>;
 }
 
 /** The Evaluation as a plan left it: at which version, or that it is gone. */
@@ -223,28 +223,32 @@ export class Applier {
     { number, run }: Extract<Action, { type: 'launch' }>,
     call: CallOptions,
   ): Promise<void> {
-    const { client, settings, attempts, epoch } = this.#deps;
+    const { settings, attempts, epoch } = this.#deps;
     const { namespace = '', name = '', uid = '' } = snapshot.raw.metadata;
     const identity: AttemptIdentity = { namespace, name, uid, attempt: number };
-    const options = { fieldManager: FIELD_MANAGERS.objects, force: true, ...call };
-    await refusable(client.apply(CONFIG_MAPS, buildConfigMap(run, identity, settings.sandbox), options));
-    const sandboxUid = allocateUid(settings.sandbox.uids, { uid, number }, this.#deps.sandboxUids());
+    await refusable(this.#createOnce(CONFIG_MAPS, buildConfigMap(run, identity, settings.sandbox), call));
+    const sandboxUid = allocateUid(settings.sandbox.uids, { uid, number }, this.#deps.sandboxUids);
     const wanted = buildJob({ run, identity, sandboxUid, settings: settings.sandbox, patience: settings.patience });
-    const job = await refusable(run.queue === undefined ? client.apply<Job>(JOBS, wanted, options) : this.#createOnce(wanted, call));
-    if (job.metadata.labels?.[LABELS.evaluationUid] !== uid)
-      throw new Error('a Job of that name belongs to another evaluation');
+    const job = await refusable(this.#createOnce<Job>(JOBS, wanted, call));
     // Only from here on does the recorder trust the Job's pods.
     await attempts.setJob({ evaluationUid: uid, number, jobUid: uidOf(job), epoch: epoch() });
   }
 
-  /** Not applied: a second try would suspend again what Kueue has started meanwhile, and its pod would be deleted. */
-  async #createOnce(wanted: KubeObject, call: CallOptions): Promise<Job> {
+  /**
+   * Not applied: what is there already was made by an earlier try and is never changed (a second one would suspend again
+   * what Kueue has started meanwhile), and to the API server an apply costs twice as much.
+   */
+  async #createOnce<T extends KubeObject>(resource: Resource, wanted: KubeObject, call: CallOptions): Promise<T> {
     const { client } = this.#deps;
+    const { namespace, name = '', labels } = wanted.metadata;
     try {
-      return await client.create<Job>(JOBS, wanted, { fieldManager: FIELD_MANAGERS.objects, ...call });
+      return await client.create<T>(resource, wanted as T, { fieldManager: FIELD_MANAGERS.objects, ...call });
     } catch (error) {
       if (!isAlreadyExists(error)) throw error;
-      return await client.get<Job>(JOBS, wanted.metadata.namespace, wanted.metadata.name ?? '', call);
+      const existing = await client.get<T>(resource, namespace, name, call);
+      const owner = LABELS.evaluationUid;
+      if (existing.metadata.labels?.[owner] === labels?.[owner]) return existing;
+      throw new Error(`a ${resource.kind} of the name ${name} belongs to another evaluation`);
     }
   }
 

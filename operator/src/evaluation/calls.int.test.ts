@@ -10,9 +10,9 @@ afterAll(() => cluster.stop());
 const BUDGET = {
   'patch evaluations': 2, // its finalizer, on and off
   'apply evaluations': 3, // status: Starting, Running, the end
-  'apply configmaps': 1,
+  'create configmaps': 1,
   'delete configmaps': 1,
-  'apply jobs': 1,
+  'create jobs': 1,
   'patch jobs': 1, // handed over to the garbage collector
   'patch pods': 1, // its finalizer off
   'create events': 1,

@@ -14,11 +14,10 @@ import { Gatherer } from './gather.ts';
 import { Janitor } from './janitor.ts';
 import type { DomainMetrics } from './metrics.ts';
 import { jobNameOf } from './kueue.ts';
-import { trueCondition } from './objects.ts';
-import type { Job } from './objects.ts';
 import { AdmissionQueue } from './queue.ts';
 import { Registry } from './registry.ts';
 import { Reconciler } from './reconciler.ts';
+import { UidsInUse } from './sandbox-uid.ts';
 import { ScoreThread } from './score-thread.ts';
 import { Scores } from './scores.ts';
 import type { Settings } from './settings.ts';
@@ -70,10 +69,12 @@ export class EvaluationOperator {
   readonly #deps: OperatorDependencies;
   /** Evaluations by uid: Jobs and pods carry the uid, names are used again. */
   readonly #keys = new Map<string, string>();
+  readonly #sandboxUids: UidsInUse;
   #term: Term | undefined;
 
   constructor(deps: OperatorDependencies) {
     this.#deps = deps;
+    this.#sandboxUids = new UidsInUse(deps.caches.jobs);
     this.#watch();
   }
 
@@ -156,7 +157,7 @@ export class EvaluationOperator {
   }
 
   #applier(epoch: number): Applier {
-    const { client, database, evaluations, attempts, settings, caches } = this.#deps;
+    const { client, database, evaluations, attempts, settings } = this.#deps;
     return new Applier({
       client,
       database,
@@ -165,7 +166,7 @@ export class EvaluationOperator {
       attempts,
       settings,
       epoch: () => epoch,
-      sandboxUids: () => uidsInUse(caches.jobs.list()),
+      sandboxUids: this.#sandboxUids,
     });
   }
 
@@ -240,14 +241,4 @@ function isRefused(raw: RawEvaluation): boolean {
 
 function refusalOf(raw: RawEvaluation | undefined): QueueView | undefined {
   return raw === undefined || isFinished(raw) ? undefined : waitingOf(raw.status).refusal;
-}
-
-export function uidsInUse(jobs: readonly Job[]): Set<number> {
-  const uids = new Set<number>();
-  for (const { spec, status } of jobs) {
-    const over = trueCondition(status?.conditions, 'Complete') ?? trueCondition(status?.conditions, 'Failed');
-    const uid = spec?.template?.spec?.securityContext?.runAsUser;
-    if (over === undefined && uid !== undefined) uids.add(uid);
-  }
-  return uids;
 }

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { allocateUid } from './sandbox-uid.ts';
+import type { ChangeHandler } from '../kube/index.ts';
+import type { Job } from './objects.ts';
+import { UidsInUse, allocateUid } from './sandbox-uid.ts';
 
 const range = { first: 100_000, last: 100_009 };
 
@@ -17,5 +19,30 @@ describe('allocateUid', () => {
     expect(inUse.size).toBe(10);
     const shared = allocateUid(range, { uid: 'one-more', number: 1 }, inUse);
     expect(inUse.has(shared)).toBe(true);
+  });
+});
+
+describe('UidsInUse', () => {
+  const job = (uid: number, over?: 'Complete' | 'Failed'): Job => ({
+    apiVersion: 'batch/v1',
+    kind: 'Job',
+    metadata: {},
+    spec: { template: { spec: { securityContext: { runAsUser: uid } } } },
+    status: { conditions: over === undefined ? [] : [{ type: over, status: 'True' }] },
+  });
+
+  it('counts what runs, also a uid that two share, and lets go of what has ended or is gone', () => {
+    let change: ChangeHandler<Job> = () => undefined;
+    const uids = new UidsInUse({ onChange: (handler) => (change = handler), list: () => [job(1), job(2, 'Failed')] });
+    expect([1, 2].filter((uid) => uids.has(uid))).toEqual([1]);
+    change('a', job(3), undefined);
+    change('b', job(3), undefined);
+    expect(uids.size).toBe(2);
+    change('a', job(3, 'Complete'), job(3));
+    change('a', undefined, job(3, 'Complete'));
+    expect(uids.has(3)).toBe(true);
+    change('b', undefined, job(3));
+    expect(uids.has(3)).toBe(false);
+    expect(uids.size).toBe(1);
   });
 });

@@ -1,4 +1,7 @@
 import { createHash } from 'node:crypto';
+import type { ObjectCache } from '../kube/index.ts';
+import { trueCondition } from './objects.ts';
+import type { Job } from './objects.ts';
 
 /**
  * Inclusive. Process limits (RLIMIT_NPROC) count per uid on a node: two sandboxes that share one would share their
@@ -17,7 +20,7 @@ export interface UidRange {
 export function allocateUid(
   range: UidRange,
   attempt: { uid: string; number: number },
-  inUse: ReadonlySet<number>,
+  inUse: Pick<ReadonlySet<number>, 'has' | 'size'>,
 ): number {
   const size = range.last - range.first + 1;
   const start = createHash('sha256').update(`${attempt.uid}/${attempt.number}`).digest().readUInt32BE(0) % size;
@@ -26,4 +29,34 @@ export function allocateUid(
     if (!inUse.has(candidate)) return candidate;
   }
   return range.first + start;
+}
+
+/** The uids of the sandboxes that run: kept, because counting them for each start would be one more read of all Jobs. */
+export class UidsInUse {
+  readonly #counts = new Map<number, number>();
+
+  constructor(jobs: Pick<ObjectCache<Job>, 'onChange' | 'list'>) {
+    jobs.onChange((_, current, previous) => {
+      this.#count(previous, -1);
+      this.#count(current, 1);
+    });
+    for (const job of jobs.list()) this.#count(job, 1);
+  }
+
+  get size(): number {
+    return this.#counts.size;
+  }
+
+  has(uid: number): boolean {
+    return this.#counts.has(uid);
+  }
+
+  #count(job: Job | undefined, by: 1 | -1): void {
+    const uid = job?.spec?.template?.spec?.securityContext?.runAsUser;
+    const { conditions } = job?.status ?? {};
+    if (uid === undefined || trueCondition(conditions, 'Complete') !== undefined || trueCondition(conditions, 'Failed') !== undefined) return;
+    const count = (this.#counts.get(uid) ?? 0) + by;
+    if (count > 0) this.#counts.set(uid, count);
+    else this.#counts.delete(uid);
+  }
 }

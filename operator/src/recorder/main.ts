@@ -44,7 +44,11 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
   const logger = pino({ level: config.logLevel, base: { component: 'recorder', recorder: config.id } });
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const database = connect({ connectionString: config.databaseUrl, applicationName: `crucible-recorder ${config.id}` });
+  const database = connect({
+    connectionString: config.databaseUrl,
+    applicationName: `crucible-recorder ${config.id}`,
+    prepared: true,
+  });
   const health = new DatabaseHealth(database, systemClock);
   const metrics = new RecorderMetrics(registry, () => health.available);
   const client = new KubeClient({

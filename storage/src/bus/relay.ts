@@ -35,6 +35,8 @@ export interface RelaySettings {
   batch: number;
   /** How long a lost notification or a flushed stream may go unnoticed. */
   checkMilliseconds: number;
+  /** After the first event of a batch, for those that follow at once: each batch has its price. */
+  gatherMilliseconds: number;
   minBackoffMilliseconds: number;
   maxBackoffMilliseconds: number;
   random: () => number;
@@ -45,6 +47,7 @@ const DEFAULTS: RelaySettings = {
   streamLength: STREAM_LENGTH,
   batch: 500,
   checkMilliseconds: 2_000,
+  gatherMilliseconds: 20,
   minBackoffMilliseconds: 100,
   maxBackoffMilliseconds: 5_000,
   random: Math.random,
@@ -114,13 +117,15 @@ export class EventRelay {
     while (!held.aborted) {
       try {
         // Looking first: numbering nothing would still be a write.
-        while ((await this.#positions.waiting(1)) > 0 && !held.aborted) {
-          await this.#positions.assign(this.#settings.batch);
+        let more = (await this.#positions.waiting(1)) > 0;
+        while (more && !held.aborted) {
+          // Whoever commits while this runs rings, so only a full batch is a reason to look again at once.
+          more = (await this.#positions.assign(this.#settings.batch)).assigned >= this.#settings.batch;
           this.#numbered.ring();
         }
         retry.succeeded();
         if (this.#stream === undefined) this.#observer.lag(0);
-        await this.#arrived.wait(this.#settings.checkMilliseconds, held);
+        if (await this.#arrived.wait(this.#settings.checkMilliseconds, held)) await pause(this.#settings.gatherMilliseconds, held);
       } catch (error) {
         await retry.failed(error, held);
       }
