@@ -48,8 +48,8 @@ export function runtimeLog(frames: readonly Buffer[]): Buffer {
   return Buffer.concat(frames.flatMap((frame) => [Buffer.from(`${now} stdout F `), frame]));
 }
 
-/** The frames of a run that printed so many bytes, in lines of so many. */
+/** The frames of a run that printed so many bytes, in lines of so many. Without a receipt: none could be true of every pod. */
 export function frames(outputBytes: number, lineBytes = 100): Buffer[] {
   const line = `${'x'.repeat(lineBytes - 1)}\n`;
-  return encodeLines([{ stream: 'stdout', data: Buffer.from(line.repeat(Math.ceil(outputBytes / line.length))) }]);
+  return encodeLines([{ stream: 'stdout', data: Buffer.from(line.repeat(Math.ceil(outputBytes / line.length))) }], { receipt: false });
 }
