@@ -368,6 +368,30 @@ describe('plan: an attempt', () => {
     expect(types(subject(600, 30))).toEqual([]);
   });
 
+  it('the record away and the namespace deleted: lets go, though nothing says so of the Evaluation before its pods are gone', () => {
+    const raw = rawEvaluation({}, { metadata: { finalizers }, status: { conditions: [accepted] } });
+    const { cluster } = snapshot();
+    const around = cluster.namespace!;
+    const subject = (away: number, metadata: object) =>
+      launched({
+        record: 'unavailable',
+        unavailableSince: NOW - away * 1000,
+        raw,
+        pod: pod().ended(143).build(),
+        cluster: { ...cluster, namespace: { ...around, metadata: { ...around.metadata, ...metadata } } },
+      });
+    const going = { deletionTimestamp: at(-600) };
+    expect(types(subject(61, going))).toEqual([
+      'confirmGoing',
+      'settleJob',
+      'releasePod',
+      'deleteConfigMap',
+      'removeFinalizer',
+    ]);
+    expect(types(subject(30, going))).toEqual([]);
+    expect(types(subject(600, {}))).toEqual([]);
+  });
+
   it('a launch that the cluster refuses ends with a verdict after a while', () => {
     const row = (age: number) => ({
       evaluation: record(),

@@ -120,7 +120,7 @@ function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings):
     // What only waits for its turn has none: to take it for running would start it with all the others at once.
     const turn = snapshot.job !== undefined || snapshot.turn ? 'hold' : 'release';
     const common = { requeueAfterSeconds, turn, capturing: endedUncaptured(snapshot) } as const;
-    if (isDeletingSnapshot(snapshot) && abandonedFor(snapshot, now) >= settings.patience.lostCapture)
+    if (abandonedFor(snapshot, now) >= settings.patience.lostCapture)
       return { actions: planAbandon(snapshot), view: undefined, ...common };
     const view = turn === 'release' ? stillQueuedView(snapshot) : undefined;
     return { actions: planDeadlines(snapshot, now, settings), view, ...common };
@@ -158,10 +158,15 @@ function planDeadlines(snapshot: Snapshot, now: number, settings: Settings): Act
   return planDeadline(snapshot, pod, allowedSeconds(snapshot, settings), now);
 }
 
-/** How long the record has been away while it was being deleted, in seconds. */
-function abandonedFor({ raw, unavailableSince }: Snapshot, now: number): number {
-  const deleted = Date.parse(raw.metadata.deletionTimestamp ?? '');
-  return (now - Math.max(deleted, unavailableSince ?? now)) / 1000;
+/**
+ * How long the record has been away while it was being deleted, or its namespace was, in seconds; 0 if neither is. A namespace
+ * deletes its pods first and nothing else before they are gone (KEP-5080): until we let go of them, the Evaluation looks as ever.
+ */
+function abandonedFor({ raw, cluster, unavailableSince }: Snapshot, now: number): number {
+  const deleted = [raw, cluster.namespace].flatMap((object) => object?.metadata.deletionTimestamp ?? []);
+  if (deleted.length === 0) return 0;
+  const since = Math.min(...deleted.map((time) => Date.parse(time)));
+  return (now - Math.max(since, unavailableSince ?? now)) / 1000;
 }
 
 /**
