@@ -27,6 +27,10 @@ drill: ## attack sandboxes of every RuntimeClass; fails when a rule of the sandb
 token: ## print a researcher's bearer token for the namespace evals, valid for an hour
 	@$(WITH) kubectl --kubeconfig .crucible/kubeconfig create token researcher -n evals --duration=1h
 
+.PHONY: cli
+cli: ## pack the kubectl plugin: `npm install -g` takes the file that is named
+	@mkdir -p .crucible && echo .crucible/$$($(WITH) npm pack --silent -w kubectl-crucible --pack-destination .crucible | tail -1)
+
 .PHONY: public-key verify-bundle
 public-key: ## print the public key that evidence bundles are checked with
 	@$(WITH) kubectl --kubeconfig .crucible/kubeconfig get secret crucible-signing-key -n crucible-system -o jsonpath='{.data.signing-key\.pem}' | base64 -d | openssl pkey -pubout

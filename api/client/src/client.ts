@@ -3,6 +3,7 @@ import type { components, paths } from './contract.ts';
 import { ProblemError } from './errors.ts';
 import { readEvents, type StreamEvent } from './event-stream.ts';
 import { pause } from './patience.ts';
+import { abortable } from './signals.ts';
 import { Transport, type TransportOptions } from './transport.ts';
 
 type Schemas = components['schemas'];
@@ -71,7 +72,10 @@ export class StartupAwareClient {
   constructor(options: TransportOptions) {
     this.#transport = new Transport(options);
     const { send, baseUrl } = this.#transport;
-    this.api = createClient<paths>({ baseUrl, fetch: (request) => send(request, !isSubmission(request)) });
+    this.api = createClient<paths>({
+      baseUrl,
+      fetch: (request) => send(request, { repeatable: !isSubmission(request) }),
+    });
   }
 
   get origin(): string {
@@ -85,9 +89,8 @@ export class StartupAwareClient {
   async submit(submission: Submission, { signal }: Call = {}): Promise<Accepted> {
     const { name, generateName, ...metadata } = submission.metadata;
     const body = { ...submission, metadata: { ...metadata, name: name ?? uniqueName(generateName ?? 'eval-') } };
-    const fetch = (request: Request): Promise<Response> => this.#transport.send(request);
     try {
-      return must(await this.api.POST('/api/evaluations', { body, fetch, ...given(signal) }));
+      return must(await this.api.POST('/api/evaluations', { body, ...this.#with(signal) }));
     } catch (error) {
       // A name that was made up here exists only because an earlier try succeeded and its answer was lost.
       if (name !== undefined || !(error instanceof ProblemError) || error.status !== 409) throw error;
@@ -95,75 +98,132 @@ export class StartupAwareClient {
     }
   }
 
-  async #adopt({ namespace, name }: { namespace: string; name: string }, signal: AbortSignal | undefined): Promise<Accepted> {
+  async #adopt(
+    { namespace, name }: { namespace: string; name: string },
+    signal: AbortSignal | undefined,
+  ): Promise<Accepted> {
     for (const end = Date.now() + ADOPT_SECONDS * 1000; ; ) {
       const { items } = await this.list({ namespace, name }, { signal });
       const found = items.find((item) => item.name === name);
       if (found !== undefined) return { id: found.uid, namespace, name, statusUrl: `/api/eval-status/${found.uid}` };
-      if (Date.now() > end) throw new Error(`${namespace}/${name} was submitted, but is not recorded yet: look at it in the cluster, and do not submit it again`);
+      if (Date.now() > end)
+        throw new Error(
+          `${namespace}/${name} was submitted, but is not recorded yet: look at it in the cluster, and do not submit it again`,
+        );
       await pause(1, signal);
     }
   }
 
   async plan(submission: Submission, { signal }: Call = {}): Promise<Plan> {
-    return must(await this.api.POST('/api/plans', { body: submission, ...given(signal) }));
+    return must(await this.api.POST('/api/plans', { body: submission, ...this.#with(signal) }));
   }
 
-  async list(query: ListQuery, { signal }: Call = {}): Promise<{ items: EvaluationSummary[]; nextCursor?: string | undefined }> {
-    return must(await this.api.GET('/api/evaluations', { params: { query }, ...given(signal) }));
+  async list(
+    query: ListQuery,
+    { signal }: Call = {},
+  ): Promise<{ items: EvaluationSummary[]; nextCursor?: string | undefined }> {
+    return must(await this.api.GET('/api/evaluations', { params: { query }, ...this.#with(signal) }));
   }
 
   /** 404 until the operator has recorded it; `status` knows it before. */
   async evaluation(id: string, { signal }: Call = {}): Promise<Evaluation> {
-    return must(await this.api.GET('/api/evaluations/{id}', { params: { path: { id } }, ...given(signal) }));
+    return must(await this.api.GET('/api/evaluations/{id}', { params: { path: { id } }, ...this.#with(signal) }));
   }
 
   async complete(id: string, { signal }: Call = {}): Promise<CompleteEvaluation> {
-    return must(await this.api.GET('/api/evaluations/{id}/complete', { params: { path: { id } }, ...given(signal) }));
+    return must(
+      await this.api.GET('/api/evaluations/{id}/complete', { params: { path: { id } }, ...this.#with(signal) }),
+    );
   }
 
   async status(id: string, { signal }: Call = {}): Promise<EvaluationStatus> {
-    return must(await this.api.GET('/api/eval-status/{id}', { params: { path: { id } }, ...given(signal) }));
+    return must(await this.api.GET('/api/eval-status/{id}', { params: { path: { id } }, ...this.#with(signal) }));
   }
 
   async cancel(id: string, { signal }: Call = {}): Promise<Accepted> {
-    return must(await this.api.POST('/api/evaluations/{id}/cancel', { params: { path: { id } }, ...given(signal) }));
+    return must(
+      await this.api.POST('/api/evaluations/{id}/cancel', { params: { path: { id } }, ...this.#with(signal) }),
+    );
   }
 
   async artifacts(id: string, { signal, attempt }: Call & { attempt?: number | undefined } = {}): Promise<Artifact[]> {
     const query = attempt === undefined ? {} : { attempt };
-    return must(await this.api.GET('/api/evaluations/{id}/artifacts', { params: { path: { id }, query }, ...given(signal) })).items;
+    return must(
+      await this.api.GET('/api/evaluations/{id}/artifacts', { params: { path: { id }, query }, ...this.#with(signal) }),
+    ).items;
   }
 
-  async artifact(id: string, { path, attempt }: { path: string; attempt: number }, { signal }: Call = {}): Promise<Download> {
+  async artifact(
+    id: string,
+    { path, attempt }: { path: string; attempt: number },
+    { signal }: Call = {},
+  ): Promise<Download> {
     // Addresses cannot hold these: whoever reads one takes them for a way up.
-    if (path === '.' || path === '..') throw new Error(`an artifact called ${path} has no address of its own: it is in the bundle`);
+    if (path === '.' || path === '..')
+      throw new Error(`an artifact called ${path} has no address of its own: it is in the bundle`);
     const params = { path: { id, path }, query: { attempt } };
-    return download(await this.api.GET('/api/evaluations/{id}/artifacts/{path}', { params, parseAs: 'stream', ...given(signal) }));
+    return download(
+      await this.api.GET('/api/evaluations/{id}/artifacts/{path}', {
+        params,
+        parseAs: 'stream',
+        ...this.#with(signal),
+      }),
+      signal,
+    );
   }
 
-  async output(id: string, stream: OutputStream, { signal, attempt }: Call & { attempt?: number | undefined } = {}): Promise<Download> {
+  async output(
+    id: string,
+    stream: OutputStream,
+    { signal, attempt }: Call & { attempt?: number | undefined } = {},
+  ): Promise<Download> {
     const params = { path: { id, stream }, query: attempt === undefined ? {} : { attempt } };
-    return download(await this.api.GET('/api/evaluations/{id}/output/{stream}', { params, parseAs: 'stream', ...given(signal) }));
+    return download(
+      await this.api.GET('/api/evaluations/{id}/output/{stream}', { params, parseAs: 'stream', ...this.#with(signal) }),
+      signal,
+    );
   }
 
   async bundle(id: string, { signal }: Call = {}): Promise<Download> {
-    return download(await this.api.GET('/api/evaluations/{id}/bundle', { params: { path: { id } }, parseAs: 'stream', ...given(signal) }));
+    return download(
+      await this.api.GET('/api/evaluations/{id}/bundle', {
+        params: { path: { id } },
+        parseAs: 'stream',
+        ...this.#with(signal),
+      }),
+      signal,
+    );
   }
 
   /** Every event of one evaluation from its beginning, or after a position, without end: each once, also across a restart. */
-  async *events(id: string, { after, ...follow }: Follow & { after?: string | undefined } = {}): AsyncGenerator<RunEvent, void, undefined> {
-    for await (const { data } of this.#follow(`/api/evaluations/${encodeURIComponent(id)}/events`, after, follow)) yield JSON.parse(data) as RunEvent;
+  async *events(
+    id: string,
+    { after, ...follow }: Follow & { after?: string | undefined } = {},
+  ): AsyncGenerator<RunEvent, void, undefined> {
+    for await (const { data } of this.#follow(`/api/evaluations/${encodeURIComponent(id)}/events`, after, follow))
+      yield JSON.parse(data) as RunEvent;
   }
 
   /** The same of everything that the caller may list, from now on or after a position. */
-  async *allEvents({ after, namespace, ...follow }: Follow & { after?: string | undefined; namespace?: string | undefined } = {}): AsyncGenerator<RunEvent, void, undefined> {
+  async *allEvents({
+    after,
+    namespace,
+    ...follow
+  }: Follow & { after?: string | undefined; namespace?: string | undefined } = {}): AsyncGenerator<
+    RunEvent,
+    void,
+    undefined
+  > {
     const query = namespace === undefined ? '' : `?namespace=${encodeURIComponent(namespace)}`;
     for await (const { data } of this.#follow(`/api/events${query}`, after, follow)) yield JSON.parse(data) as RunEvent;
   }
 
   /** Output of one attempt as it grows, from an offset on, until it is captured. */
-  async *followOutput(id: string, stream: OutputStream, { attempt, offset = 0, ...follow }: Follow & { attempt: number; offset?: number | undefined }): AsyncGenerator<OutputPiece, void, undefined> {
+  async *followOutput(
+    id: string,
+    stream: OutputStream,
+    { attempt, offset = 0, ...follow }: Follow & { attempt: number; offset?: number | undefined },
+  ): AsyncGenerator<OutputPiece, void, undefined> {
     const path = `/api/evaluations/${encodeURIComponent(id)}/output/${stream}/stream?attempt=${attempt}`;
     for await (const { event, data } of this.#follow(path, String(offset), follow)) {
       if (event === 'end') return;
@@ -173,17 +233,24 @@ export class StartupAwareClient {
     }
   }
 
-  #follow(path: string, lastEventId: string | undefined, { signal, onReconnect }: Follow): AsyncGenerator<StreamEvent, void, undefined> {
+  /** Not as the request's own signal: see signals.ts. */
+  #with(signal: AbortSignal | undefined): { fetch: (request: Request) => Promise<Response> } {
+    return { fetch: (request) => this.#transport.send(request, { signal }) };
+  }
+
+  #follow(
+    path: string,
+    lastEventId: string | undefined,
+    { signal, onReconnect }: Follow,
+  ): AsyncGenerator<StreamEvent, void, undefined> {
     return readEvents(this.#transport, { path, lastEventId, signal, onReconnect });
   }
 }
 
 const ADOPT_SECONDS = 60;
 
-const isSubmission = ({ method, url }: Request): boolean => method === 'POST' && new URL(url).pathname.endsWith('/api/evaluations');
-
-/** exactOptionalPropertyTypes: a signal that is not there may not be called undefined. */
-const given = (signal: AbortSignal | undefined): { signal?: AbortSignal } => (signal === undefined ? {} : { signal });
+const isSubmission = ({ method, url }: Request): boolean =>
+  method === 'POST' && new URL(url).pathname.endsWith('/api/evaluations');
 
 /** The transport throws whatever is not a success, so there is data, or a success that has none. */
 function must<T>({ data, response }: { data?: T; response: Response }): T {
@@ -191,8 +258,11 @@ function must<T>({ data, response }: { data?: T; response: Response }): T {
   return data;
 }
 
-function download({ data, response }: { data?: ReadableStream<Uint8Array> | null; response: Response }): Download {
-  return { body: data ?? new Blob([]).stream(), headers: response.headers };
+function download(
+  { data, response }: { data?: ReadableStream<Uint8Array> | null; response: Response },
+  signal: AbortSignal | undefined,
+): Download {
+  return { body: abortable(data ?? new Blob([]).stream(), signal), headers: response.headers };
 }
 
 function bytesOf(base64: string): Uint8Array {

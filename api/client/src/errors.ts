@@ -40,13 +40,18 @@ export class UnreachableError extends Error {
 /** Whether an answer of the API or something else on the way; a proxy's HTML page becomes a problem as well. */
 export async function problemOf(response: Response): Promise<ProblemError> {
   const text = await response.text().catch(() => '');
-  return new ProblemError(parseProblem(text) ?? unknownProblem(response), retryAfterSeconds(response.headers.get('retry-after'), Date.now()));
+  return new ProblemError(
+    parseProblem(text) ?? unknownProblem(response),
+    retryAfterSeconds(response.headers.get('retry-after'), Date.now()),
+  );
 }
 
 function parseProblem(text: string): ProblemDocument | undefined {
   try {
     const value = JSON.parse(text) as Partial<ProblemDocument> | null;
-    return typeof value?.status === 'number' && typeof value.detail === 'string' ? (value as ProblemDocument) : undefined;
+    return typeof value?.status === 'number' && typeof value.detail === 'string'
+      ? (value as ProblemDocument)
+      : undefined;
   } catch {
     return undefined;
   }
@@ -54,7 +59,12 @@ function parseProblem(text: string): ProblemDocument | undefined {
 
 function unknownProblem({ status, statusText, url }: Response): ProblemDocument {
   const title = statusText === '' ? `HTTP status ${status}` : statusText;
-  return { type: 'about:blank', title, status, detail: `${new URL(url).origin} answered ${status} and no problem document: is this Crucible’s API?` };
+  return {
+    type: 'about:blank',
+    title,
+    status,
+    detail: `${new URL(url).origin} answered ${status} and no problem document: is this Crucible’s API?`,
+  };
 }
 
 /** RFC 9110: seconds, or a date. Undefined when there is none, or none that can be read. */
@@ -74,5 +84,8 @@ function innermost(error: unknown): { code: string | undefined; message: string 
     found = inner as typeof found;
   }
   const { code, message } = found ?? {};
-  return { code: typeof code === 'string' ? code : undefined, message: typeof message === 'string' && message !== '' ? message : String(code ?? error) };
+  return {
+    code: typeof code === 'string' ? code : undefined,
+    message: typeof message === 'string' && message !== '' ? message : String(code ?? error),
+  };
 }

@@ -1,6 +1,7 @@
 import { createParser } from 'eventsource-parser';
 import { UnreachableError } from './errors.ts';
 import { pause } from './patience.ts';
+import { linked } from './signals.ts';
 import type { Transport } from './transport.ts';
 
 export interface StreamEvent {
@@ -27,16 +28,18 @@ const LONGEST_PAUSE_SECONDS = 10;
  * Server-sent events, each once: whenever the stream ends it is opened again after the last id, for as long as somebody reads.
  * Throws what opening it throws: a right that has gone, a server that stays away for longer than the start-up window.
  */
-export async function* readEvents(transport: Transport, options: StreamOptions): AsyncGenerator<StreamEvent, void, undefined> {
-  const left = new AbortController();
-  const signal = options.signal === undefined ? left.signal : AbortSignal.any([options.signal, left.signal]);
+export async function* readEvents(
+  transport: Transport,
+  options: StreamOptions,
+): AsyncGenerator<StreamEvent, void, undefined> {
+  const { controller: left, signal, release } = linked(options.signal);
   let { lastEventId } = options;
   let retrySeconds = 1;
   try {
     for (let fruitless = 0; ; fruitless += 1) {
       const response = await open(transport, options.path, lastEventId, signal);
       try {
-        for await (const message of parse(response, (milliseconds) => (retrySeconds = milliseconds / 1000))) {
+        for await (const message of parse(response, signal, (milliseconds) => (retrySeconds = milliseconds / 1000))) {
           fruitless = -1;
           if (message.id !== undefined) lastEventId = message.id;
           yield { id: message.id, event: message.event, data: message.data };
@@ -50,16 +53,26 @@ export async function* readEvents(transport: Transport, options: StreamOptions):
       await pause(Math.min(retrySeconds * 2 ** Math.max(0, fruitless), LONGEST_PAUSE_SECONDS), signal);
     }
   } finally {
+    release();
     left.abort(new DOMException('nobody reads it any more', 'AbortError'));
   }
 }
 
-async function open(transport: Transport, path: string, lastEventId: string | undefined, signal: AbortSignal): Promise<Response> {
+async function open(
+  transport: Transport,
+  path: string,
+  lastEventId: string | undefined,
+  signal: AbortSignal,
+): Promise<Response> {
   const headers = { accept: 'text/event-stream', ...(lastEventId !== undefined && { 'last-event-id': lastEventId }) };
-  return await transport.send(new Request(transport.baseUrl + path, { headers, signal, cache: 'no-store' }));
+  return await transport.send(new Request(transport.baseUrl + path, { headers, cache: 'no-store' }), { signal });
 }
 
-async function* parse(response: Response, onRetry: (milliseconds: number) => void): AsyncGenerator<StreamEvent, void, undefined> {
+async function* parse(
+  response: Response,
+  signal: AbortSignal,
+  onRetry: (milliseconds: number) => void,
+): AsyncGenerator<StreamEvent, void, undefined> {
   if (response.body === null) return;
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
@@ -68,6 +81,7 @@ async function* parse(response: Response, onRetry: (milliseconds: number) => voi
   // A connection whose other end has vanished never ends by itself. Cancelled, the reader is at its end.
   let silence: ReturnType<typeof setTimeout> | undefined;
   const cancel = (): void => void reader.cancel().catch(() => undefined);
+  signal.addEventListener('abort', cancel, { once: true });
   try {
     for (;;) {
       silence = setTimeout(cancel, SILENCE_MILLISECONDS);
@@ -79,6 +93,7 @@ async function* parse(response: Response, onRetry: (milliseconds: number) => voi
     }
   } finally {
     clearTimeout(silence);
+    signal.removeEventListener('abort', cancel);
     cancel();
   }
 }

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import openapiTS, { astToString } from 'openapi-typescript';
 
 // Writes contract.ts, the types of every request and answer, from api/openapi.yaml (`make generate`), or checks that it is
-// what the contract gives (`--check`, in `make verify`).
+// what the contract gives (`--check`, in `make verify`). The generator builds on the compiler's API, which TypeScript 7 does
+// not have: that is why this package has a TypeScript 5 of its own.
 
 const CONTRACT = join(import.meta.dirname, '../../openapi.yaml');
 const TYPES = join(import.meta.dirname, 'contract.ts');

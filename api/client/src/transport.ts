@@ -1,5 +1,6 @@
 import { ProblemError, UnreachableError, problemOf } from './errors.ts';
 import { DEFAULT_PATIENCE, pause, pauseBefore, type Patience } from './patience.ts';
+import { linked, unlessAborted } from './signals.ts';
 
 /** What is being waited for, for people to see. */
 export interface Waiting {
@@ -26,6 +27,13 @@ export interface TransportOptions {
   readonly onWait?: ((waiting: Waiting) => void) | undefined;
 }
 
+export interface SendOptions {
+  /** Besides the request's own, which Node.js forgets when it likes to. */
+  readonly signal?: AbortSignal | undefined;
+  /** False when asking again could do something twice. */
+  readonly repeatable?: boolean | undefined;
+}
+
 /** Until the beginning of an answer. */
 const ANSWER_SECONDS = 60;
 
@@ -45,12 +53,21 @@ export class Transport {
   }
 
   /** A successful answer. Throws ProblemError, UnreachableError, or what the request's signal was aborted with. */
-  readonly send = async (request: Request, repeatable = true): Promise<Response> => {
+  readonly send = async (request: Request, { signal, repeatable = true }: SendOptions = {}): Promise<Response> => {
+    const giveUp = linked(signal, request.signal);
+    try {
+      return await this.#send(request, repeatable, giveUp.signal);
+    } finally {
+      giveUp.release();
+    }
+  };
+
+  async #send(request: Request, repeatable: boolean, signal: AbortSignal): Promise<Response> {
     const begun = Date.now();
     for (let tries = 1; ; tries += 1) {
       let error: ProblemError | UnreachableError;
       try {
-        return await this.#try(request);
+        return await this.#try(request, signal);
       } catch (thrown) {
         if (!(thrown instanceof ProblemError || thrown instanceof UnreachableError)) throw thrown;
         error = thrown;
@@ -61,31 +78,41 @@ export class Transport {
       if (seconds === undefined) throw error;
       const { startupWindowSeconds, connectWindowSeconds } = this.#patience;
       const windowSeconds = error instanceof UnreachableError && !known ? connectWindowSeconds : startupWindowSeconds;
-      this.#options.onWait?.({ reason: error.message, status: error instanceof ProblemError ? error.status : undefined, seconds, elapsedSeconds, windowSeconds });
-      await pause(seconds, request.signal);
+      this.#options.onWait?.({
+        reason: error.message,
+        status: error instanceof ProblemError ? error.status : undefined,
+        seconds,
+        elapsedSeconds,
+        windowSeconds,
+      });
+      await pause(seconds, signal);
     }
-  };
+  }
 
-  async #try(request: Request): Promise<Response> {
-    const patience = new AbortController();
-    const timer = setTimeout(() => patience.abort(new Error(`nothing came for ${ANSWER_SECONDS} s`)), ANSWER_SECONDS * 1000);
-    const signal = AbortSignal.any([request.signal, patience.signal]);
-    const fetch = this.#options.fetch ?? globalThis.fetch;
+  async #try(request: Request, signal: AbortSignal): Promise<Response> {
+    const { controller, release } = linked(signal);
+    const silence = new UnreachableError(this.origin, new Error(`nothing came for ${ANSWER_SECONDS} s`));
+    const timer = setTimeout(() => controller.abort(silence), ANSWER_SECONDS * 1000);
     try {
-      const headers = await this.#headers(request);
-      // A clone: the body of a request can be sent once. Never along a redirect: the token is for this server alone.
-      const response = await fetch(new Request(request.clone(), { headers, signal, redirect: 'error' }));
-      this.#known = true;
-      if (!response.ok) throw await problemOf(response);
-      return await whole(response);
+      return await unlessAborted(this.#fetch(request, controller.signal), controller.signal);
     } catch (error) {
-      if (request.signal.aborted) throw request.signal.reason;
+      signal.throwIfAborted();
       // TypeError is what fetch throws for everything that happens on the network.
-      if (patience.signal.aborted) throw new UnreachableError(this.origin, patience.signal.reason);
       throw error instanceof TypeError ? new UnreachableError(this.origin, error) : error;
     } finally {
       clearTimeout(timer);
+      release();
     }
+  }
+
+  async #fetch(request: Request, signal: AbortSignal): Promise<Response> {
+    const headers = await this.#headers(request);
+    const fetch = this.#options.fetch ?? globalThis.fetch;
+    // A clone: the body of a request can be sent once. Never along a redirect: the token is for this server alone.
+    const response = await fetch(new Request(request.clone(), { headers, signal, redirect: 'error' }));
+    this.#known = true;
+    if (!response.ok) throw await problemOf(response);
+    return await whole(response);
   }
 
   async #headers(request: Request): Promise<Headers> {
