@@ -224,7 +224,7 @@ export interface paths {
         };
         /**
          * stdout or stderr as it comes
-         * @description Server-sent events `output` with {offset, data}, data in base64; the id is the offset after it, so that Last-Event-ID goes on there. `end` when it is captured.
+         * @description Server-sent events of one attempt (the newest, unless one is named). `output` with {offset, attempt, data}, data in base64; the id is the offset after it, so that Last-Event-ID goes on there. `rewind` with {offset}: lines that were missing there were found, and what is behind comes again. `end` with {attempt, bytes, sha256, complete, truncated, unavailable} when nothing comes any more.
          */
         get: operations["streamOutput"];
         put?: never;
