@@ -57,9 +57,11 @@ test-e2e: ## tests on the real cluster; one is started, and taken down after, if
 	@$(WITH) node test/run.ts e2e
 
 MINUTES ?= 60
-soak: ## every crash point and many rounds of every fault, for at most MINUTES (60); see docs/faults.md
+soak: ## every crash point and many rounds of every fault, for at most MINUTES (60); then a thousand logs at once, a million runs; see docs/faults.md
 	@$(LOCAL)/test-tools.sh integration
 	@$(WITH) node test/faults/soak.ts --minutes=$(MINUTES)
+	@$(WITH) node test/bench/recorder-memory.ts
+	@$(WITH) node storage/bench/queries.ts
 
 .PHONY: bench
 bench: ## evaluations beside raw Jobs, the recorder beside kubectl logs, events, reads of the API at 100,000 runs; see docs/benchmarks.md

@@ -257,6 +257,32 @@ func statusNumber(pid int, name string) int {
 	return 0
 }
 
+// What the launcher adds to the start of a program. Other work on the machine delays both, so the best of some counts.
+func TestStartsQuickly(t *testing.T) {
+	const limit, attempts = 10 * time.Millisecond, 100
+	code := shell(`date +%s%N`)
+	since := func(began time.Time, output []byte) time.Duration {
+		nanoseconds, err := strconv.ParseInt(strings.TrimSpace(string(output)), 10, 64)
+		if err != nil {
+			t.Fatalf("output %q", output)
+		}
+		return time.Unix(0, nanoseconds).Sub(began)
+	}
+	alone, launched := time.Hour, time.Hour
+	for attempt := 0; attempt < attempts && launched-alone > limit || attempt < 10; attempt++ {
+		began := time.Now()
+		output, _ := exec.Command(code[0], code[1:]...).Output()
+		alone = min(alone, since(began, output))
+		run := newRun(t, false, code...)
+		run.before = func(*exec.Cmd) { began = time.Now() }
+		launched = min(launched, since(began, run.do().stdout))
+	}
+	t.Logf("%s, without the launcher %s", launched, alone)
+	if launched-alone > limit {
+		t.Errorf("the launcher takes %s to start a program", launched-alone)
+	}
+}
+
 func TestMemoryAndThreads(t *testing.T) {
 	run := newRun(t, false, shell(`: > up; sleep 0.1; yes short lines | head -c 3000000; head -c 3000000 /dev/urandom >&2; : > done; sleep 0.3`)...).
 		set("maxStreamBytes", 8<<20) // all of it is emitted, and must not be held in memory for that

@@ -65,25 +65,24 @@ export async function readPosition(db: Queryable, uid: string, limits: QueueLimi
  * comes to a namespace beyond its limit follows all the rest, by the same rule from the step on which it got there.
  */
 export const ORDERED = `
-  WITH share AS (
+  WITH held AS (
     SELECT n.name, sum((SELECT count(*) FROM crucible.evaluations p
-                        WHERE p.namespace_uid = n.uid AND p.finished_at IS NULL AND p.attempts > 0)) AS running,
-           date_trunc('milliseconds', max(u.last_grant_at)) AS last_grant_at
-    FROM crucible.namespaces n JOIN crucible.namespace_usage u ON u.namespace_uid = n.uid GROUP BY n.name
+                        WHERE p.namespace_uid = n.uid AND p.finished_at IS NULL AND p.attempts > 0))::bigint AS running,
+           coalesce(date_trunc('milliseconds', max(u.last_grant_at)), '-infinity') AS last_grant_at
+    FROM crucible.namespaces n LEFT JOIN crucible.namespace_usage u ON u.namespace_uid = n.uid GROUP BY n.name
+  ), share AS MATERIALIZED (
+    SELECT n.uid, h.running, coalesce(($1::jsonb ->> h.name)::bigint, ${Number.MAX_SAFE_INTEGER}) AS most,
+           dense_rank() OVER (ORDER BY h.running DESC, h.last_grant_at, h.name COLLATE "C") AS rank
+    FROM held h JOIN crucible.namespaces n USING (name)
   ), turn AS (
-    SELECT w.uid, w.namespace_uid, coalesce(n.name, w.namespace_uid::text) AS namespace,
-           row_number() OVER (PARTITION BY coalesce(n.name, w.namespace_uid::text) ORDER BY w.priority DESC, w.created_at, w.name COLLATE "C") - 1 AS before
+    SELECT w.uid, w.namespace_uid, s.rank, s.running, s.most,
+           s.running + row_number() OVER (PARTITION BY s.rank ORDER BY w.priority DESC, w.created_at, w.name COLLATE "C") - 1 AS held
     FROM (SELECT * FROM crucible.evaluations WHERE finished_at IS NULL AND attempts = 0 ORDER BY created_at LIMIT ${MOST_ORDERED}) w
-    LEFT JOIN crucible.namespaces n ON n.uid = w.namespace_uid
+    JOIN share s ON s.uid = w.namespace_uid
   ), ordered AS (
-    SELECT t.uid, t.namespace_uid, row_number() OVER (ORDER BY
-             f.running + t.before >= f.most,
-             f.running + t.before,
-             CASE WHEN f.running + t.before >= f.most THEN greatest(f.running, f.most) END DESC,
-             f.running DESC, f.last_grant_at NULLS FIRST, t.namespace COLLATE "C") AS position
-    FROM turn t LEFT JOIN share s ON s.name = t.namespace
-    CROSS JOIN LATERAL (SELECT coalesce(s.running, 0) AS running, s.last_grant_at,
-                               coalesce(($1::jsonb ->> t.namespace)::numeric, 'Infinity') AS most) f
+    SELECT uid, namespace_uid,
+           row_number() OVER (ORDER BY held >= most, held, CASE WHEN held >= most THEN greatest(running, most) END DESC, rank) AS position
+    FROM turn
   )`;
 const FIRST = `${ORDERED} SELECT uid, position, count(*) OVER () AS total FROM ordered
   WHERE $2::uuid[] IS NULL OR namespace_uid = ANY ($2) ORDER BY position LIMIT ${SHOWN}`;
@@ -107,13 +106,14 @@ async function describe(db: Queryable, positions: ReadonlyMap<string, number>): 
     .sort((a, b) => (a.position ?? 0) - (b.position ?? 0));
 }
 
-/** Per namespace, in the order of their age. */
+/** Per namespace, in the order of their age. OFFSET 0: by the index of those with a place, which are few, not by that of the phase. */
 export const OTHERS = `
   SELECT o.* FROM (SELECT uid AS nsuid FROM crucible.namespaces WHERE $1::uuid[] IS NULL OR uid = ANY ($1)) n
   CROSS JOIN LATERAL (
-    (SELECT ${ITEM}, CASE WHEN e.phase = 'Starting' THEN 'Starting' WHEN e.queue_reason LIKE 'Kueue%' THEN 'Queued' ELSE 'Retrying' END AS stage FROM crucible.evaluations e
-     WHERE e.namespace_uid = n.nsuid AND e.finished_at IS NULL AND e.attempts > 0 AND e.phase IN ('Queued', 'Starting')
-     ORDER BY e.created_at LIMIT ${SHOWN})
+    (SELECT ${ITEM}, CASE WHEN e.phase = 'Starting' THEN 'Starting' WHEN e.queue_reason LIKE 'Kueue%' THEN 'Queued' ELSE 'Retrying' END AS stage
+     FROM (SELECT * FROM crucible.evaluations p WHERE p.namespace_uid = n.nsuid AND p.finished_at IS NULL AND p.attempts > 0
+           ORDER BY p.created_at OFFSET 0) e
+     WHERE e.phase IN ('Queued', 'Starting') ORDER BY e.created_at LIMIT ${SHOWN})
     UNION ALL
     (SELECT s.uid, s.namespace, s.namespace_uid, s.name, s.reason, s.message, 0, s.submitted_at, 'Submitted' FROM crucible.submissions s
      WHERE s.namespace_uid = n.nsuid AND s.state = 'submitted'
