@@ -64,6 +64,6 @@ soak: ## every crash point and many rounds of every fault, for at most MINUTES (
 	@$(WITH) node storage/bench/queries.ts
 
 .PHONY: bench
-bench: ## evaluations beside raw Jobs, the recorder beside kubectl logs, events, reads of the API at 100,000 runs; see docs/benchmarks.md
+bench: ## evaluations beside raw Jobs, the recorder beside kubectl logs, events, reads at 100,000 runs, the API beside bare Fastify; see docs/benchmarks.md
 	@$(LOCAL)/test-tools.sh bench
-	@$(WITH) bash -c 'failed=0; for b in "test/bench/operator.ts" "test/bench/recorder.ts" "storage/bench/events.ts" "storage/bench/queries.ts 100000"; do echo "== $$b"; node $$b || failed=1; done; exit $$failed'
+	@$(WITH) bash -c 'failed=0; for b in "test/bench/operator.ts" "test/bench/recorder.ts" "storage/bench/events.ts" "storage/bench/queries.ts 100000" "api/bench/api.ts"; do echo "== $$b"; node $$b || failed=1; done; exit $$failed'

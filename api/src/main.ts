@@ -54,9 +54,10 @@ export async function runApi(config: ApiConfig, signal: AbortSignal): Promise<vo
 async function createServices(config: ApiConfig, logger: Logger, registry: Registry, readiness: Readiness): Promise<Services> {
   const now = Date.now;
   const database = connect({ connectionString: config.databaseUrl, applicationName: 'crucible-api', poolSize: POOL_SIZE });
-  const redisFor = (name: string) => (config.redisUrl === undefined ? undefined : connectRedis({ url: config.redisUrl, connectionName: name }));
+  const redisFor = (connectionName: string, batch = false) =>
+    config.redisUrl === undefined ? undefined : connectRedis({ url: config.redisUrl, connectionName, batch });
   // One for commands; the other two wait for news, each on a connection of its own.
-  const [redis, forEvents, forOutput] = [redisFor('crucible-api'), redisFor('crucible-api events'), redisFor('crucible-api output')];
+  const [redis, forEvents, forOutput] = [redisFor('crucible-api', true), redisFor('crucible-api events'), redisFor('crucible-api output')];
   const cluster = await connectCluster(config, logger, registry);
   const limits = { total: config.operator.maxConcurrent, namespaces: config.operator.namespaceLimits };
   const snapshots = new Snapshots({ database, redis, configured: config.operator.evaluationNamespaces, limits, now });

@@ -1,4 +1,4 @@
-import { createHash, createHmac, randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import type { Cluster, Identity } from '../cluster.ts';
 import { TtlCache } from './ttl-cache.ts';
 
@@ -15,6 +15,8 @@ export interface Caller {
   readonly expiresAt: number | undefined;
 }
 
+type Known = Pick<Caller, 'identity' | 'who' | 'key'>;
+
 const MAX_TOKEN_BYTES = 16 * 1024;
 const MAX_KNOWN = 10_000;
 /** A token that was taken back works for this long still. */
@@ -24,9 +26,9 @@ const UNKNOWN_SECONDS = 5;
 export class Authenticator {
   readonly #cluster: Pick<Cluster, 'whoIs'>;
   readonly #now: () => number;
-  readonly #cache: TtlCache<Identity | undefined>;
+  readonly #cache: TtlCache<Known | undefined>;
   // A dump of the memory must not give away which tokens were seen.
-  readonly #secret = randomBytes(32);
+  readonly #secret = randomBytes(32).toString('base64url');
 
   constructor(cluster: Pick<Cluster, 'whoIs'>, now: () => number) {
     this.#cluster = cluster;
@@ -41,18 +43,26 @@ export class Authenticator {
     const expiresAt = expiryOf(token);
     if (expiresAt !== undefined && expiresAt <= this.#now()) return undefined;
     const left = expiresAt === undefined ? Infinity : (expiresAt - this.#now()) / 1000;
-    const load = () => this.#cluster.whoIs(token);
-    const secondsFor = (found: Identity | undefined) => (found === undefined ? UNKNOWN_SECONDS : Math.min(KNOWN_SECONDS, left));
-    const identity = await this.#cache.get(this.hash(token), load, secondsFor);
-    return identity && { token, identity, expiresAt, who: whoIs(identity), key: this.hash(JSON.stringify(identity)) };
+    const load = async (): Promise<Known | undefined> => {
+      const identity = await this.#cluster.whoIs(token);
+      return identity && { identity, who: whoIs(identity), key: this.#hash(JSON.stringify(identity)) };
+    };
+    const secondsFor = (found: Known | undefined) => (found === undefined ? UNKNOWN_SECONDS : Math.min(KNOWN_SECONDS, left));
+    const known = await this.#cache.get(this.#hash(token), load, secondsFor);
+    return known && { ...known, token, expiresAt };
   }
 
-  hash(text: string): string {
-    return createHmac('sha256', this.#secret).update(text).digest('base64url');
+  /** Whom a token belongs to, if that was asked a moment ago. */
+  known(token: string | undefined): Pick<Caller, 'who'> | undefined {
+    return token === undefined ? undefined : this.#cache.peek(this.#hash(token));
+  }
+
+  #hash(text: string): string {
+    return hash('sha256', this.#secret + text, 'base64url');
   }
 }
 
-const whoIs = ({ username, uid }: Identity): string => createHash('sha256').update(`${username}\n${uid}`).digest('base64url');
+const whoIs = ({ username, uid }: Identity): string => hash('sha256', `${username}\n${uid}`, 'base64url');
 
 /** What a JWT says of its own end. Not verified here: it can only make us believe the token for a shorter time. */
 export function expiryOf(token: string): number | undefined {

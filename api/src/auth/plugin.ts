@@ -48,9 +48,12 @@ export function installAccess(app: FastifyInstance, services: Services): void {
     if (access === undefined || (access === 'public' && limit === undefined)) return;
     const reason = services.notReady();
     if (reason !== undefined) throw unavailable(`Crucible is starting: ${reason}`);
-    await services.rateLimiter.take(request, reply, 'client', request.ip);
+    // By address first, so that nobody makes us ask the cluster too often. Who is known already is not asked about: both at once.
+    const known = access === 'public' ? undefined : services.authenticator.known(bearerToken(request.headers.authorization));
+    const own = known !== undefined && limit !== undefined ? [[limit, known.who] as const] : [];
+    await services.rateLimiter.take(request, reply, [['client', request.ip], ...own]);
     if (access !== 'public') await authenticate(request, services);
-    if (limit !== undefined) await services.rateLimiter.take(request, reply, limit, request.caller?.who ?? request.ip);
+    if (limit !== undefined && own.length === 0) await services.rateLimiter.take(request, reply, [[limit, request.caller?.who ?? request.ip]]);
     if (access === 'evaluation') await authorise(request, services);
   });
 }

@@ -23,6 +23,12 @@ export class TtlCache<T> {
     return value;
   }
 
+  /** What is kept, without asking for it. */
+  peek(key: string): T | undefined {
+    const found = this.#entries.get(key);
+    return found !== undefined && found.until > this.#now() ? found.value : undefined;
+  }
+
   #keep(key: string, value: T, until: number): void {
     this.#entries.delete(key);
     this.#entries.set(key, { value, until });

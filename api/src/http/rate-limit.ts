@@ -50,12 +50,17 @@ export class RequestLimiter {
     this.#buckets = Object.fromEntries(entries) as Record<keyof RateLimits, RateLimiter>;
   }
 
-  /** `who` names an address or a caller, the same in every replica and after every restart. Throws a 429. */
-  async take(request: FastifyRequest, reply: FastifyReply, policy: keyof RateLimits, who: string): Promise<void> {
-    const { allowed, limit, remaining, resetSeconds, retryAfterSeconds } = await this.#buckets[policy].take(who);
-    request.rateLimits.push({ policy, limit, remaining, reset: resetSeconds });
+  /**
+   * Takes of several buckets at once. `who` names an address or a caller, the same in every replica and after every restart.
+   * Throws a 429.
+   */
+  async take(request: FastifyRequest, reply: FastifyReply, takes: readonly (readonly [policy: keyof RateLimits, who: string])[]): Promise<void> {
+    const answers = await Promise.all(takes.map(async ([policy, who]) => ({ policy, ...(await this.#buckets[policy].take(who)) })));
+    for (const { policy, limit, remaining, resetSeconds: reset } of answers) request.rateLimits.push({ policy, limit, remaining, reset });
     reply.headers(rateLimitHeaders(request.rateLimits));
-    if (allowed) return;
+    const refused = answers.find(({ allowed }) => !allowed);
+    if (refused === undefined) return;
+    const { policy, limit, retryAfterSeconds } = refused;
     const what = policy === 'client' ? 'requests from your address' : `requests of yours of the class "${policy}"`;
     throw new Problem(429, `more than ${limit} ${what} in ${WINDOW_SECONDS} seconds: wait ${retryAfterSeconds} s`, {
       headers: { 'retry-after': String(retryAfterSeconds) },

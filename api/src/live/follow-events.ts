@@ -11,16 +11,16 @@ export interface FollowOptions extends FeedFilter {
   readonly after: number;
 }
 
-// All clients get the same text: it is made once.
-const TEXTS = new WeakMap<CloudEvent, string>();
-function eventText(event: CloudEvent): string {
-  let text = TEXTS.get(event);
-  if (text === undefined) TEXTS.set(event, (text = sseEvent(event.position, event.type.slice(TYPE_PREFIX.length), event)));
-  return text;
+// All clients get the same bytes: they are made once.
+const BYTES = new WeakMap<CloudEvent, Buffer>();
+function eventBytes(event: CloudEvent): Buffer {
+  let bytes = BYTES.get(event);
+  if (bytes === undefined) BYTES.set(event, (bytes = Buffer.from(sseEvent(event.position, event.type.slice(TYPE_PREFIX.length), event))));
+  return bytes;
 }
 
 /** Sends one client everything after what it has seen, at the client's pace. Ends when the client is gone. */
 export async function followEvents({ feed, stream, signal, after, ...filter }: FollowOptions): Promise<void> {
   for await (const events of feed.batches(after, signal, filter))
-    if (!(await stream.send(events.map(({ event }) => eventText(event)).join('')))) return;
+    if (!(await stream.send(events.map(({ event }) => eventBytes(event))))) return;
 }

@@ -49,13 +49,24 @@ export class EventStream {
   }
 
   /** Returns when the client has taken it, so that nobody's backlog is in our memory. False: the client is gone. */
-  async send(text: string): Promise<boolean> {
+  async send(pieces: string | readonly Buffer[]): Promise<boolean> {
     if (!this.#open) return false;
-    if (!this.#reply.raw.write(text)) {
+    if (!this.#write(pieces)) {
       const taken = once(this.#reply.raw, 'drain', { signal: AbortSignal.timeout(STALLED_MILLISECONDS) });
       await Promise.race([taken, this.#closed.promise]).catch(() => this.destroy());
     }
     return this.#open;
+  }
+
+  /** In one go. False: the client has not taken all of it yet. */
+  #write(pieces: string | readonly Buffer[]): boolean {
+    const { raw } = this.#reply;
+    if (typeof pieces === 'string') return raw.write(pieces);
+    raw.cork();
+    let taken = true;
+    for (const piece of pieces) taken = raw.write(piece);
+    raw.uncork();
+    return taken;
   }
 
   end(): void {

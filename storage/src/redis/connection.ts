@@ -7,6 +7,8 @@ export interface RedisOptions {
   /** For one command. A slow Redis is as good as none. */
   commandTimeoutMilliseconds?: number;
   maxBackoffMilliseconds?: number;
+  /** Commands of one turn of the event loop go out in one write. Not for a connection that blocks or subscribes. */
+  batch?: boolean;
 }
 
 const COMMAND_TIMEOUT_MILLISECONDS = 2_000;
@@ -28,6 +30,7 @@ export function connectRedis(options: RedisOptions): Redis {
     commandTimeout: options.commandTimeoutMilliseconds ?? COMMAND_TIMEOUT_MILLISECONDS,
     socketTimeout: STALE_SOCKET_MILLISECONDS,
     keepAlive: 5_000,
+    enableAutoPipelining: options.batch ?? false,
     enableOfflineQueue: false,
     // A command whose connection broke may have been done: that is for the caller to think about.
     autoResendUnfulfilledCommands: false,

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { isUp } from './connection.ts';
 
@@ -85,7 +85,7 @@ export class RateLimiter {
   /** `key` may be anything that names a client, a token too: only a hash of it leaves this process. Never throws for Redis. */
   async take(key: string, cost = 1): Promise<RateLimitAnswer> {
     if (!Number.isInteger(cost) || cost < 1 || cost > this.#rule.limit) throw new RangeError(`a cost of ${cost} never fits into the limit of ${this.#rule.limit}`);
-    const hashed = createHash('sha256').update(key).digest('base64url');
+    const hashed = hash('sha256', key, 'base64url');
     const local = this.#local.take(hashed, this.#now(), this.#window, this.#emission, cost);
     const shared = await this.#ask(hashed, cost);
     const { allowed, debt } = shared ?? local;
