@@ -43,6 +43,24 @@ describe('calls', () => {
     expect(proxy.mutations.map(({ number, resource }) => [number, resource])).toEqual([[1, 'evaluations/status']]);
     expect(reached).toHaveLength(3);
   });
+  it('are counted by what the API server answered, also when it did not', async () => {
+    await fetch(proxy.url + PATH);
+    expect([proxy.answers(200), proxy.answers(403), proxy.unanswered]).toEqual([1, 0, 0]);
+    target.removeAllListeners('request').on('request', (_, response: ServerResponse) => response.writeHead(403).end());
+    expect((await fetch(proxy.url + PATH)).status).toBe(403);
+    expect(proxy.answers(403)).toBe(1);
+    target.removeAllListeners('request').on('request', (_, response: ServerResponse) => response.destroy());
+    await expect(fetch(proxy.url + PATH)).rejects.toThrow();
+    expect([proxy.answers(200), proxy.unanswered]).toEqual([1, 1]);
+    target.removeAllListeners('request').on('request', () => {});
+    const abort = new AbortController();
+    const [call, watch] = [PATH, `${PATH}?watch=true`].map((path) => fetch(proxy.url + path, { signal: abort.signal }).catch(() => undefined));
+    await expect.poll(() => proxy.keptWaiting(20)).toBe(true);
+    expect(proxy.keptWaiting(60_000)).toBe(false);
+    abort.abort();
+    await Promise.all([call, watch]);
+    await expect.poll(() => proxy.keptWaiting(0)).toBe(false);
+  });
   it.each([true, false])('are answered with an error (reached: %s)', async (isReached) => {
     onPatch({ kind: 'answer', code: 429, retryAfterSeconds: 7, reached: isReached });
     const response = await patch();

@@ -76,6 +76,10 @@ export class ApiProxy {
   readonly #server: Server;
   readonly #open = new Set<ServerResponse>();
   readonly #mutations: Call[] = [];
+  readonly #answers = new Map<number, number>();
+  #unanswered = 0;
+  /** Calls under way, with the time they came; watches and logs are not waited for. */
+  readonly #waiting = new Map<ServerResponse, number>();
   #url = '';
 
   constructor(target: ProxyTarget) {
@@ -83,7 +87,11 @@ export class ApiProxy {
     this.#agent = new Agent({ keepAlive: true, ...(target.tls && { ca: target.tls.certificate }) });
     const handler = (incoming: IncomingMessage, response: ServerResponse): void => {
       this.#open.add(response);
-      response.once('close', () => this.#open.delete(response));
+      response.once('close', () => {
+        this.#open.delete(response);
+        this.#waiting.delete(response);
+        if (!response.writableFinished) this.#unanswered += 1;
+      });
       this.#serve(incoming, response).catch(() => response.destroy());
     };
     this.#server =
@@ -99,6 +107,21 @@ export class ApiProxy {
   /** All counted calls so far: number n is at n - 1. */
   get mutations(): readonly Call[] {
     return this.#mutations;
+  }
+
+  /** How often the API server itself answered with this code. */
+  answers(code: number): number {
+    return this.#answers.get(code) ?? 0;
+  }
+
+  /** Calls without an answer, or with half of one: the API server broke them off or was not there, or nobody waited longer. */
+  get unanswered(): number {
+    return this.#unanswered;
+  }
+
+  /** Whether a call has been without an answer for so long. */
+  keptWaiting(forMs: number): boolean {
+    return [...this.#waiting.values()].some((since) => performance.now() - since > forMs);
   }
 
   async open(): Promise<void> {
@@ -121,6 +144,7 @@ export class ApiProxy {
   async #serve(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await whole(incoming);
     const call = this.#classify(incoming);
+    if (!call.watch && call.resource !== 'pods/log') this.#waiting.set(response, performance.now());
     const fault = this.onCall(call) ?? { kind: 'pass' };
     if (fault.kind === 'twice') await whole(await this.#forward(incoming, body));
     if (fault.kind === 'pass') {
@@ -179,10 +203,12 @@ export class ApiProxy {
     response.once('close', () => gone.abort());
     const upstream = await this.#forward(incoming, body, gone.signal);
     upstream.on('error', () => response.destroy());
+    const code = upstream.statusCode ?? 502;
+    this.#answers.set(code, this.answers(code) + 1);
     const headers = Object.fromEntries(Object.entries(upstream.headers).filter(([name]) => !HOP_BY_HOP.has(name)));
-    response.writeHead(upstream.statusCode ?? 502, headers as Record<string, string>);
+    response.writeHead(code, headers as Record<string, string>);
     response.flushHeaders();
-    if (call.watch && upstream.statusCode === 200) return await this.#watch(call, upstream, response);
+    if (call.watch && code === 200) return await this.#watch(call, upstream, response);
     const limit = call.resource === 'pods/log' ? this.onLog(call) : undefined;
     if (limit !== undefined) return await cutAfter(limit, upstream, response);
     upstream.pipe(response);

@@ -10,6 +10,7 @@ import type { World } from './world.ts';
 
 /** 9. Our programs may do nothing for so long. */
 export function rightsRevoked(forMs: number): FaultCase {
+  let forbidden = 0;
   return {
     id: `9/rights-revoked-for-${forMs}-ms`,
     arm: (world, seed) => {
@@ -17,40 +18,62 @@ export function rightsRevoked(forMs: number): FaultCase {
       return async () => {
         await world.until('a leader', async () => ((await world.leader()) !== '' ? true : undefined));
         await pause(next() * 1500);
+        const before = world.operatorApi.answers(403);
         await world.servers.revoke();
         try {
           await pause(forMs);
+          forbidden = world.operatorApi.answers(403) - before;
         } finally {
           await world.servers.grant();
         }
       };
     },
-    struck: () => true,
+    struck: () => forbidden > 0,
   };
 }
 
-const NAMESPACE_MS = 120_000;
+/** The namespace controller looks again after 5, 10, 20, 40 and 60 s: what is let go after 75 s goes after 135. */
+const NAMESPACE_MS = 200_000;
 
-/** 9. The namespace goes while everything runs in it. */
-export function namespaceDeleted(): FaultCase {
+/** 9. The namespace goes while everything runs in it; Postgres may be away until it is gone. */
+export function namespaceDeleted(withoutPostgres = false): FaultCase {
+  let inMidRun = false;
   return {
-    id: '9/namespace-deleted',
+    id: `9/namespace-deleted${withoutPostgres ? '-while-postgres-is-away' : ''}`,
     incomparable: true,
     arm: (world, seed) => {
       const next = random(seed);
       hold(world, 'running', 'succeeds');
-      return async () => {
+      return held(world, async () => {
         await at(world, 'running', 'succeeds');
-        release(world);
         await pause(next() * 600);
         const path = `/api/v1/namespaces/${world.namespace}`;
-        await world.api.delete(path);
-        await world.until('the namespace to go', async () => ((await world.api.get(path)).status === 404 ? true : undefined), NAMESPACE_MS);
+        const postgres = withoutPostgres ? [world.operatorCommits, world.recorderCommits] : [];
+        try {
+          await Promise.all(postgres.map((proxy) => proxy.down()));
+          const { status } = await world.api.delete(path);
+          inMidRun = status < 300 && !isFinished(await world.evaluation('succeeds'));
+          release(world);
+          await world
+            .until('the namespace to go', async () => ((await world.api.get(path)).status === 404 ? true : undefined), NAMESPACE_MS)
+            .catch(async (error: unknown) => {
+              throw new Error(`${String(error)}: ${await whatIsLeft(world, path)}`);
+            });
+        } finally {
+          await Promise.all(postgres.map((proxy) => proxy.up()));
+        }
         world.forgiveNode();
-      };
+      });
     },
-    struck: () => true,
+    struck: () => inMidRun,
   };
+}
+
+/** As the namespace controller tells. */
+async function whatIsLeft(world: World, path: string): Promise<string> {
+  const { body } = await world.api.get(path);
+  const conditions = (body['status']?.conditions ?? []) as Json[];
+  return conditions.filter(({ status }) => status === 'True').map(({ message }) => message).join('; ');
 }
 
 export const KINDS = ['evaluation', 'job', 'pod'] as const;
@@ -61,15 +84,24 @@ export const STAGES = ['pending', 'placed', 'running', 'ended', 'finished'] as c
 export const PROPAGATIONS = ['Foreground', 'Background'] as const;
 export type Propagation = (typeof PROPAGATIONS)[number];
 
+/**
+ * What has ended is judged by how it ended; else its owner has taken it back, or somebody has taken its pod away. A program
+ * that ends by itself before it is told to has succeeded.
+ */
+function verdictsOf(kind: Kind, stage: Stage): string[] {
+  if (stage === 'ended' || stage === 'finished') return ['Succeeded'];
+  return [kind === 'evaluation' ? 'Cancelled' : 'InternalError', 'Succeeded'];
+}
+
 /** 9. Somebody deletes the Evaluation, its Job or its pod. */
 export function deleted(kind: Kind, stage: Stage, propagation: Propagation, part = 'succeeds'): FaultCase {
   let done = false;
   return {
     id: `9/${kind}-deleted-${stage}-${propagation.toLowerCase()}`,
-    otherwise: { [part]: stage === 'finished' ? ['Succeeded'] : [] },
+    otherwise: { [part]: verdictsOf(kind, stage) },
     arm: (world) => {
       hold(world, stage, part);
-      return async () => {
+      return held(world, async () => {
         const pod = await at(world, stage, part);
         const job = pod['metadata'].ownerReferences[0].name as string;
         const paths: Record<Kind, string> = {
@@ -80,12 +112,33 @@ export function deleted(kind: Kind, stage: Stage, propagation: Propagation, part
         const { status } = await world.api.send('DELETE', paths[kind], { propagationPolicy: propagation });
         done = status < 300;
         await pause(300);
-        release(world);
-      };
+      });
     },
     struck: () => done,
   };
 }
+
+/** 9. The Evaluation is deleted while nothing starts: it has no Job, and never gets one. */
+export function deletedInQueue(propagation: Propagation, part = 'succeeds'): FaultCase {
+  const path = (world: World): string => `/api/v1/namespaces/${world.namespace}/configmaps`;
+  let done = false;
+  return {
+    id: `9/evaluation-deleted-queued-${propagation.toLowerCase()}`,
+    otherwise: { [part]: ['Cancelled'] },
+    prepare: async (world) =>
+      void (await world.must('POST', path(world), { metadata: { name: PAUSE }, data: { paused: 'true', reason: 'a test' } })),
+    arm: (world) => async () => {
+      await world.until('it to wait', async () => (await world.evaluation(part))?.['status']?.queue?.reason === 'Paused' || undefined);
+      const { status } = await world.api.send('DELETE', world.path('evaluations', part), { propagationPolicy: propagation });
+      await world.until('it to go', async () => ((await world.evaluation(part)) === undefined ? true : undefined));
+      done = status < 300 && (await world.pod(part)) === undefined;
+      await world.api.delete(`${path(world)}/${PAUSE}`);
+    },
+    struck: () => done,
+  };
+}
+
+const PAUSE = 'crucible-pause';
 
 /** What becomes of a pod, and the verdicts that are right then. */
 interface Fate {
@@ -146,13 +199,12 @@ export function podFate(name: string, stage: Stage, part = 'succeeds'): FaultCas
     otherwise: { [part]: verdicts },
     arm: (world) => {
       hold(world, stage, part);
-      return async () => {
+      return held(world, async () => {
         const pod = await at(world, stage, part);
         await strike(world, pod);
         done = true;
         await pause(300);
-        release(world);
-      };
+      });
     },
     struck: () => done,
   };
@@ -174,6 +226,11 @@ export function hold(world: World, stage: Stage, part: string): void {
 export function release(world: World): void {
   world.servers.node.gate = () => true;
   world.recorder.resume();
+}
+
+/** Whatever becomes of `harm`, what it withheld or stopped goes on. */
+export function held(world: World, harm: () => Promise<void>): () => Promise<void> {
+  return () => harm().finally(() => release(world));
 }
 
 /** The pod, once it is there; what was withheld stays so, and of one that has ended the capture. */

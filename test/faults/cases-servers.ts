@@ -1,6 +1,7 @@
 import type { FaultCase } from './cases.ts';
-import { hold, isFinished, release } from './cases-pods.ts';
+import { held, hold, isFinished, release } from './cases-pods.ts';
 import { random } from './seed.ts';
+import type { Json } from './state.ts';
 import { pause } from './world.ts';
 import type { World } from './world.ts';
 
@@ -31,7 +32,7 @@ export function staleLists(part: 'fails' | 'succeeds'): FaultCase {
       // What came later comes, but not at once.
       world.operatorApi.onLine = ({ number }) => (stale && number === 1 ? { delayMs: LINE_DELAY_MS } : undefined);
       hold(world, 'running', part);
-      return async () => {
+      return held(world, async () => {
         await world.until(`${part} to run`, async () => ((await world.evaluation(part))?.['status']?.phase === 'Running' ? true : undefined));
         for (const url of urls) old.set(url, (await world.api.get(url)).body);
         if (part === 'fails') release(world);
@@ -44,7 +45,7 @@ export function staleLists(part: 'fails' | 'succeeds'): FaultCase {
         await world.until('its deletion', async () => ((await world.evaluation(part)) === undefined ? true : undefined));
         release(world);
         await world.create(world.parts.find(({ name }) => name === part)!);
-      };
+      });
     },
     struck: () => [...served].some((url) => url.includes('/evaluations')),
   };
@@ -52,6 +53,7 @@ export function staleLists(part: 'fails' | 'succeeds'): FaultCase {
 
 /** 7. The API server dies and comes back, while runs start, run and end. */
 export function apiServerKilled(times: number): FaultCase {
+  let effective = 0;
   return {
     id: `7/api-server-killed-${times}-times`,
     arm: (world, seed) => {
@@ -61,19 +63,25 @@ export function apiServerKilled(times: number): FaultCase {
         for (let time = 0; time < times; time += 1) {
           await leading(world);
           await pause(next() * 1500);
+          const before = world.operatorApi.unanswered;
           await apiServer.kill();
           await pause(next() * 1000);
           await apiServer.start();
+          if (world.operatorApi.unanswered > before) effective += 1;
         }
         world.forgiveNode();
       };
     },
-    struck: () => true,
+    struck: () => effective === times,
   };
 }
 
+/** Far longer than any call takes. */
+const NOTICEABLE_MS = 500;
+
 /** 7. etcd stands still: nothing can be read or written, and what was asked is perhaps done later. */
 export function etcdStopped(forMs: number): FaultCase {
+  let harmed = false;
   return {
     id: `7/etcd-stopped-for-${forMs}-ms`,
     arm: (world, seed) => {
@@ -82,15 +90,25 @@ export function etcdStopped(forMs: number): FaultCase {
       return async () => {
         await leading(world);
         await pause(next() * 1500);
+        const before = missed(world);
         etcd.signal('SIGSTOP');
-        await pause(forMs);
-        etcd.signal('SIGCONT');
+        try {
+          await pause(forMs);
+          harmed = world.operatorApi.keptWaiting(NOTICEABLE_MS) || missed(world) > before;
+        } finally {
+          etcd.signal('SIGCONT');
+        }
         await world.until('the API server', async () => ((await world.api.get('/readyz')).status === 200 ? true : undefined), 60_000);
         world.forgiveNode();
       };
     },
-    struck: () => true,
+    struck: () => harmed,
   };
+}
+
+/** Calls of the operator that got no answer, or were told that the server could not reach its own store. */
+function missed({ operatorApi }: World): number {
+  return operatorApi.unanswered + [500, 503, 504].reduce((sum, code) => sum + operatorApi.answers(code), 0);
 }
 
 const TAKE_OVER_MS = 90_000;
@@ -98,6 +116,7 @@ const TAKE_OVER_MS = 90_000;
 /** 8. The leader stands still as it writes; another one leads when the write arrives and the first wakes up. */
 export function leaderPaused(where: 'call' | 'commit', number: number): FaultCase {
   let slept = false;
+  let tookOver = false;
   return {
     id: `8/leader-paused-in-${where}-${number}`,
     world: { standby: true },
@@ -107,10 +126,14 @@ export function leaderPaused(where: 'call' | 'commit', number: number): FaultCas
         const first = await world.leader();
         const leader = first.startsWith('operator-0_') ? world.operator : world.standby;
         leader.pause();
-        await world.until('another leader', async () => ((await world.leader()) !== first ? true : undefined), TAKE_OVER_MS);
-        // It acts on what it finds before the other one's write comes.
-        await pause(1000);
-        leader.resume();
+        try {
+          await world.until('another leader', async () => ((await world.leader()) !== first ? true : undefined), TAKE_OVER_MS);
+          // It acts on what it finds before the other one's write comes.
+          await pause(1000);
+          tookOver = true;
+        } finally {
+          leader.resume();
+        }
       };
       let calls = 0;
       world.operatorApi.onCall = ({ mutating, resource }) => {
@@ -121,13 +144,16 @@ export function leaderPaused(where: 'call' | 'commit', number: number): FaultCas
       world.operatorCommits.rule = (commit) =>
         where === 'commit' && !slept && commit.number === number ? { when: 'late', act: sleep } : undefined;
     },
-    struck: () => slept,
+    struck: () => tookOver,
   };
 }
+
+const TOO_MANY_CONNECTIONS = '53300';
 
 /** 12. Postgres takes no further connection of ours, and has closed those there were. */
 export function poolExhausted(forMs: number): FaultCase {
   const roles = ['crucible_operator', 'crucible_recorder'];
+  let refused = 0;
   return {
     id: `12/no-connection-left-for-${forMs}-ms`,
     arm: (world, seed) => {
@@ -141,13 +167,17 @@ export function poolExhausted(forMs: number): FaultCase {
         try {
           await limit(0);
           await world.record.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY($1)', [roles]);
+          refused = await world.until('a refused connection', () => {
+            const [operator, recorder] = [world.operatorCommits, world.recorderCommits].map((proxy) => proxy.refusals(TOO_MANY_CONNECTIONS));
+            return operator! + recorder! || undefined;
+          });
           await pause(forMs);
         } finally {
           await limit(-1);
         }
       };
     },
-    struck: () => true,
+    struck: () => refused > 0,
   };
 }
 
@@ -186,6 +216,7 @@ export function diskFull(forMs: number): FaultCase {
 
 /** 13. No timer and no answer is looked at for so long, in any process of ours. */
 export function blocked(forMs: number): FaultCase {
+  let stoodStill = false;
   return {
     id: `13/blocked-for-${forMs}-ms`,
     arm: (world, seed) => {
@@ -194,12 +225,16 @@ export function blocked(forMs: number): FaultCase {
         await leading(world);
         await pause(next() * 1500);
         const programs = [world.operator, world.recorder];
-        for (const program of programs) program.pause();
-        await pause(forMs);
-        for (const program of programs) program.resume();
+        try {
+          for (const program of programs) program.pause();
+          await pause(forMs);
+          stoodStill = programs.every((program) => program.standsStill);
+        } finally {
+          for (const program of programs) program.resume();
+        }
       };
     },
-    struck: () => true,
+    struck: () => stoodStill,
   };
 }
 
@@ -232,10 +267,15 @@ export function clockJumps(): FaultCase {
 export function flood(count: number): FaultCase {
   const script = { lines: [], exitCode: 0, durationMs: 20 };
   const names = Array.from({ length: count }, (_, index) => `flood-${index}`);
+  let waiting = 0;
   return {
     id: `13/flood-of-${count}`,
-    arm: () => undefined,
-    struck: () => true,
+    arm: (world) => async () => {
+      const { body } = await world.api.get(world.path('evaluations'));
+      waiting = (body['items'] as Json[]).filter((evaluation) => !isFinished(evaluation)).length;
+    },
+    // Once the last was there.
+    struck: () => waiting > count / 2,
     otherwise: Object.fromEntries(names.map((name) => [name, ['Succeeded']])),
     parts: names.map((name) => ({ name, spec: {}, scripts: [script], produced: [], files: [] })),
   };

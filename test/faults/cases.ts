@@ -9,13 +9,19 @@ import type { World, WorldOptions } from './world.ts';
 
 export interface FaultCase {
   readonly id: string;
+  /** Before any of our programs runs. */
+  readonly prepare?: (world: World) => Promise<void>;
   readonly arm: (world: World, seed: number) => (() => Promise<void>) | void;
-  /** Whether the fault took place: one that never did proves nothing. */
+  /** Whether the fault took place, by its effect and not because it was ordered: one that never did proves nothing. */
   readonly struck: (world: World) => boolean;
+  /** Of several faults in one run. */
+  readonly faults?: readonly FaultCase[];
   /** Parts whose end is rightly not that of the undisturbed run, with the verdicts that are right; none: any. */
   readonly otherwise?: Readonly<Record<string, readonly string[]>>;
   /** By its nature no part ends as in the undisturbed run; every other promise holds. */
   readonly incomparable?: boolean;
+  /** Nothing may be missing of any output, which an undisturbed run would have shown. */
+  readonly whole?: boolean;
   /** What the world needs besides. */
   readonly world?: Pick<WorldOptions, 'standby' | 'clock'>;
   /** Runs besides those of the reference run. */
@@ -199,38 +205,54 @@ export function cutLogs(times: number): FaultCase {
 
 /** 12. Postgres dies and comes back, while runs start, run and end. */
 export function postgresKilled(times: number, awayMs: number): FaultCase {
+  let effective = 0;
   return {
     id: `12/postgres-killed-${times}-times-away-${awayMs}-ms`,
     arm: (world, seed) => {
       const next = random(seed);
       return async () => {
         for (let time = 0; time < times; time += 1) {
-          await pause(200 + next() * 1200);
+          await connected(world);
+          await pause(next() * 1200);
+          const before = lostConnections(world);
           await world.servers.postgres.stop('SIGKILL');
           await pause(awayMs);
           await world.servers.postgres.start();
+          if (lostConnections(world) > before) effective += 1;
         }
       };
     },
-    struck: () => true,
+    struck: () => effective === times,
   };
 }
 
 /** 12. Postgres cannot be reached for some time; its own state is not touched. */
 export function postgresAway(awayMs: number): FaultCase {
+  let lost = 0;
   return {
     id: `12/postgres-away-${awayMs}-ms`,
     arm: (world, seed) => {
       const next = random(seed);
       return async () => {
-        await pause(next() * 2500);
+        await connected(world);
+        await pause(next() * 1500);
+        const before = lostConnections(world);
         await Promise.all([world.operatorCommits.down(), world.recorderCommits.down()]);
+        lost = lostConnections(world) - before;
         await pause(awayMs);
         await Promise.all([world.operatorCommits.up(), world.recorderCommits.up()]);
       };
     },
-    struck: () => true,
+    struck: () => lost > 0,
   };
+}
+
+const lostConnections = (world: World): number => world.operatorCommits.lost + world.recorderCommits.lost;
+
+/** Both programs have written since: before that nothing of theirs could be disturbed. */
+async function connected(world: World): Promise<void> {
+  const proxies = [world.operatorCommits, world.recorderCommits];
+  await world.until('a commit of both', () => (proxies.every(({ points }) => points.length > 0) ? true : undefined));
 }
 
 /** 12. Redis is slow, flushed, frozen, cannot be reached, and dies with all it has; one after another in random order. */
@@ -252,8 +274,7 @@ export function redisTroubled(): FaultCase {
         () => flush(server.url),
         async () => {
           server.signal('SIGSTOP');
-          await pause(2500);
-          server.signal('SIGCONT');
+          await pause(2500).finally(() => server.signal('SIGCONT'));
         },
         async () => {
           await proxy.down();
@@ -267,11 +288,13 @@ export function redisTroubled(): FaultCase {
         },
       ];
       return async () => {
+        await world.until('something that is published', () => (proxy.points.length > 0 ? true : undefined));
+        const before = proxy.points.length;
         while (troubles.length > 0) {
           await pause(next() * 300);
           await troubles.splice(Math.floor(next() * troubles.length), 1)[0]!();
         }
-        published = proxy.points.length;
+        published = proxy.points.length - before;
       };
     },
     struck: () => published > 0,
@@ -287,8 +310,14 @@ async function flush(url: string): Promise<void> {
 
 /** The must-show run: recorder, Postgres and Redis are each killed as the bytes of one run flow. */
 export function everythingKilled(): FaultCase {
+  const part = 'succeeds';
+  let asItFlowed = 0;
   return {
     id: '11+12/recorder-postgres-redis-killed-as-bytes-flow',
+    // Every seed has output of its own: what it must be is known without an undisturbed run.
+    incomparable: true,
+    whole: true,
+    otherwise: { succeeds: ['Succeeded'], fails: ['NonZeroExit'], cancelled: ['Cancelled'], deleted: ['Cancelled'] },
     arm: (world, seed) => {
       const next = random(seed);
       return async () => {
@@ -307,11 +336,12 @@ export function everythingKilled(): FaultCase {
         ];
         while (deaths.length > 0) {
           await pause(next() * 1000);
+          if (world.servers.node.writes((await world.pod(part))?.['metadata'].uid)) asItFlowed += 1;
           await deaths.splice(Math.floor(next() * deaths.length), 1)[0]!();
         }
       };
     },
-    struck: (world) => world.recorder.starts > 1,
+    struck: (world) => world.recorder.starts > 1 && asItFlowed === 3,
   };
 }
 
@@ -330,12 +360,17 @@ export function inTurn(...faults: readonly FaultCase[]): FaultCase {
 function combined(faults: readonly FaultCase[], harm: (harms: readonly (() => Promise<void>)[]) => Promise<void>): FaultCase {
   return {
     id: faults.map(({ id }) => id).join('+'),
+    prepare: async (world) => {
+      for (const fault of faults) await fault.prepare?.(world);
+    },
     arm: (world, seed) => {
       const harms = faults.map((fault) => fault.arm(world, seed) ?? (() => Promise.resolve()));
       return () => harm(harms);
     },
     struck: (world) => faults.every((fault) => fault.struck(world)),
+    faults,
     incomparable: faults.some((fault) => fault.incomparable === true),
+    whole: faults.some((fault) => fault.whole === true),
     otherwise: Object.assign({}, ...faults.map((fault) => fault.otherwise)) as Record<string, readonly string[]>,
     world: Object.assign({}, ...faults.map((fault) => fault.world)) as NonNullable<FaultCase['world']>,
     parts: faults.flatMap((fault) => fault.parts ?? []),

@@ -75,6 +75,25 @@ it('late: it gets there after what the test does, and the client learns it', asy
   expect([seen, await kept()]).toEqual([0, 1]);
 });
 
+it('counts what the server refused, and connections that were lost on its side, but not those that the client ended', async () => {
+  await expect(client.query('select 1 from nowhere')).rejects.toThrow();
+  expect([proxy.refusals('42P01'), proxy.refusals('53300')]).toEqual([1, 0]);
+  const other = new Client({ connectionString: proxy.through(database.dsn) });
+  await other.connect();
+  await other.end();
+  expect(proxy.lost).toBe(0);
+  const { rows } = await client.query('select pg_backend_pid() as pid');
+  const gone = new Promise((resolve) => client.once('end', resolve));
+  await direct.query('select pg_terminate_backend($1)', [rows[0].pid]);
+  await gone;
+  await expect.poll(() => proxy.lost).toBe(1);
+  client = new Client({ connectionString: proxy.through(database.dsn) });
+  client.on('error', () => {});
+  await client.connect();
+  await proxy.down();
+  expect(proxy.lost).toBe(2);
+});
+
 it('goes away and comes back at the same address', async () => {
   await proxy.down();
   const address = proxy.through(database.dsn);

@@ -32,6 +32,7 @@ export class CommitProxy {
   rule: CommitRule = () => undefined;
   readonly #tcp: TcpProxy;
   readonly #points: CommitPoint[] = [];
+  readonly #refusals = new Map<string, number>();
 
   constructor(target: { readonly host: string; readonly port: number }) {
     this.#tcp = new TcpProxy(target, (near, far) => this.#join(near, far));
@@ -40,6 +41,16 @@ export class CommitProxy {
   /** Everything that was committed or about to be, in order. */
   get points(): readonly CommitPoint[] {
     return this.#points;
+  }
+
+  /** Connections that were lost without the client's doing. */
+  get lost(): number {
+    return this.#tcp.lost;
+  }
+
+  /** How often the server answered with this SQLSTATE. */
+  refusals(code: string): number {
+    return this.#refusals.get(code) ?? 0;
   }
 
   through = (url: string): string => this.#tcp.through(url);
@@ -55,10 +66,10 @@ export class CommitProxy {
     let withheld: (() => void) | undefined;
     let queue = Promise.resolve();
     far.on('data', (data: Buffer) => {
-      if (withheld === undefined) {
-        answers.skip(data);
-        near.write(data);
-      } else if (answers.split(data).some((message) => message.type === 'Z')) withheld();
+      const messages = answers.split(data);
+      for (const message of messages) this.#note(message);
+      if (withheld === undefined) near.write(data);
+      else if (messages.some((message) => message.type === 'Z')) withheld();
     });
     const forward = async (message: Message): Promise<void> => {
       const statements = transaction.see(message);
@@ -97,6 +108,12 @@ export class CommitProxy {
       }
     });
   }
+
+  /** An ErrorResponse has fields of a letter and a text, each ended by NUL; C is the SQLSTATE. */
+  #note({ type, bytes }: Message): void {
+    const code = type === 'E' ? /\0C([0-9A-Z]{5})\0/.exec(bytes.toString('latin1'))?.[1] : undefined;
+    if (code !== undefined) this.#refusals.set(code, this.refusals(code) + 1);
+  }
 }
 
 interface Message {
@@ -111,11 +128,6 @@ class Messages {
 
   constructor(fromClient: boolean) {
     this.#starting = fromClient;
-  }
-
-  /** Keeps the place between messages without handing them out. */
-  skip(data: Buffer): void {
-    this.split(data);
   }
 
   split(data: Buffer): Message[] {

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { LABELS, SANDBOX_CONTAINER } from '@crucible/crds';
 import { ApiServer } from '../integration/api-server.ts';
 import { containerStatus, kubeTime } from './pod-status.ts';
+import type { StartedContainer } from './state.ts';
 
 // A node without containers: it binds pods, reports their states as a kubelet does, and serves their logs to the API
 // server over the kubelet's own protocol. What the containers print is scripted.
@@ -45,12 +46,15 @@ class Container {
   log: Buffer = Buffer.alloc(0);
   readonly startedAt = new Date();
   readonly script: Script;
+  /** Metadata of its pod. */
+  readonly of: Json;
   ended: (End & { at: Date }) | undefined;
   reported = false;
   readonly #waiters = new Set<() => void>();
 
-  constructor(script: Script) {
+  constructor(script: Script, of: Json) {
     this.script = script;
+    this.of = of;
     void this.#play();
   }
 
@@ -149,8 +153,21 @@ export class PlayedNode {
     container.ended = { ...how, at: container.ended!.at };
   }
 
+  /** Containers that were started in this namespace. */
+  started(namespace: string): StartedContainer[] {
+    return [...this.#containers].flatMap(([podUid, { of }]) =>
+      of.namespace === namespace ? [{ podUid, evaluationUid: of.labels[LABELS.evaluationUid], attempt: Number(of.labels[LABELS.attempt]) }] : [],
+    );
+  }
+
   ran(podUid: string): boolean {
     return this.#containers.has(podUid);
+  }
+
+  /** Whether its container still has lines to write. */
+  writes(podUid: string): boolean {
+    const container = this.#containers.get(podUid);
+    return container !== undefined && container.ended === undefined;
   }
 
   cast(casting: Casting): () => void {
@@ -190,8 +207,8 @@ export class PlayedNode {
     if (container.ended === undefined) this.#endIfDue(pod, container);
     if (container.ended !== undefined && !container.reported) {
       if (!this.gate('report', evaluation)) return;
-      await this.#report(path, pod, container);
-      container.reported = true;
+      // Told only when it was heard: a kubelet says it again until then.
+      container.reported = await this.#report(path, pod, container);
     } else if (container.reported && deletionTimestamp !== undefined && pod['metadata'].deletionGracePeriodSeconds !== 0) {
       // As a kubelet, once the containers have ended.
       await this.#try('DELETE', path, { gracePeriodSeconds: 0, preconditions: { uid } });
@@ -220,7 +237,7 @@ export class PlayedNode {
       await this.#try('DELETE', path, { gracePeriodSeconds: 0, preconditions: { uid: pod['metadata'].uid } });
       return;
     }
-    const container = new Container(script);
+    const container = new Container(script, pod['metadata'] as Json);
     this.#containers.set(pod['metadata'].uid, container);
     const startedAt = kubeTime(container.startedAt);
     await this.#status(path, {
@@ -237,7 +254,7 @@ export class PlayedNode {
     else if (pod['metadata'].deletionTimestamp !== undefined) container.end({ exitCode: SIGTERM_EXIT });
   }
 
-  async #report(path: string, pod: Json, { startedAt, ended }: Container): Promise<void> {
+  async #report(path: string, pod: Json, { startedAt, ended }: Container): Promise<boolean> {
     const { exitCode, at, containerReason, podReason, podMessage, conditions } = ended!;
     const terminated = {
       exitCode,
@@ -246,7 +263,7 @@ export class PlayedNode {
       finishedAt: kubeTime(at),
       containerID: `containerd://${pod['metadata'].uid}`,
     };
-    await this.#status(path, {
+    return await this.#status(path, {
       phase: exitCode === 0 && podReason === undefined ? 'Succeeded' : 'Failed',
       ...(podReason && { reason: podReason }),
       ...(podMessage && { message: podMessage }),
@@ -287,15 +304,16 @@ export class PlayedNode {
     return this.silent.has(uid) ? undefined : this.#containers.get(uid);
   }
 
-  async #status(path: string, status: Json): Promise<void> {
-    await this.#try('PATCH', `${path}/status`, { status }, 'application/merge-patch+json');
+  async #status(path: string, status: Json): Promise<boolean> {
+    return await this.#try('PATCH', `${path}/status`, { status }, 'application/merge-patch+json');
   }
 
-  /** Somebody may have been faster; the next round looks again. */
-  async #try(method: string, path: string, body: unknown, contentType?: string): Promise<void> {
+  /** Whether it was done. Somebody may have been faster; the next round looks again. */
+  async #try(method: string, path: string, body: unknown, contentType?: string): Promise<boolean> {
     const response = await this.#api.send(method, path, body, contentType);
     if (response.status >= 300 && response.status !== 404 && response.status !== 409)
       this.#failures.push(`${method} ${path}: ${response.status} ${response.body['message']}`);
+    return response.status < 300;
   }
 
   async #must(method: string, path: string, body?: unknown, contentType?: string): Promise<Json> {

@@ -58,6 +58,7 @@ it('says nothing about a world in order', () => {
   const nothing = { bytes: 0, sha256: sha256(Buffer.alloc(0)), joins: true };
   const empty = (name: 'stdout' | 'stderr') => stream(name, { bytes: 0, sha256: nothing.sha256, found: nothing });
   const neverRan = { runs: [run({ streams: [empty('stdout'), empty('stderr')], artifacts: [] })], ran: () => false };
+  expect(standing(world({ started: [{ podUid: 'p', evaluationUid: UID, attempt: 1 }] }), [PART])).toEqual([]);
   expect(standing(world(neverRan), [PART])).toEqual([]);
   expect(standing(world({ ...neverRan, ran: () => true }), [PART])).not.toEqual([]);
   const owned = object({ ownerReferences: [{ uid: UID }] });
@@ -81,7 +82,7 @@ describe('(b) verdict and ledger', () => {
   it.each<[string, Partial<RecordedRun>, string]>([
     ['no verdict', { verdict: null }, 'without a verdict'],
     ['an attempt left open', { attempts: [{ ...run().attempts[0]!, state: 'running' }] }, 'the attempt is running'],
-    ['no capture', { captures: [] }, 'nothing says what became of its output'],
+    ['no capture', { captures: [] }, 'it was started, and nothing says what became of its output'],
     ['an open capture', { captures: [{ ...capture, state: 'following' }] }, 'its capture is following'],
     ['incomplete without a reason', { captures: [{ ...capture, complete: false }] }, 'nothing says why'],
     ['a stream without a ledger', { streams: [stream('stdout')] }, '1 streams have a ledger'],
@@ -98,6 +99,21 @@ describe('(b) verdict and ledger', () => {
     ],
     ['a lost artifact', { artifacts: [{ ...run().artifacts[0]!, found: null }] }, 'is not stored as it was'],
   ])('sees %s', (_, changes, words) => expect(verdictAndLedger(withRun(changes), [PART]).join()).toContain(words));
+  it('sees a container that ran and is not heard of, in a record that does not know that it started', () => {
+    const attempts = [{ ...run().attempts[0]!, startedAt: null, podUid: null, exitCode: null }];
+    const lost = run({ attempts, captures: [], streams: [], artifacts: [] });
+    const started = [{ podUid: 'p', evaluationUid: UID, attempt: 1 }];
+    const captured = (status: string) => [
+      evaluation({}, { ...finished, verdict: { class: 'X' }, conditions: [...finished.conditions, { type: 'Captured', status }] }),
+    ];
+    const state = world({ runs: [lost], evaluations: captured('False'), started });
+    expect(verdictAndLedger(state, [PART])).toEqual([]);
+    for (const worse of [{ evaluations: captured('True') }, { runs: [{ ...lost, attempts: run().attempts.map((one) => ({ ...one, startedAt: null })) }] }])
+      expect(verdictAndLedger({ ...state, ...worse }, [PART]).join()).toContain('a container ran, and nothing says');
+  });
+  it('sees output of a container that never ran', () => {
+    expect(verdictAndLedger(world({ ran: () => false }), [PART]).join()).toContain('it has output and never ran');
+  });
   it('sees a status without a verdict', () => {
     const state = world({ evaluations: [evaluation({}, finished)] });
     expect(verdictAndLedger(state, [PART]).join()).toContain('without a verdict in its status');

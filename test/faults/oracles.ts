@@ -1,7 +1,7 @@
 import { CAPTURE_FINALIZER, LABELS } from '@crucible/crds';
 import { expectedOutput, sha256 } from './scenario.ts';
 import type { Part } from './scenario.ts';
-import type { Json, RecordedRun, WorldState } from './state.ts';
+import type { Json, RecordedRun, StartedContainer, WorldState } from './state.ts';
 
 // What must hold after every fault, as pure functions over what was read. Each returns what is wrong, in words.
 
@@ -28,14 +28,29 @@ export function oneAcceptedAttempt({ runs }: WorldState): Breach[] {
 }
 
 /** (b) Every finished run has a verdict and a ledger that verifies, or says what is missing. */
-export function verdictAndLedger({ runs, evaluations, ran = () => true }: WorldState, parts: readonly Part[]): Breach[] {
+export function verdictAndLedger({ runs, evaluations, ran = () => true, started = [] }: WorldState, parts: readonly Part[]): Breach[] {
   const unsaid = evaluations
     .filter((evaluation) => isFinished(evaluation) && evaluation['status'].verdict?.class === undefined)
     .map(({ metadata }) => `${metadata.name}: finished without a verdict in its status`);
   return [
     ...unsaid,
+    ...started.flatMap((container) => unheard(container, runs, evaluations)),
     ...runs.flatMap((run) => (run.finishedAt === null ? [] : ledgerBreaches(run, parts.find(({ name }) => name === run.name), ran))),
   ];
+}
+
+/**
+ * What ran has a capture, or nobody says that it ended, or that there is no more output than is stored. Kubernetes may start a
+ * program twice for one Job: then the attempt has the output of one of both.
+ */
+function unheard({ evaluationUid, attempt }: StartedContainer, runs: readonly RecordedRun[], evaluations: readonly Json[]): Breach[] {
+  const run = runs.find(({ uid }) => uid === evaluationUid);
+  if (run === undefined || run.finishedAt === null || run.captures.some((capture) => capture.attempt === attempt)) return [];
+  const live = evaluations.find(({ metadata }) => metadata.uid === evaluationUid);
+  const said = (live?.['status']?.conditions ?? []).find(({ type }: Json) => type === 'Captured')?.status;
+  const ended = run.attempts.find(({ number }) => number === attempt)?.exitCode ?? null;
+  if (said !== 'True' && ended === null) return [];
+  return [`${run.name}, attempt ${attempt}: a container ran, and nothing says what became of its output`];
 }
 
 function ledgerBreaches(run: RecordedRun, part: Part | undefined, ran: (podUid: string) => boolean): Breach[] {
@@ -46,7 +61,7 @@ function ledgerBreaches(run: RecordedRun, part: Part | undefined, ran: (podUid: 
     if (attempt.state !== 'finalized') breaches.push(`${what}: the run is finished and the attempt is ${attempt.state}`);
     const capture = run.captures.find((candidate) => candidate.attempt === attempt.number);
     if (capture === undefined) {
-      if (attempt.startedAt !== null) breaches.push(`${what}: it ran, and nothing says what became of its output`);
+      if (attempt.startedAt !== null) breaches.push(`${what}: it was started, and nothing says what became of its output`);
       continue;
     }
     if (capture.state !== 'captured') breaches.push(`${what}: finished while its capture is ${capture.state}`);
@@ -58,7 +73,9 @@ function ledgerBreaches(run: RecordedRun, part: Part | undefined, ran: (podUid: 
       if (bytes !== found.bytes || sum !== found.sha256 || !found.joins)
         breaches.push(`${what}: the ledger of ${stream} says ${bytes} bytes, ${sum}; stored are ${found.bytes}, ${found.sha256}`);
     }
-    if (part !== undefined && capture.complete === true && ran(capture.podUid)) breaches.push(...outputBreaches(what, run, attempt.number, part));
+    if (!ran(capture.podUid)) {
+      if (streams.some(({ found }) => found.bytes > 0)) breaches.push(`${what}: it has output and never ran`);
+    } else if (part !== undefined && capture.complete === true) breaches.push(...outputBreaches(what, run, attempt.number, part));
   }
   return breaches;
 }

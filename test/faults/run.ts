@@ -49,8 +49,10 @@ export interface CaseResult {
   readonly id: string;
   readonly seed: number;
   readonly seconds: number;
-  /** False: the run took another way and never came to the point. */
+  /** False: the run took another way and never came to the point, or to one of several. */
   readonly struck: boolean;
+  /** The faults that did not take place. */
+  readonly missed: readonly string[];
   readonly breaches: readonly Breach[];
 }
 
@@ -63,26 +65,27 @@ export async function runCase(
   quietMs: number,
 ): Promise<CaseResult> {
   const begun = Date.now();
-  const result = (struck: boolean, breaches: readonly Breach[]): CaseResult => ({
-    id: fault.id,
-    seed,
-    seconds: (Date.now() - begun) / 1000,
-    struck,
-    breaches,
-  });
+  const faults = fault.faults ?? [fault];
+  const result = (struck: (one: FaultCase) => boolean, breaches: readonly Breach[]): CaseResult => {
+    const missed = faults.filter((one) => !struck(one)).map(({ id }) => id);
+    return { id: fault.id, seed, seconds: (Date.now() - begun) / 1000, struck: missed.length === 0, missed, breaches };
+  };
   const parts = [...scenario(reference.options), ...(fault.parts ?? [])];
-  const world = await World.create({ servers, parts, ...fault.world });
+  let world: World | undefined;
+  const struck = (one: FaultCase): boolean => world !== undefined && one.struck(world);
   try {
+    world = await World.create({ servers, parts, ...fault.world });
+    await fault.prepare?.(world);
     const harm = fault.arm(world, seed);
     world.start();
     await world.submit();
     await harm?.();
     const breaches = await world.judge(expected(reference, fault), quietMs);
-    return result(fault.struck(world), [...breaches, ...(await otherwise(world, fault))]);
+    return result(struck, [...breaches, ...(await otherwise(world, fault)), ...(fault.whole === true ? await holes(world) : [])]);
   } catch (error) {
-    return result(fault.struck(world), [`the case could not be run: ${(error as Error).stack}`]);
+    return result(struck, [`the case could not be run: ${(error as Error).stack}`]);
   } finally {
-    await world.close();
+    await world?.close();
   }
 }
 
@@ -90,6 +93,14 @@ function expected(reference: Reference, fault: FaultCase): ((end: Record<string,
   if (fault.incomparable === true) return undefined;
   const others = [...Object.keys(fault.otherwise ?? {}), ...(fault.parts ?? []).map(({ name }) => name)];
   return (end) => ({ ...reference.end, ...Object.fromEntries(others.map((name) => [name, end[name]])) });
+}
+
+async function holes(world: World): Promise<Breach[]> {
+  const { runs } = await world.state();
+  return runs.flatMap(({ name, captures }) => {
+    const lost = captures.filter(({ complete }) => complete !== true).map(({ attempt, reason }) => `(b) ${name}, attempt ${attempt}: ${reason}`);
+    return captures.length === 0 ? [`(b) ${name}: no output at all`] : lost;
+  });
 }
 
 async function otherwise(world: World, fault: FaultCase): Promise<Breach[]> {

@@ -23,8 +23,8 @@ export interface ScenarioOptions {
   /** Approximate bytes of output of the first part. */
   readonly bytes?: number;
   readonly durationMs?: number;
-  /** With a retried run, which takes 5 s more. */
-  readonly retry?: boolean;
+  /** With a retried run, which takes 5 s more; or that one alone. */
+  readonly retry?: boolean | 'alone';
 }
 
 export function scenario({ seed, bytes = 30_000, durationMs = 800, retry = false }: ScenarioOptions): Part[] {
@@ -51,8 +51,9 @@ export function scenario({ seed, bytes = 30_000, durationMs = 800, retry = false
     part('cancelled', short('waiting'), [0], { untilEnded: true, then: 'cancel' }),
     part('deleted', short('waiting too'), [0], { untilEnded: true, then: 'delete' }),
   ];
-  if (retry) parts.push(part('retried', short('once more'), [7, 0], { spec: { retry: { limit: 1, on: ['Any'] } } }));
-  return parts;
+  const retried = part('retried', short('once more'), [7, 0], { spec: { retry: { limit: 1, on: ['Any'] } } });
+  if (retry === 'alone') return [retried];
+  return retry ? [...parts, retried] : parts;
 }
 
 export function scriptOf(parts: readonly Part[], evaluation: string, attempt: number): Script | undefined {

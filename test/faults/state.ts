@@ -66,9 +66,17 @@ export interface RecordedRun {
   readonly events: readonly { readonly seq: number; readonly type: string; readonly data: Json }[];
 }
 
+export interface StartedContainer {
+  readonly podUid: string;
+  readonly evaluationUid: string;
+  readonly attempt: number;
+}
+
 export interface WorldState {
   /** Whether a container of this pod was ever started, as the node knows; always, when nobody can say. */
   readonly ran?: (podUid: string) => boolean;
+  /** Every container that was started, as the node knows. */
+  readonly started?: readonly StartedContainer[];
   readonly runs: readonly RecordedRun[];
   readonly evaluations: readonly Json[];
   readonly jobs: readonly Json[];

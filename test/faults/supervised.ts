@@ -40,6 +40,10 @@ export class SupervisedProgram {
     return this.#starts;
   }
 
+  get standsStill(): boolean {
+    return this.#server?.stopped ?? false;
+  }
+
   start(): void {
     this.#wanted = true;
     this.#supervision = this.#supervise();

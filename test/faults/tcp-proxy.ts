@@ -11,6 +11,8 @@ export class TcpProxy {
   readonly #sockets = new Set<Socket>();
   #server: Server | undefined;
   #port = 0;
+  #connections = 0;
+  #lost = 0;
 
   constructor(target: { readonly host: string; readonly port: number }, join: Join = pipeBoth) {
     this.#target = target;
@@ -20,6 +22,11 @@ export class TcpProxy {
   /** The same from the first up() on. */
   get port(): number {
     return this.#port;
+  }
+
+  /** Connections that ended without their client's doing: the target's end of them broke, or they were cut here. */
+  get lost(): number {
+    return this.#lost;
   }
 
   /** The URL of the target, as seen through here. */
@@ -32,6 +39,13 @@ export class TcpProxy {
   async up(): Promise<void> {
     const server = createServer((near) => {
       const far = connect({ host: this.#target.host, port: this.#target.port });
+      this.#connections += 1;
+      near.once('close', () => {
+        this.#connections -= 1;
+      });
+      far.once('close', () => {
+        if (!near.destroyed) this.#lost += 1;
+      });
       for (const [one, other] of [
         [near, far],
         [far, near],
@@ -62,6 +76,7 @@ export class TcpProxy {
 
   /** Breaks every connection; new ones work. */
   cut(): void {
+    this.#lost += this.#connections;
     for (const socket of this.#sockets) socket.destroy();
   }
 }

@@ -7,6 +7,7 @@ import { prepareDatabase } from '@crucible/storage/testing';
 import { Client } from 'pg';
 import { ApiServer } from '../integration/api-server.ts';
 import { ApiProxy } from './api-proxy.ts';
+import { Attendance } from './attendance.ts';
 import { CommitProxy } from './commit-proxy.ts';
 import { LiveReaders } from './live-reader.ts';
 import { endState, quiet, sameEnd, standing } from './oracles.ts';
@@ -32,8 +33,8 @@ const TAIL_MS = 20_000;
 const TAIL_PAUSE_MS = 1000;
 /** How long a reader may trail behind, after an outage too. */
 const READER_MS = 20_000;
-/** The owner cancels or deletes when the pod has run for about this long. */
-const OWNER_ACTS_MS = 300;
+/** In a flood so many are submitted at once. */
+const SUBMITTERS = 16;
 const MAIN = resolve(import.meta.dirname, '../../operator/src/main.ts');
 const RECORDER = resolve(import.meta.dirname, '../../operator/src/recorder/main.ts');
 
@@ -67,7 +68,7 @@ export class World {
   #operator: SupervisedProgram | undefined;
   #recorder: SupervisedProgram | undefined;
   #standby: SupervisedProgram | undefined;
-  readonly #done = new Set<string>();
+  #attendance: Attendance | undefined;
   readonly #options: WorldOptions;
   #failuresBefore: number;
 
@@ -119,9 +120,18 @@ export class World {
     return this.#record!;
   }
 
+  /** From here on there are readers and an owner, through every fault that comes. */
   start(): void {
     this.operator.start();
     this.recorder.start();
+    this.#attendance = new Attendance({
+      api: this.api,
+      parts: this.parts,
+      record: this.record,
+      readers: this.#readers!,
+      pod: (part) => this.pod(part),
+      evaluationPath: (part) => this.path('evaluations', part),
+    });
   }
 
   /** What all processes take for the time, from here on. */
@@ -152,7 +162,12 @@ export class World {
 
   /** All parts at once, so that their calls mix. */
   async submit(): Promise<void> {
-    for (const part of this.parts) await this.create(part);
+    const left = [...this.parts];
+    const submit = async (): Promise<void> => {
+      for (let part = left.shift(); part !== undefined; part = left.shift()) await this.create(part);
+    };
+    // A few one after another, so that calls come in much the same order in every run.
+    await Promise.all(Array.from({ length: left.length > 100 ? SUBMITTERS : 1 }, submit));
   }
 
   async create({ name, spec }: Part): Promise<void> {
@@ -167,15 +182,13 @@ export class World {
   async state(): Promise<WorldState> {
     const { api, namespace, record, servers } = this;
     const state = await readState({ api, namespace, record, files: join(this.#files, 'files') });
-    return { ...state, ran: (podUid) => servers.node.ran(podUid) };
+    return { ...state, ran: (podUid) => servers.node.ran(podUid), started: servers.node.started(namespace) };
   }
 
   /** What holds everything up, in the end nothing; as long as it may take, or until `limitMs`. */
   async settle(limitMs = CONVERGE_MS): Promise<Breach[]> {
     const deadline = Date.now() + limitMs;
     for (;;) {
-      await this.#ownerActs().catch(() => undefined);
-      await this.#follow().catch(() => undefined);
       const late = Date.now() > deadline;
       // The whole state is much to read: only when it may be the end, or is wanted for a report.
       const breaches =
@@ -260,6 +273,7 @@ export class World {
   }
 
   async close(): Promise<void> {
+    await this.#attendance?.stop();
     await Promise.all([this.#operator, this.#standby, this.#recorder].map((program) => program?.stop()));
     this.servers.node.gate = () => true;
     this.#uncast();
@@ -269,7 +283,9 @@ export class World {
     await this.redis?.down();
     await this.#record?.close();
     await this.#onServer(`drop database if exists "${this.#databaseName}" with (force)`).catch(() => undefined);
-    await this.#removeObjects();
+    await removeEvaluations(this.api, this.namespace);
+    for (const name of [this.namespace, this.#ownNamespace]) await this.api.delete(`/api/v1/namespaces/${name}`);
+    await this.api.delete(`/apis/crucible.dev/v1alpha1/evaluationruntimes/${this.#runtime}`);
     this.api.close();
     rmSync(this.#files, { recursive: true, force: true });
   }
@@ -372,12 +388,6 @@ export class World {
     return this.servers.redis && this.redis?.through(this.servers.redis.url);
   }
 
-  /** Readers come as soon as there is something to read. */
-  async #follow(): Promise<void> {
-    const found = await this.record.query<{ uid: string }>('SELECT uid FROM crucible.evaluations').catch(() => undefined);
-    this.#readers?.follow(found?.rows.map(({ uid }) => uid) ?? []);
-  }
-
   /** What is in the stream in the end, as soon as it is right or when there was time enough. */
   async #streamed(): Promise<Breach[]> {
     const { redis } = this.servers;
@@ -394,32 +404,6 @@ export class World {
     if ((await this.leader()).startsWith(`${hostname}_`)) await this.api.mergePatch(this.#leasePath, { spec: { holderIdentity: '' } });
   }
 
-  /** The owner of the runs cancels and deletes, whatever state the operator is in. */
-  async #ownerActs(): Promise<void> {
-    for (const { name, then } of this.parts) {
-      if (then === undefined || this.#done.has(name)) continue;
-      const pod = await this.pod(name);
-      const since = Date.parse(pod?.['status']?.startTime ?? '');
-      if (!(Date.now() - since > OWNER_ACTS_MS)) continue;
-      const path = this.path('evaluations', name);
-      const { status } =
-        then === 'cancel' ? await this.api.mergePatch(path, { spec: { cancel: true } }) : await this.api.delete(path);
-      if (status < 300) this.#done.add(name);
-    }
-  }
-
-  async #removeObjects(): Promise<void> {
-    for (const path of [this.path('evaluations'), `/apis/batch/v1/namespaces/${this.namespace}/jobs`, `/api/v1/namespaces/${this.namespace}/pods`]) {
-      const { body } = await this.api.get(path);
-      for (const { metadata } of (body['items'] ?? []) as Json[]) {
-        await this.api.mergePatch(`${path}/${metadata.name}`, { metadata: { finalizers: null } });
-        await this.api.send('DELETE', `${path}/${metadata.name}`, { gracePeriodSeconds: 0, propagationPolicy: 'Background' });
-      }
-    }
-    for (const name of [this.namespace, this.#ownNamespace]) await this.api.delete(`/api/v1/namespaces/${name}`);
-    await this.api.delete(`/apis/crucible.dev/v1alpha1/evaluationruntimes/${this.#runtime}`);
-  }
-
   async #onServer(statement: string): Promise<void> {
     const client = new Client({ connectionString: this.servers.postgres.dsn });
     await client.connect();
@@ -433,4 +417,17 @@ export class World {
 
 export function pause(ms: number): Promise<void> {
   return new Promise((resolvePromise) => setTimeout(resolvePromise, ms));
+}
+
+/** With what belongs to them, whatever holds it. */
+async function removeEvaluations(api: ApiServer, namespace: string): Promise<void> {
+  const within = `namespaces/${namespace}`;
+  const lists = [`/apis/crucible.dev/v1alpha1/${within}/evaluations`, `/apis/batch/v1/${within}/jobs`, `/api/v1/${within}/pods`];
+  for (const path of lists) {
+    const { body } = await api.get(path);
+    for (const { metadata } of (body['items'] ?? []) as Json[]) {
+      await api.mergePatch(`${path}/${metadata.name}`, { metadata: { finalizers: null } });
+      await api.send('DELETE', `${path}/${metadata.name}`, { gracePeriodSeconds: 0, propagationPolicy: 'Background' });
+    }
+  }
 }

@@ -114,6 +114,13 @@ export class Server {
     return this.child.pid;
   }
 
+  /** Whether it stands still: the kernel's word, not what was asked for. */
+  get stopped(): boolean {
+    if (!this.running || this.child.pid === undefined) return false;
+    // The state comes after the name, which may hold spaces and brackets.
+    return readFileSync(`/proc/${this.child.pid}/stat`, 'latin1').replace(/^.*\) /s, '').startsWith('T');
+  }
+
   /** By its own pid; `SIGSTOP` and `SIGCONT` pause and resume. */
   signal(signal: NodeJS.Signals): void {
     if (this.running) this.child.kill(signal);
