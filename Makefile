@@ -59,9 +59,7 @@ test-e2e: ## tests on the real cluster; one is started, and taken down after, if
 MINUTES ?= 60
 soak: ## every crash point and many rounds of every fault, for at most MINUTES (60); then a thousand logs at once, a million runs; see docs/faults.md
 	@$(LOCAL)/test-tools.sh integration
-	@$(WITH) node test/faults/soak.ts --minutes=$(MINUTES)
-	@$(WITH) node test/bench/recorder-memory.ts
-	@$(WITH) node storage/bench/queries.ts
+	@$(WITH) bash -c 'failed=0; for b in "test/faults/soak.ts --minutes=$(MINUTES)" test/bench/recorder-memory.ts storage/bench/queries.ts; do echo "== $$b"; node $$b || failed=1; done; exit $$failed'
 
 .PHONY: bench
 bench: ## evaluations beside raw Jobs, the recorder beside kubectl logs, events, reads at 100,000 runs, the API beside bare Fastify; see docs/benchmarks.md
