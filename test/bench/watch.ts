@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { ClientRequest, IncomingMessage } from 'node:http';
 import { request } from 'node:https';
 
 // A watch of the benchmark's own: what is measured must not be what measures.
@@ -9,31 +10,50 @@ interface Kubeconfig {
 }
 
 export interface WatchedObject {
-  readonly metadata: { readonly name: string; readonly uid: string; readonly labels?: Readonly<Record<string, string>> };
+  readonly metadata: { readonly name: string; readonly uid: string; readonly resourceVersion: string; readonly labels?: Readonly<Record<string, string>> };
   // Whatever the API server sends.
   readonly status?: Record<string, any>;
 }
 
-/** Calls back with every change from now on; resolves once the server has answered, with what ends it. */
-export function watch(kubeconfigPath: string, path: string, onChange: (object: WatchedObject) => void): Promise<() => void> {
+/**
+ * Calls back with every change from now on; resolves once the server has answered, with what ends it. A watch that the
+ * server ends (it does so when a watcher is too slow for it) goes on where it was; one that cannot is an error that ends
+ * the process, because what it missed is not measured.
+ */
+export async function watch(kubeconfigPath: string, path: string, onChange: (object: WatchedObject) => void): Promise<() => void> {
   const config = JSON.parse(readFileSync(kubeconfigPath, 'utf8')) as Kubeconfig;
-  const { server, 'certificate-authority-data': ca } = config.clusters[0].cluster;
-  return new Promise((resolve, reject) => {
-    const call = request(
-      new URL(`${path}?watch=true&timeoutSeconds=3600&resourceVersion=0`, server),
-      { ca: Buffer.from(ca, 'base64'), headers: { authorization: `Bearer ${config.users[0].user.token}` } },
-      (response) => {
+  let version = '0';
+  let stopped = false;
+  let call: ClientRequest;
+  const open = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      call = openWatch(config, `${path}?watch=true&timeoutSeconds=3600&resourceVersion=${version}`, (response) => {
         let rest = '';
         response.setEncoding('utf8').on('data', (chunk: string) => {
           const lines = (rest + chunk).split('\n');
           rest = lines.pop() ?? '';
-          for (const line of lines) onChange((JSON.parse(line) as { object: WatchedObject }).object);
+          for (const line of lines) {
+            const { type, object } = JSON.parse(line) as { type: string; object: WatchedObject };
+            if (type === 'ERROR') throw new Error(`the watch of ${path} cannot go on: ${line}`);
+            version = object.metadata.resourceVersion;
+            onChange(object);
+          }
         });
         response.on('error', () => undefined);
-        resolve(() => call.destroy());
-      },
-    );
-    call.on('error', reject);
-    call.end();
-  });
+        response.on('close', () => stopped || void open());
+        resolve();
+      });
+      call.on('error', reject);
+    });
+  await open();
+  return () => {
+    stopped = true;
+    call.destroy();
+  };
+}
+
+function openWatch(config: Kubeconfig, path: string, onResponse: (response: IncomingMessage) => void): ClientRequest {
+  const { server, 'certificate-authority-data': ca } = config.clusters[0].cluster;
+  const headers = { authorization: `Bearer ${config.users[0].user.token}` };
+  return request(new URL(path, server), { ca: Buffer.from(ca, 'base64'), headers }, onResponse).end();
 }
