@@ -8,6 +8,7 @@ import {
   dnsLabel,
   dnsSubdomain,
   environment,
+  fixed,
   imageReference,
   listMap,
   relativePath,
@@ -320,21 +321,7 @@ export const IMMUTABLE_SPEC_FIELDS = Object.keys(shape).filter(
   (field) => !(MUTABLE_SPEC_FIELDS as readonly string[]).includes(field),
 );
 
-// Written at the parent: a rule on an optional field is not evaluated when the field is added or removed.
-const transitions = [
-  ...IMMUTABLE_SPEC_FIELDS.map((field) => ({
-    rule: `has(self.${field}) == has(oldSelf.${field}) && (!has(self.${field}) || self.${field} == oldSelf.${field})`,
-    message: `spec.${field} cannot be changed: create another Evaluation`,
-    fieldPath: `.${field}`,
-  })),
-  {
-    rule: '!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)',
-    message: 'spec.cancel cannot be taken back: create another Evaluation',
-    fieldPath: '.cancel',
-  },
-];
-
-export const evaluationSpecSchema = withRules(z.object(shape), rules, transitions).describe(
+export const evaluationSpecSchema = withRules(z.object(shape), rules, fixed('Evaluation', IMMUTABLE_SPEC_FIELDS)).describe(
   'What to run. Cannot be changed, apart from cancel, priority and ttlSecondsAfterFinished.',
 );
 

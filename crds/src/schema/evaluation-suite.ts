@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { DEFAULTS, LIMITS, SUITE_PHASES, VERDICT_CLASSES } from '../constants.ts';
 import { conditionsSchema, observedGenerationSchema } from './conditions.ts';
 import { evaluationTemplateSpecSchema } from './evaluation-spec.ts';
-import { argument, codePoints, count, listMap, setOf, text, timestamp, withRules } from './fields.ts';
+import { argument, codePoints, count, fixed, listMap, setOf, text, timestamp, withRules } from './fields.ts';
 import type { Rule } from './fields.ts';
 
 const NAME = '^[A-Za-z_][A-Za-z0-9_]*$';
@@ -190,20 +190,7 @@ export const IMMUTABLE_SUITE_FIELDS = Object.keys(shape).filter(
   (field) => !(MUTABLE_SUITE_FIELDS as readonly string[]).includes(field),
 );
 
-const transitions = [
-  ...IMMUTABLE_SUITE_FIELDS.map((field) => ({
-    rule: `has(self.${field}) == has(oldSelf.${field}) && (!has(self.${field}) || self.${field} == oldSelf.${field})`,
-    message: `spec.${field} cannot be changed: create another EvaluationSuite`,
-    fieldPath: `.${field}`,
-  })),
-  {
-    rule: '!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)',
-    message: 'spec.cancel cannot be taken back: create another EvaluationSuite',
-    fieldPath: '.cancel',
-  },
-];
-
-export const evaluationSuiteSpecSchema = withRules(z.object(shape), rules, transitions).describe(
+export const evaluationSuiteSpecSchema = withRules(z.object(shape), rules, fixed('EvaluationSuite', IMMUTABLE_SUITE_FIELDS)).describe(
   'What to run in every cell of a matrix. Cannot be changed, apart from cancel and parallelism.',
 );
 
