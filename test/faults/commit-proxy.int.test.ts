@@ -54,6 +54,12 @@ it('counts transactions that write and single statements that write, and nothing
   expect(await kept()).toBe(3);
 });
 
+it('counts each execution of a prepared statement, whose text is sent once', async () => {
+  for (const value of ['a', 'b', 'c']) await client.query({ name: 'keep', text: 'insert into kept values ($1)', values: [value] });
+  await client.query({ name: 'look', text: 'select $1::text', values: ['x'] });
+  expect(proxy.points.map(({ statements }) => statements)).toEqual(Array(3).fill(['insert into kept values ($1)']));
+});
+
 it('before: the commit never gets there', async () => {
   let acted = false;
   proxy.rule = () => ({ when: 'before', act: () => void (acted = true) });

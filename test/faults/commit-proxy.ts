@@ -156,6 +156,8 @@ class Messages {
 class TransactionTracker {
   #open = false;
   #statements: string[] = [];
+  /** Of what was parsed, by name; the last one without a name has none. */
+  readonly #texts = new Map<string, string>();
 
   /** The statements of the transaction that this message commits, if it wrote anything. */
   see({ type, bytes }: Message): readonly string[] | undefined {
@@ -169,10 +171,15 @@ class TransactionTracker {
         if (!this.#open) return this.#end();
       }
     }
-    // Parse: the name of the statement, then its text, both ended by NUL.
+    // Parse: the name of the statement, then its text, both ended by NUL. A prepared one is sent only once.
     if (type === 'P') {
       const text = bytes.indexOf(0, 5) + 1;
-      this.#statements.push(bytes.toString('utf8', text, bytes.indexOf(0, text)));
+      this.#texts.set(bytes.toString('utf8', 5, text - 1), bytes.toString('utf8', text, bytes.indexOf(0, text)));
+    }
+    // Bind, which is once for each execution: the name of the portal, then that of the statement.
+    if (type === 'B') {
+      const name = bytes.indexOf(0, 5) + 1;
+      this.#statements.push(this.#texts.get(bytes.toString('utf8', name, bytes.indexOf(0, name))) ?? '');
     }
     // Sync ends what is not in a transaction block.
     if (type === 'S' && !this.#open) return this.#end();
