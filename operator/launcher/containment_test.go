@@ -87,7 +87,7 @@ func TestWhatTheCodeInherits(t *testing.T) {
 func TestLimits(t *testing.T) {
 	r := newRun(t, false, testcode, "limits").
 		set("limits", map[string]any{"fileSizeBytes": 1234567, "processes": 77, "openFiles": 55}).do()
-	for _, line := range []string{"fsize=1234567", "nofile=55", "core=0", "nproc=77"} {
+	for _, line := range []string{"fsize=1234567", "nofile=55", "core=0", "nproc=77", "sigpending=1024"} {
 		if !hasLine(r.stdout, line) {
 			t.Errorf("%s is missing in\n%s", line, r.stdout)
 		}
@@ -97,6 +97,20 @@ func TestLimits(t *testing.T) {
 	if !hasLine(r.stdout, "1048576") {
 		t.Errorf("stdout %s, stderr %s", r.stdout, r.stderr)
 	}
+}
+
+// Also when it has used all of them up, the launcher is told of its children and ends what does not end.
+func TestTimers(t *testing.T) {
+	both(t, func(t *testing.T, pid1 bool) {
+		r := newRun(t, pid1, testcode, "timers").do()
+		if r.exit != 0 || string(r.stdout) != "1024 timers, then EAGAIN\n" {
+			t.Errorf("exit %d, stdout %q", r.exit, r.stdout)
+		}
+		r = newRun(t, pid1, testcode, "timers", "wait").set("timeoutSeconds", 0.5).set("graceSeconds", 0.2).do()
+		if !r.summary.TimedOut || string(r.stdout) != "1024 timers, then EAGAIN\n" || r.took > 20*time.Second {
+			t.Errorf("took %s, stdout %q, summary %+v", r.took, r.stdout, r.summary)
+		}
+	})
 }
 
 func TestReceipt(t *testing.T) {
@@ -115,7 +129,7 @@ func TestReceipt(t *testing.T) {
 		if caps["effective"] != "0000000000000000" || caps["ambient"] != "0000000000000000" || pid1 != (caps["bounding"] == "0000000000000000") {
 			t.Errorf("caps %v", caps)
 		}
-		if limits := receipt["limits"].(map[string]any); limits["processes"] != float64(128) || limits["coreBytes"] != float64(0) {
+		if limits := receipt["limits"].(map[string]any); limits["processes"] != float64(128) || limits["coreBytes"] != float64(0) || limits["pendingSignals"] != float64(1024) {
 			t.Errorf("limits %v", limits)
 		}
 		for call, errno := range receipt["denied"].(map[string]any) {

@@ -103,6 +103,7 @@ func limits() map[string]uint64 {
 	for key, resource := range map[string]int{
 		"fileSizeBytes": unix.RLIMIT_FSIZE, "processes": unix.RLIMIT_NPROC, "openFiles": unix.RLIMIT_NOFILE,
 		"coreBytes": unix.RLIMIT_CORE, "messageQueueBytes": unix.RLIMIT_MSGQUEUE,
+		"pendingSignals": unix.RLIMIT_SIGPENDING,
 	} {
 		var limit unix.Rlimit
 		if unix.Getrlimit(resource, &limit) == nil {

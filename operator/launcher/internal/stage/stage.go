@@ -159,6 +159,9 @@ func preferAsVictim() {
 	}
 }
 
+// pendingSignals is more than programs use: one for each timer and each signal that waits with a value.
+const pendingSignals = 1024
+
 // limit sets soft and hard limits. It goes through package syscall, which otherwise restores the limit of open files
 // that it raised for itself when it executes something.
 func limit(limits settings.Limits) error {
@@ -173,6 +176,8 @@ func limit(limits settings.Limits) error {
 		{"open files", unix.RLIMIT_NOFILE, limits.OpenFiles, false},
 		{"core size", unix.RLIMIT_CORE, 0, false},
 		{"message queues", unix.RLIMIT_MSGQUEUE, 0, true},
+		// Each POSIX timer takes one of these; without a limit of its own a run may have the node's, tens of thousands.
+		{"pending signals", unix.RLIMIT_SIGPENDING, pendingSignals, true},
 		{"processes", unix.RLIMIT_NPROC, limits.Processes, false},
 	} {
 		var current syscall.Rlimit

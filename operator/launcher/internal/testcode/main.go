@@ -32,6 +32,8 @@ func main() {
 		var limit unix.Rlimit
 		check(unix.Prlimit(0, unix.RLIMIT_MSGQUEUE, nil, &limit))
 		fmt.Printf("mq_open=%s\nmsgqueue=%d\n", unix.ErrnoName(err), limit.Max)
+	case "timers":
+		timers()
 	case "filter":
 		filter()
 	case "fds":
@@ -241,11 +243,28 @@ func fds() {
 func limits() {
 	for name, resource := range map[string]int{
 		"fsize": unix.RLIMIT_FSIZE, "nofile": unix.RLIMIT_NOFILE, "core": unix.RLIMIT_CORE, "nproc": unix.RLIMIT_NPROC,
+		"sigpending": unix.RLIMIT_SIGPENDING,
 	} {
 		var limit unix.Rlimit
 		check(unix.Prlimit(0, resource, nil, &limit))
 		fmt.Printf("%s=%d\n", name, limit.Max)
 	}
+}
+
+// timers makes as many as it gets; none is ever set.
+func timers() {
+	const most = 20_000
+	var id int32
+	for count := 0; count < most; count++ {
+		if _, _, err := unix.RawSyscall6(unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, 0, uintptr(unsafe.Pointer(&id)), 0, 0, 0); err != 0 {
+			fmt.Printf("%d timers, then %s\n", count, unix.ErrnoName(err))
+			for len(os.Args) > 2 { // "wait": for ever
+				time.Sleep(time.Hour)
+			}
+			return
+		}
+	}
+	fmt.Println("no limit")
 }
 
 func without(call, errno uint32, command []string) {
