@@ -211,7 +211,9 @@ describe.each(KINDS)('$kind', (kind) => {
     expect(Math.min(answers.taken, answers.refused), JSON.stringify(answers)).toBeGreaterThan(0);
   }, LIMIT_MS);
 
-  it.skipIf(kind.mutable === undefined)('that exists and is changed in any way takes over what may be changed, and nothing else', async () => {
+  // A SecurityDrill that exists sets drills of other tests going.
+  if (kind.mutable === undefined) return;
+  it('that exists and is changed in any way takes over what may be changed, and nothing else', async () => {
     const answers = { taken: 0, refused: 0 };
     const schema = specSchema(kind);
     const mutable = kind.mutable === 'all' ? Object.keys(schema.properties ?? {}) : (kind.mutable ?? []);

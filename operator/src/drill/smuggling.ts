@@ -102,6 +102,9 @@ function copyOf(job: Job, { drill, label, namespace }: Ground, change: (template
   };
 }
 
+/** Two that use the quota at once: the Job controller tries again a second later. */
+const PASSES = /Operation cannot be fulfilled on/;
+
 /** Creates the Job, waits until its pod is there or refused, and deletes it. */
 async function answerTo({ client, namespace, signal, now }: Ground, wanted: Job): Promise<Answer> {
   let job: Job;
@@ -117,7 +120,7 @@ async function answerTo({ client, namespace, signal, now }: Ground, wanted: Job)
   try {
     for (const end = now() + ANSWER_MS; now() < end; await new Promise((resolve) => setTimeout(resolve, POLL_MS))) {
       signal.throwIfAborted();
-      const [refused] = (await client.list<Event>(EVENTS, about)).items;
+      const refused = (await client.list<Event>(EVENTS, about)).items.find(({ message = '' }) => !PASSES.test(message));
       if (refused !== undefined) return { admitted: false, message: refused.message ?? '' };
       if ((await client.list<KubeObject>(PODS, pods)).items.length > 0) return { admitted: true };
     }
