@@ -110,6 +110,17 @@ test('bytes of any value come back unchanged, from any offset, in slices and as 
   await expect(readers.readOutput(randomUUID(), 1, 'stdout')).rejects.toThrow(NotFoundError);
 });
 
+test('output is compressed with lz4 where the server has it', async () => {
+  const { rows: methods } = await owner.query<{ enumvals: string[] }>(`SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'`);
+  const expected = methods[0]!.enumvals.includes('lz4') ? 'lz4' : 'pglz';
+  const key = await begun();
+  const data = Buffer.from('a line like many others\n'.repeat(2000));
+  await captures.append({ ...key, afterSeq: 0, lastSeq: 2000, chunks: [chunk('stdout', 1, 2000, data, 2000)] });
+  const { rows } = await owner.query('SELECT pg_column_compression(data) AS method FROM crucible.output_chunks WHERE evaluation_uid = $1', [key.evaluationUid]);
+  expect(rows).toEqual([{ method: expected }]);
+  expect((await whole(key, 'stdout')).equals(data)).toBe(true);
+});
+
 test('recorders that append the same frames at once store them once', async () => {
   const key = await begun();
   let seq = 0;
