@@ -104,6 +104,20 @@ test('no server, no database, no role, a wrong statement: told apart, without va
   expect(JSON.stringify(duplicate) + String(duplicate)).not.toContain('777');
 });
 
+test('a crowd takes turns on a patient pool, where an impatient one calls Postgres away', async () => {
+  const options = { connectionString: database.dsn, poolSize: 1, connectTimeoutSeconds: 2 };
+  const outcomes = async (patient: boolean): Promise<string[]> => {
+    const pool = connect({ ...options, patient });
+    const crowd = Array.from({ length: 4 }, () => pool.query('SELECT pg_sleep(0.9)').then(() => 'served', (error: Error) => error.name));
+    const found = await Promise.all(crowd);
+    await pool.close();
+    return found;
+  };
+  const [patient, impatient] = await Promise.all([outcomes(true), outcomes(false)]);
+  expect(patient).toEqual(['served', 'served', 'served', 'served']);
+  expect(impatient).toContain('UnavailableError');
+});
+
 test('integers beyond 2^53 are refused rather than rounded', async () => {
   expect((await db.query('SELECT 9007199254740991::bigint AS n')).rows).toEqual([{ n: 9007199254740991 }]);
   await expect(db.query('SELECT 9007199254740993::bigint AS n')).rejects.toThrow(/too large/);

@@ -5,6 +5,7 @@ import { runExclusively } from './exclusive.ts';
 import { safeText } from './json.ts';
 import { Listener } from './listen.ts';
 import type { ListenSignal } from './listen.ts';
+import { Turns } from './turns.ts';
 
 /** Something that runs statements: the pool, or one transaction. */
 export interface Queryable {
@@ -30,6 +31,11 @@ export interface DatabaseOptions {
   statementTimeoutSeconds?: number;
   /** For a new connection, and for a free one when all are in use. */
   connectTimeoutSeconds?: number;
+  /**
+   * Whoever finds all connections in use waits in turn for as long as others are answered, and fails only once nobody has
+   * been for connectTimeoutSeconds: for a process whose crowd is its own, and that must not take it for Postgres being away.
+   */
+  patient?: boolean;
   /**
    * Statements are planned once for each connection: for processes that repeat few statements by key. Not for those
    * whose best plan depends on the values.
@@ -66,11 +72,13 @@ export class Database implements Queryable {
   readonly #pool: Pool;
   readonly #listeners = new Set<Listener>();
   readonly #names: Map<string, string> | undefined;
+  readonly #turns: Turns | undefined;
 
   constructor(options: DatabaseOptions) {
     if (options.prepared === true) this.#names = new Map();
     this.#options = options;
     const merged = { ...DEFAULTS, ...options };
+    if (options.patient === true) this.#turns = new Turns(merged.poolSize, merged.connectTimeoutSeconds * 1000);
     this.#pool = new Pool({
       connectionString: options.connectionString,
       application_name: merged.applicationName,
@@ -136,7 +144,7 @@ export class Database implements Queryable {
 
   /** How many connections are open, idle, and how many callers wait for one: for metrics. */
   get usage(): { open: number; idle: number; waiting: number } {
-    return { open: this.#pool.totalCount, idle: this.#pool.idleCount, waiting: this.#pool.waitingCount };
+    return { open: this.#pool.totalCount, idle: this.#pool.idleCount, waiting: this.#pool.waitingCount + (this.#turns?.waiting ?? 0) };
   }
 
   /** Waits for what runs, then closes everything, listeners too. */
@@ -146,10 +154,19 @@ export class Database implements Queryable {
   }
 
   #statements(client: PoolClient): Connection {
-    return { client, names: this.#names };
+    return { client, names: this.#names, answered: () => this.#turns?.answered() };
   }
 
   async #withClient<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
+    await this.#turns?.take();
+    try {
+      return await this.#onClient(work);
+    } finally {
+      this.#turns?.giveBack();
+    }
+  }
+
+  async #onClient<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
     let client: PoolClient;
     try {
       client = await this.#pool.connect();
@@ -182,6 +199,7 @@ interface Connection {
   readonly client: PoolClient;
   /** Of prepared statements, by their text; undefined when none are. */
   readonly names: Map<string, string> | undefined;
+  readonly answered: () => void;
 }
 
 async function transact<T>(connection: Connection, work: (tx: Transaction) => Promise<T>): Promise<T> {
@@ -213,14 +231,17 @@ async function commit(client: PoolClient): Promise<void> {
   if (command !== 'COMMIT') throw new QueryError('the transaction was rolled back because a statement in it failed', undefined);
 }
 
-async function run<R extends object>({ client, names }: Connection, text: string, values: readonly unknown[]): Promise<Result<R>> {
+async function run<R extends object>({ client, names, answered }: Connection, text: string, values: readonly unknown[]): Promise<Result<R>> {
   try {
     const safe = values.map((value) => (typeof value === 'string' ? safeText(value) : value));
     const name = names === undefined || values.length === 0 ? undefined : nameOf(names, text);
     const { rows, rowCount } = await client.query<R>({ text, values: safe, ...(name !== undefined && { name }) });
+    answered();
     return { rows, rowCount: rowCount ?? 0 };
   } catch (error) {
-    throw toStorageError(error);
+    const known = toStorageError(error);
+    if (!(known instanceof UnavailableError)) answered();
+    throw known;
   }
 }
 

@@ -59,12 +59,14 @@ export interface RecorderRigOptions {
   /** `kwok` has the kubelet's own code; `files` serves any number of followers. */
   readonly node?: 'kwok' | 'files';
   readonly maxFollows?: number;
+  /** How V8 is to treat memory. Default: as on a machine that has plenty. */
+  readonly v8?: readonly string[];
 }
 
 /** `groups`: how many pods there are of each; where logs are must be said before the node starts. */
 export async function startRecorderRig(
   groups: Readonly<Record<string, number>>,
-  { node = 'kwok', maxFollows = 500 }: RecorderRigOptions = {},
+  { node = 'kwok', maxFollows = 500, v8 = [] }: RecorderRigOptions = {},
 ): Promise<RecorderRig> {
   const sandbox = new Sandbox();
   process.once('exit', () => sandbox.kill());
@@ -76,7 +78,7 @@ export async function startRecorderRig(
   const dsns = await prepareDatabase(postgres);
   const [operator, owner] = [connect(dsns.operator), connect(dsns.owner)];
   const port = await freePort();
-  const recorder = startRecorder(sandbox, { kubeconfig, port, database: dsns.recorder, redis, maxFollows });
+  const recorder = startRecorder(sandbox, { kubeconfig, port, database: dsns.recorder, redis, maxFollows, v8 });
   await recorder.ready(async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).ok, READY_SECONDS);
   const arrivals = new Arrivals(owner, pods);
   return {
@@ -139,11 +141,12 @@ interface RecorderSettings {
   readonly database: string;
   readonly redis: string | undefined;
   readonly maxFollows: number;
+  readonly v8: readonly string[];
 }
 
-function startRecorder(sandbox: Sandbox, { kubeconfig, port, database, redis, maxFollows }: RecorderSettings): Server {
+function startRecorder(sandbox: Sandbox, { kubeconfig, port, database, redis, maxFollows, v8 }: RecorderSettings): Server {
   const profile = process.env['BENCH_PROFILE'];
-  const flags = profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`];
+  const flags = profile === undefined ? v8 : [...v8, '--cpu-prof', `--cpu-prof-dir=${profile}`];
   return sandbox.start('recorder', process.execPath, [...flags, join(ROOT, 'operator/src/recorder/main.ts')], undefined, {
     CRUCIBLE_KUBECONFIG: kubeconfig,
     CRUCIBLE_NAMESPACES: NAMESPACE,

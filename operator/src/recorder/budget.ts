@@ -2,6 +2,7 @@
 export class MemoryBudget {
   readonly #maxBytes: number;
   #held = 0;
+  readonly #waiting = new Set<() => void>();
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
@@ -18,6 +19,22 @@ export class MemoryBudget {
   /** Notes a change; false when too much is held now. */
   change(bytes: number): boolean {
     this.#held += bytes;
+    if (!this.exceeded) for (const wake of [...this.#waiting]) wake();
     return !this.exceeded;
+  }
+
+  /** Resolves when no more is held than may be, or the signal aborts: the caller checks the signal. */
+  async room(signal: AbortSignal): Promise<void> {
+    while (this.exceeded && !signal.aborted) {
+      await new Promise<void>((resolve) => {
+        const wake = (): void => {
+          this.#waiting.delete(wake);
+          signal.removeEventListener('abort', wake);
+          resolve();
+        };
+        this.#waiting.add(wake);
+        signal.addEventListener('abort', wake, { once: true });
+      });
+    }
   }
 }

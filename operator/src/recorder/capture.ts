@@ -1,7 +1,7 @@
 import { SANDBOX_CONTAINER } from '@crucible/crds';
 import { isUnavailable, type CapturePosition } from '@crucible/storage';
 import type { Logger } from 'pino';
-import { backoffMs, isAborted, KubeError, sleep } from '../kube/index.ts';
+import { backoffMs, isAborted, KubeError, sleep, type PodLogStream } from '../kube/index.ts';
 import type { PodView, RecorderContext } from './context.ts';
 import { finishCapture } from './final.ts';
 import { LogPass, type PassEnd } from './pass.ts';
@@ -44,7 +44,7 @@ export class PodCapture {
     const position = await this.#begin(signal);
     if (position === 'captured' || position === 'untrusted') return position;
     this.#begun = true;
-    const { captures, spool, claims, writeBudget } = this.#context;
+    const { captures, spool, claims, drains, writeBudget } = this.#context;
     const writer = new CaptureWriter({
       key: this.#view.claim,
       recorder: claims.recorder,
@@ -52,6 +52,7 @@ export class PodCapture {
       captures,
       database,
       spool,
+      drains,
       budget: writeBudget,
       clock,
       metrics,
@@ -77,6 +78,8 @@ export class PodCapture {
       await writer.flush().catch(() => {});
       if (error instanceof CaptureFinished) return 'captured';
       throw error;
+    } finally {
+      await writer.close();
     }
   }
 
@@ -179,7 +182,7 @@ export class PodCapture {
   }
 
   async #followOnce(writer: CaptureWriter, signal: AbortSignal): Promise<PassEnd> {
-    const { metrics, logs, artifactBudget } = this.#context;
+    const { metrics, artifactBudget } = this.#context;
     const { claim } = this.#view;
     const release = await this.#slot(signal);
     if (release === undefined) return 'end';
@@ -188,11 +191,7 @@ export class PodCapture {
     const until = this.#untilDrained(signal, whole.signal);
     try {
       const pass = new LogPass({ ...passOptions(this.#context, claim.evaluationUid), budget: artifactBudget });
-      const stream = await logs.podLog(claim.namespace, claim.name, {
-        container: SANDBOX_CONTAINER,
-        follow: true,
-        signal: until.signal,
-      });
+      const stream = await this.#open(until.signal);
       try {
         return await pass.read(
           stream,
@@ -217,6 +216,21 @@ export class PodCapture {
       until.cancel();
       metrics.follows.dec();
       release();
+    }
+  }
+
+  /** In turn, and not while too much waits for Postgres: what a log holds comes at once. */
+  async #open(signal: AbortSignal): Promise<PodLogStream> {
+    const { clock, logs, openings, patience, writeBudget } = this.#context;
+    const { namespace, name, createdAt } = this.#view.claim;
+    const release = await openings.acquire(createdAt, signal);
+    await writeBudget.room(signal);
+    const cancel = clock.after(patience.openingMs, () => release?.());
+    try {
+      return await logs.podLog(namespace, name, { container: SANDBOX_CONTAINER, follow: true, signal });
+    } finally {
+      cancel();
+      release?.();
     }
   }
 

@@ -15,12 +15,15 @@ export type ClaimOutcome = 'ours' | 'absent' | 'held' | 'captured';
 export class Claims {
   readonly #id: string;
   readonly #database: Queryable;
+  readonly #heartbeats: Queryable;
   #stamp: string;
 
-  constructor(id: string, database: Queryable) {
+  /** `heartbeats`: has connections of its own, so that claims are renewed in time whatever else waits for Postgres. */
+  constructor(id: string, database: Queryable, heartbeats: Queryable = database) {
     if (!/^[A-Za-z0-9._-]{1,200}$/.test(id)) throw new Error('the recorder needs a plain name');
     this.#id = id;
     this.#database = database;
+    this.#heartbeats = heartbeats;
     this.#stamp = `${id}@0`;
   }
 
@@ -62,7 +65,7 @@ export class Claims {
   /** Renews the claims and returns those of `keys` that are not ours any more. */
   async renew(keys: readonly CaptureKey[]): Promise<CaptureKey[]> {
     if (keys.length === 0) return [];
-    const { rows } = await this.#database.query<{ evaluation_uid: string; attempt: number; recorder: string }>(
+    const { rows } = await this.#heartbeats.query<{ evaluation_uid: string; attempt: number; recorder: string }>(
       `UPDATE crucible.captures AS c SET recorder = ${STAMP}
        FROM unnest($2::uuid[], $3::int[]) AS mine(evaluation_uid, attempt)
        WHERE c.evaluation_uid = mine.evaluation_uid AND c.attempt = mine.attempt
@@ -78,7 +81,7 @@ export class Claims {
   /** Lets another recorder take over at once. */
   async release(keys: readonly CaptureKey[]): Promise<void> {
     if (keys.length === 0) return;
-    await this.#database.query(
+    await this.#heartbeats.query(
       `UPDATE crucible.captures AS c SET recorder = $1 || '@0'
        FROM unnest($2::uuid[], $3::int[]) AS mine(evaluation_uid, attempt)
        WHERE c.evaluation_uid = mine.evaluation_uid AND c.attempt = mine.attempt

@@ -27,6 +27,10 @@ export interface RecorderContext {
   readonly follows: Slots;
   /** Final reads and artifacts need more memory than a follow: few at once. */
   readonly finals: Slots;
+  /** Logs being opened: each brings at once whatever it holds, so a thousand at once would hold a thousand times that. */
+  readonly openings: Slots;
+  /** Spools being stored: all captures have one when Postgres comes back. */
+  readonly drains: Slots;
   readonly artifactBudget: MemoryBudget;
   /** What readers may read ahead of Postgres, all together. */
   readonly writeBudget: MemoryBudget;
@@ -57,6 +61,8 @@ export interface Patience {
   readonly settleMs: number;
   /** How long a follow without its last frame may go on after its container has ended: the final read misses nothing. */
   readonly drainMs: number;
+  /** How long a log may take to begin before the next is opened: a silent one begins with its first byte. */
+  readonly openingMs: number;
   readonly reconnectBaseMs: number;
   readonly reconnectMaxMs: number;
 }
@@ -68,6 +74,7 @@ export const PATIENCE: Patience = {
   heldMs: 5_000,
   settleMs: 300,
   drainMs: 250,
+  openingMs: 100,
   reconnectBaseMs: 200,
   reconnectMaxMs: 10_000,
 };

@@ -205,6 +205,22 @@ describe('faults', () => {
     await verify(first);
   });
 
+  it('a crowd that waits for one slow connection is stored in turn, and none of it spooled', { timeout: LONG_MS }, async () => {
+    await world.owner.query(`CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.15); RETURN NEW; END'`);
+    await world.owner.query('CREATE TRIGGER slow BEFORE INSERT ON crucible.output_chunks FOR EACH STATEMENT EXECUTE FUNCTION slowly()');
+    const { context } = await world.recorder('crowded', {}, { pool: { poolSize: 1, connectTimeoutSeconds: 2 } });
+    const runs = await Promise.all(Array.from({ length: 20 }, (_, at) => newRun(BASE_SEED + at, 5_000)));
+    for (const { pod, log } of runs) {
+      pod.write(log);
+      world.cluster.setState(pod, 'running');
+    }
+    for (const { pod } of runs)
+      await world.until(async () => ((await world.captures.get(pod.evaluationUid, 1))?.lastSeq ?? 0) > 0 || undefined);
+    expect((await context.metrics.spooled.get()).values).toMatchObject([{ value: 0 }]);
+    for (const { pod } of runs) world.cluster.setState(pod, 'ended');
+    for (const run of runs) await verify(run);
+  });
+
   it('connections to Postgres that break at random lose and double nothing', { timeout: LONG_MS }, async () => {
     await world.recorder('broken');
     const runs = await Promise.all(Array.from({ length: 5 }, (_, at) => newRun(BASE_SEED + at, 100_000)));

@@ -126,6 +126,7 @@ export class FrameDecoder {
     this.stats.unterminatedBytes += this.#carried + this.#skipped;
     this.#carried = 0;
     this.#skipped = 0;
+    this.#carry = undefined;
   }
 
   #hold(chunk: Buffer, start: number, end: number): void {

@@ -32,6 +32,11 @@ import { startRelay, type RunningRelay } from './relay.ts';
 import { Slots } from './slots.ts';
 import { Spool } from './spool.ts';
 
+/** For captures, however many; what must be on time has its own. */
+const CAPTURE_CONNECTIONS = 6;
+const OWN_CONNECTIONS = 2;
+const MAX_OPENINGS = 32;
+const MAX_DRAINS = 4;
 /** Unfinished artifacts of all followers together; a final read may hold its own 8 MiB. */
 const ARTIFACT_BUDGET_BYTES = 32 * 1024 * 1024;
 /** Output that waits for Postgres beyond the 64 KiB that each capture may hold. */
@@ -44,12 +49,11 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
   const logger = pino({ level: config.logLevel, base: { component: 'recorder', recorder: config.id } });
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const database = connect({
-    connectionString: config.databaseUrl,
-    applicationName: `crucible-recorder ${config.id}`,
-    prepared: true,
-  });
-  const health = new DatabaseHealth(database, systemClock);
+  const common = { connectionString: config.databaseUrl, applicationName: `crucible-recorder ${config.id}`, prepared: true };
+  const database = connect({ ...common, poolSize: CAPTURE_CONNECTIONS, patient: true });
+  // Its probe, the claims and housekeeping do not queue behind a thousand captures.
+  const own = connect({ ...common, poolSize: OWN_CONNECTIONS });
+  const health = new DatabaseHealth(own, systemClock);
   const metrics = new RecorderMetrics(registry, () => health.available);
   const client = new KubeClient({
     access: await loadAccess({ kubeconfig: config.kubeconfig }),
@@ -79,11 +83,11 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
   const server = await serveHealth({ port: config.port, registry, notReady });
   try {
     await waitForSchema(database, { signal, onWait: (reason) => logger.info({ reason }, 'waiting for the database') });
-    const context = await createContext({ config, logger, metrics, database, health, logs: client, announcer });
+    const context = await createContext({ config, logger, metrics, database, own, health, logs: client, announcer });
     const recorder = new Recorder({ context, pods, unfinished: context.captures, namespaces: config.namespaces });
     recorder.start();
     const { storage } = config;
-    const house = keepHouse({ config: storage, database, files: context.files, metrics, logger, clock: systemClock }, signal);
+    const house = keepHouse({ config: storage, database: own, files: context.files, metrics, logger, clock: systemClock }, signal);
     relay = startRelay({ config, registry, logger });
     starting = false;
     logger.info({ namespaces: config.namespaces, maxFollows: config.maxFollows }, 'recording');
@@ -95,7 +99,7 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
   } finally {
     health.stop();
     redis?.disconnect();
-    await Promise.allSettled([server.close(), client.close(), database.close(), relay?.stop()]);
+    await Promise.allSettled([server.close(), client.close(), database.close(), own.close(), relay?.stop()]);
   }
 }
 
@@ -106,6 +110,8 @@ interface Parts {
   readonly logger: Logger;
   readonly metrics: RecorderMetrics;
   readonly database: Database;
+  /** For what must not wait behind captures. Default: the same. */
+  readonly own?: Database;
   readonly health: DatabaseHealth;
   readonly logs: LogReader;
   /** Default: nobody is told of output. */
@@ -117,6 +123,7 @@ export async function createContext({
   logger,
   metrics,
   database,
+  own = database,
   health,
   logs,
   announcer = new OutputAnnouncer(undefined),
@@ -137,11 +144,13 @@ export async function createContext({
       maxNamespaceBytes: storage.maxNamespaceBytes,
       usedBytes: (evaluationUid) => artifacts.usedBytes(evaluationUid),
     },
-    claims: new Claims(config.id, database),
+    claims: new Claims(config.id, database, own),
     database: health,
     spool,
     follows: new Slots(config.maxFollows),
     finals: new Slots(config.maxFinalReads),
+    openings: new Slots(MAX_OPENINGS),
+    drains: new Slots(MAX_DRAINS),
     artifactBudget: new MemoryBudget(ARTIFACT_BUDGET_BYTES),
     writeBudget: new MemoryBudget(WRITE_BUDGET_BYTES),
     metrics,

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createHash } from 'node:crypto';
+import { MemoryBudget } from './budget.ts';
+import { Slots } from './slots.ts';
 import { encode, encodeLines, random, streamOf, type Produced } from './testing/encoder.ts';
 import type { TestPod } from './testing/cluster.ts';
 import { sha256, World } from './testing/world.ts';
@@ -180,8 +182,27 @@ describe('one recorder', () => {
   });
 });
 
+it('opens no further log while too much output waits for Postgres', async () => {
+  const writeBudget = new MemoryBudget(1000);
+  const openings = new Slots(1);
+  const recorder = await world.recorder('cautious', { writeBudget, openings });
+  writeBudget.change(1001);
+  const pod = await newPod();
+  const log = encode(text('stdout', 'later\n'));
+  pod.write(log);
+  world.cluster.setState(pod, 'running');
+  await world.until(() => (openings.free === 0 ? true : undefined));
+  expect(pod.connections).toBe(0);
+  writeBudget.change(-1001);
+  await world.until(async () => ((await world.captures.get(pod.evaluationUid, 1))?.lastSeq ?? 0) > 0 || undefined);
+  expect(openings.free).toBe(1);
+  world.cluster.setState(pod, 'ended');
+  await expectStored(pod, text('stdout', 'later\n'));
+  await recorder.stop();
+});
+
 it('reads again when a final read falls silent on a live connection', async () => {
-  const recorder = await world.recorder('impatient', {}, 500);
+  const recorder = await world.recorder('impatient', {}, { callMs: 500 });
   const pod = await newPod();
   pod.silentReads = 2;
   const writes = text('stdout', 'first\n', 'second\n', 'third\n');

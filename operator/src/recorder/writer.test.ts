@@ -1,13 +1,19 @@
 import type { AppendChunks, AppendOutcome } from '@crucible/storage';
-import { expect, it } from 'vitest';
+import { UnavailableError } from '@crucible/storage';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { MemoryBudget } from './budget.ts';
 import type { Frame } from './frames.ts';
+import { Slots } from './slots.ts';
+import { Spool } from './spool.ts';
 import { CaptureWriter, type WriterOptions } from './writer.ts';
 
 const KIB = 1024;
 
 /** A writer whose appends wait until they are let through. */
-function start(budgetBytes: number) {
+function start(budgetBytes: number, more: Partial<WriterOptions> = {}) {
   const appends: { input: AppendChunks; answer: (error?: Error) => void }[] = [];
   const position = { lastSeq: 0, missing: [], streams: { stdout: { bytes: 0, lines: 0 }, stderr: { bytes: 0, lines: 0 } } };
   const append = (input: AppendChunks): Promise<AppendOutcome> =>
@@ -24,10 +30,12 @@ function start(budgetBytes: number) {
     captures: { append },
     database: { available: true, reportDown: () => undefined } as unknown as WriterOptions['database'],
     spool: {} as WriterOptions['spool'],
+    drains: new Slots(1),
     budget,
     clock: { after: () => () => undefined } as unknown as WriterOptions['clock'],
-    metrics: { bytes: { inc: () => undefined } } as unknown as WriterOptions['metrics'],
+    metrics: { bytes: { inc: () => undefined }, spooled: { inc: () => undefined } } as unknown as WriterOptions['metrics'],
     signal: new AbortController().signal,
+    ...more,
   });
   let seq = 0;
   const offer = (kibibytes: number): void => {
@@ -49,15 +57,15 @@ it('lets its reader go on while the first part is written, but not for ever', as
   expect(writer.relieve()).toBeUndefined();
   await turn();
   expect(appends).toHaveLength(1);
-  offer(128);
+  offer(256);
   expect(writer.relieve()).toBeUndefined();
-  offer(128);
+  offer(256);
   const waiting = writer.relieve();
   expect(waiting).toBeInstanceOf(Promise);
   appends[0]!.answer();
   await turn();
   // Everything that came meanwhile, at once.
-  expect(appends.map(({ input }) => input.lastSeq)).toEqual([8, 40]);
+  expect(appends.map(({ input }) => input.lastSeq)).toEqual([8, 72]);
   appends[1]!.answer();
   await waiting;
 });
@@ -84,4 +92,81 @@ it('gives back what it held when a write fails, and says so to its reader', asyn
   await turn();
   await expect(writer.relieve()).rejects.toThrow('refused');
   expect(budget.heldBytes).toBe(0);
+});
+
+it('reads no more than a piece of each log while all together hold too much, however little its own is', async () => {
+  const { writer, budget, appends, offer, turn } = start(100 * KIB);
+  offer(8);
+  expect(writer.relieve()).toBeUndefined();
+  budget.change(100 * KIB);
+  offer(8);
+  const waiting = writer.relieve();
+  expect(waiting).toBeInstanceOf(Promise);
+  await turn();
+  expect(appends.map(({ input }) => input.lastSeq)).toEqual([2]);
+  appends[0]!.answer();
+  await waiting;
+});
+
+/** A database that is away until it is said to be back. */
+function away() {
+  let back = (): void => undefined;
+  const state = { available: true, downs: 0 };
+  let recovery = Promise.resolve();
+  const database = {
+    get available() {
+      return state.available;
+    },
+    reportDown: () => {
+      state.downs += 1;
+      state.available = false;
+      recovery = new Promise((resolve) => (back = resolve));
+    },
+    whenAvailable: () => recovery,
+  } as unknown as WriterOptions['database'];
+  const restore = (): void => {
+    state.available = true;
+    back();
+  };
+  return { database, restore };
+}
+
+async function spoolFolder(): Promise<Spool> {
+  const folder = await mkdtemp(join(tmpdir(), 'crucible-spool-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const spool = new Spool(folder, 1024 * KIB);
+  await spool.open();
+  return spool;
+}
+
+it('stores what a log had spooled once Postgres is back, also when the log has no more to say', async () => {
+  const [{ database, restore }, spool] = [away(), await spoolFolder()];
+  const { writer, budget, appends, offer } = start(1024 * KIB, { database, spool });
+  offer(8);
+  const flushed = writer.flush();
+  await expect.poll(() => appends.length).toBe(1);
+  appends[0]!.answer(new UnavailableError('away'));
+  await flushed;
+  expect([spool.bytes > 8 * KIB, budget.heldBytes]).toEqual([true, 0]);
+  restore();
+  await expect.poll(() => appends.length).toBe(2);
+  expect(appends[1]!.input).toMatchObject({ afterSeq: 0, lastSeq: 1 });
+  appends[1]!.answer();
+  await expect.poll(() => spool.bytes).toBe(0);
+});
+
+it('leaves a spool alone once it is closed: another writer may have taken the capture up', async () => {
+  const [{ database, restore }, spool] = [away(), await spoolFolder()];
+  const { writer, appends, offer, turn } = start(1024 * KIB, { database, spool });
+  offer(8);
+  const flushed = writer.flush();
+  await expect.poll(() => appends.length).toBe(1);
+  appends[0]!.answer(new UnavailableError('away'));
+  await flushed;
+  await writer.close();
+  const looks = vi.spyOn(spool, 'files');
+  restore();
+  for (let turns = 0; turns < 20; turns += 1) await turn();
+  expect(looks).not.toHaveBeenCalled();
+  expect(spool.bytes).toBeGreaterThan(8 * KIB);
 });

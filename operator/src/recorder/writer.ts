@@ -6,15 +6,22 @@ import type { DatabaseHealth } from './database.ts';
 import { FrameDecoder, type Frame } from './frames.ts';
 import type { RecorderMetrics } from './metrics.ts';
 import type { LogPass } from './pass.ts';
+import type { Slots } from './slots.ts';
 import type { Spool, SpoolKey } from './spool.ts';
 
 /** Pending output is written when it reaches this, or after FLUSH_MS. */
 const FLUSH_BYTES = 64 * 1024;
 const FLUSH_MS = 200;
-/** While that is under way a reader may read on up to this, if all together stay within their budget. */
-const READ_AHEAD_BYTES = 256 * 1024;
+/**
+ * While that is under way a reader may read on up to this, if all together stay within their budget. It goes into one
+ * statement: of small ones Postgres takes half as much again for each byte.
+ */
+const READ_AHEAD_BYTES = 512 * 1024;
 /** The launcher stops at 8 MiB for both streams together; more is forged, and named as missing. */
 export const MAX_STORED_BYTES = 8 * 1024 * 1024;
+
+/** What was read is kept also when everything else is stopping. */
+const NEVER = new AbortController().signal;
 
 /** Someone else finished this capture. */
 export class CaptureFinished extends Error {}
@@ -27,6 +34,7 @@ export interface WriterOptions {
   readonly captures: Pick<CaptureRepository, 'append'>;
   readonly database: DatabaseHealth;
   readonly spool: Spool;
+  readonly drains: Slots;
   readonly budget: MemoryBudget;
   readonly clock: Clock;
   readonly metrics: RecorderMetrics;
@@ -50,6 +58,8 @@ export class CaptureWriter {
   /** Flushes that are not over. */
   #writing = 0;
   #spooled = false;
+  #awaitingReturn = false;
+  #closed = false;
 
   constructor(options: WriterOptions) {
     this.#options = options;
@@ -87,8 +97,9 @@ export class CaptureWriter {
   /** After each piece of a log: begins to write what is due, and returns what to wait for before more is read. */
   relieve(): Promise<void> | undefined {
     if (this.#failure !== undefined) return this.flush();
+    const waits = this.#pendingCharge >= READ_AHEAD_BYTES || (this.#pendingCharge > 0 && this.#options.budget.exceeded);
+    if (waits) return this.flush();
     if (this.#pendingCharge < FLUSH_BYTES) return undefined;
-    if (this.#pendingCharge >= READ_AHEAD_BYTES || this.#options.budget.exceeded) return this.flush();
     if (this.#writing === 0) void this.flush().catch(() => {});
     return undefined;
   }
@@ -130,6 +141,14 @@ export class CaptureWriter {
     }, signal);
   }
 
+  /** Nobody offers any more: what is still spooled is for whoever takes the capture up again. */
+  close(): Promise<void> {
+    this.#closed = true;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    return this.#tail;
+  }
+
   /** After the capture is finished: nothing of it is needed any more. */
   async discardSpool(): Promise<void> {
     for (const path of await this.#options.spool.files(this.#options.key)) await this.#options.spool.remove(path);
@@ -141,7 +160,7 @@ export class CaptureWriter {
     this.#pendingCharge = 0;
     try {
       if (this.#failure !== undefined) throw this.#failure;
-      if (frames.length > 0) await this.#write(frames);
+      if (frames.length > 0 || (this.#spooled && !this.#closed)) await this.#write(frames);
     } finally {
       this.#options.budget.change(-charge);
     }
@@ -159,7 +178,22 @@ export class CaptureWriter {
       if (!isUnavailable(error)) throw error;
       database.reportDown();
     }
-    await this.#park(frames);
+    if (frames.length > 0) await this.#park(frames);
+    if (this.#spooled) this.#awaitReturn();
+  }
+
+  /** What is spooled is stored once Postgres is back, also when the log has no more to say. */
+  #awaitReturn(): void {
+    if (this.#awaitingReturn || this.#closed) return;
+    this.#awaitingReturn = true;
+    const { database, signal } = this.#options;
+    void database
+      .whenAvailable(signal)
+      .then(() => {
+        this.#awaitingReturn = false;
+        // A failure is kept and thrown by the reader's next own flush.
+        if (this.#spooled && !this.#closed && !signal.aborted) void this.flush().catch(() => {});
+      });
   }
 
   /** Postgres is away: to the spool, or wait here, which stops the reader. */
@@ -201,6 +235,19 @@ export class CaptureWriter {
   }
 
   async #drain(pass?: LogPass): Promise<void> {
+    if ((await this.#options.spool.files(this.#options.key)).length === 0) {
+      this.#spooled = false;
+      return;
+    }
+    const release = await this.#options.drains.acquire(0, NEVER);
+    try {
+      await this.#drainFiles(pass);
+    } finally {
+      release?.();
+    }
+  }
+
+  async #drainFiles(pass: LogPass | undefined): Promise<void> {
     const { spool, key } = this.#options;
     const files = await Promise.all(
       (await spool.files(key)).map(async (path) => ({ path, first: await firstSeq(spool.read(path)) })),

@@ -13,6 +13,7 @@ import {
   migrate,
   type CaptureRecord,
   type Database,
+  type DatabaseOptions,
 } from '@crucible/storage';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
@@ -125,10 +126,15 @@ export class World {
   }
 
   /** `callMs`: how long it waits for an answer of the API server. */
-  async recorder(id: string, change: Partial<RecorderContext> = {}, callMs?: number): Promise<RunningRecorder> {
+  async recorder(
+    id: string,
+    change: Partial<RecorderContext> = {},
+    { callMs, pool }: { callMs?: number; pool?: Partial<DatabaseOptions> } = {},
+  ): Promise<RunningRecorder> {
     const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
-    const database = connect({ connectionString: this.recorderDsn, applicationName: id });
-    const health = new DatabaseHealth(database, systemClock);
+    const database = connect({ connectionString: this.recorderDsn, applicationName: id, patient: true, ...pool });
+    const own = connect({ connectionString: this.recorderDsn, applicationName: `${id} own`, poolSize: 2 });
+    const health = new DatabaseHealth(own, systemClock);
     const access = await loadAccess({ kubeconfig: await this.kubeconfig() });
     const client = new KubeClient({ access, logger, timeoutMs: callMs });
     const namespaces = [this.cluster.namespace];
@@ -153,6 +159,7 @@ export class World {
       logger,
       metrics: new RecorderMetrics(new Registry()),
       database,
+      own,
       health,
       logs: client,
     });
@@ -165,7 +172,7 @@ export class World {
         if (!this.#recorders.delete(running)) return;
         await recorder.stop();
         health.stop();
-        await Promise.allSettled([client.close(), database.close()]);
+        await Promise.allSettled([client.close(), database.close(), own.close()]);
       },
     };
     this.#recorders.add(running);
