@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Smuggled } from './attack.ts';
 import { smuggling } from './catalogue/smuggling.ts';
-import { judgeSmuggled, summary } from './smuggling.ts';
+import { isQuotaConflict, judgeSmuggled, summary, withoutQuotaConflicts } from './smuggling.ts';
 
 const one: Smuggled = { what: 'hostPath', rule: 'volumes', podSecurity: 'hostPath', change: () => {} };
 const refused = (message: string) => judgeSmuggled(one, { admitted: false, message });
@@ -48,4 +48,24 @@ it('tries at least thirty changes, each by a name of its own', () => {
   const names = method.kind === 'smuggle' ? method.smuggled.map(({ what }) => what) : [];
   expect(new Set(names).size).toBe(names.length);
   expect(names.length).toBeGreaterThanOrEqual(30);
+});
+
+describe('a quota that others count on at the same moment', () => {
+  const conflict = new Error('create jobs: 409 Operation cannot be fulfilled on resourcequotas "crucible": the object has been modified');
+
+  it('is asked again, and for nothing else', async () => {
+    let tries = 0;
+    const after = (failures: number, error: Error) => () => (tries++ < failures ? Promise.reject(error) : Promise.resolve('made'));
+    expect(await withoutQuotaConflicts(after(3, conflict))).toBe('made');
+    expect(tries).toBe(4);
+    tries = 0;
+    await expect(withoutQuotaConflicts(after(3, new Error('denied')))).rejects.toThrow('denied');
+    expect(tries).toBe(1);
+    tries = 0;
+    await expect(withoutQuotaConflicts(after(99, conflict))).rejects.toThrow('resourcequotas');
+  });
+
+  it('is no refusal by a quota that is used up', () => {
+    expect(isQuotaConflict('pods "a" is forbidden: exceeded quota: crucible')).toBe(false);
+  });
 });

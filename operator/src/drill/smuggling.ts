@@ -15,6 +15,7 @@ const AT_ONCE = 6;
 const POLL_MS = 300;
 const ANSWER_MS = 30_000;
 const RELEASES = 5;
+const QUOTA_TRIES = 10;
 
 interface Job extends KubeObject {
   spec: { template: PodTemplate; [field: string]: unknown };
@@ -102,14 +103,11 @@ function copyOf(job: Job, { drill, label, namespace }: Ground, change: (template
   };
 }
 
-/** Two that use the quota at once: the Job controller tries again a second later. */
-const PASSES = /Operation cannot be fulfilled on/;
-
 /** Creates the Job, waits until its pod is there or refused, and deletes it. */
 async function answerTo({ client, namespace, signal, now }: Ground, wanted: Job): Promise<Answer> {
   let job: Job;
   try {
-    job = await client.create(JOBS, wanted, { fieldManager: 'crucible-operator', signal });
+    job = await withoutQuotaConflicts(() => client.create(JOBS, wanted, { fieldManager: 'crucible-operator', signal }));
   } catch (error) {
     if (!(error instanceof KubeError) || error.code < 400 || error.code >= 500) throw error;
     return { admitted: false, message: `the Job itself: ${error.message}` };
@@ -120,13 +118,30 @@ async function answerTo({ client, namespace, signal, now }: Ground, wanted: Job)
   try {
     for (const end = now() + ANSWER_MS; now() < end; await new Promise((resolve) => setTimeout(resolve, POLL_MS))) {
       signal.throwIfAborted();
-      const refused = (await client.list<Event>(EVENTS, about)).items.find(({ message = '' }) => !PASSES.test(message));
+      const refused = (await client.list<Event>(EVENTS, about)).items.find(({ message }) => !isQuotaConflict(message));
       if (refused !== undefined) return { admitted: false, message: refused.message ?? '' };
       if ((await client.list<KubeObject>(PODS, pods)).items.length > 0) return { admitted: true };
     }
     return undefined;
   } finally {
     await client.delete(JOBS, namespace, name, { uid, propagationPolicy: 'Background' }).catch(() => {});
+  }
+}
+
+/**
+ * A quota that others count on at the same moment: the API server gives up after some tries, and says nothing of the object.
+ * For pods the Job controller tries again a second later; a Job is ours to create again.
+ */
+export const isQuotaConflict = (message = ''): boolean => message.includes('Operation cannot be fulfilled on');
+
+export async function withoutQuotaConflicts<T>(create: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await create();
+    } catch (error) {
+      if (tries === QUOTA_TRIES || !isQuotaConflict(error instanceof Error ? error.message : undefined)) throw error;
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS * Math.random()));
+    }
   }
 }
 
