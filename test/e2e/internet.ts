@@ -1,6 +1,7 @@
 /**
- * Plays the internet: an authoritative name server for internet.test, on TCP and UDP, in a network namespace that `play`
- * makes at an address which the native cluster's guard keeps on this machine. It notes every name that it is asked for.
+ * Plays the internet: an authoritative name server for internet.test, on TCP and UDP, and a metadata service that answers
+ * every request, in a network namespace that `play` makes at an address which the native cluster's guard keeps on this
+ * machine. It notes every name that it is asked for.
  */
 import { spawn, execFile } from 'node:child_process';
 import { createSocket } from 'node:dgram';
@@ -14,6 +15,7 @@ const LINK = 'crucible-inet';
 const GATEWAY = '198.51.100.1';
 /** TEST_INTERNET of deploy/local/settings.sh, and what the cluster's DNS forwards internet.test to. */
 export const INTERNET = '198.51.100.2';
+export const METADATA_PORT = 80;
 const NODE_ADDRESS = '10.250.0.1';
 const command = promisify(execFile);
 
@@ -38,7 +40,7 @@ function serve(): void {
     console.log(found.name);
     udp.send(found.answer, port, address);
   });
-  udp.bind(53, INTERNET, () => console.log('ready'));
+  udp.bind(53, INTERNET);
   const tcp = createServer((socket) => {
     socket.on('error', () => socket.destroy());
     socket.on('data', (data) => {
@@ -51,6 +53,12 @@ function serve(): void {
     });
   });
   tcp.listen(53, INTERNET);
+  const metadata = createServer((socket) => {
+    socket.on('error', () => socket.destroy());
+    socket.once('data', () => socket.end('HTTP/1.0 200 OK\r\n\r\nami-id\n'));
+  });
+  metadata.listen(METADATA_PORT, INTERNET);
+  void Promise.all([udp, tcp, metadata].map((server) => once(server, 'listening'))).then(() => console.log('ready'));
 }
 
 export interface Internet {

@@ -36,7 +36,7 @@ export const forks: Attack = {
   title: 'the process limit holds',
   tries: 'To start ten times as many processes as a run may have.',
   why: 'A fork bomb takes a node down.',
-  proves: 'It fails with EAGAIN in the sandbox that tries.',
+  proves: 'It fails with EAGAIN in the sandbox that tries, at the run’s own limit and not at the node’s.',
   quick: false,
   method: {
     kind: 'alone',
@@ -45,7 +45,7 @@ export const forks: Attack = {
       memory: '1Gi',
       timeoutSeconds: 30,
       code: String.raw`
-import errno, json, os, signal, time
+import errno, json, os, resource, signal, time
 children, error = [], None
 while len(children) < 1280 and error is None:
     try:
@@ -60,8 +60,11 @@ while len(children) < 1280 and error is None:
     children.append(child)
 count = len(children)
 for child in children: os.kill(child, signal.SIGKILL)
-detail = '%s after %d processes' % (errno.errorcode.get(error.errno) if error else 'no limit', count)
-print(json.dumps({'attack': 'forks', 'checks': [{'check': 'refused', 'blocked': error is not None and error.errno == errno.EAGAIN, 'detail': detail}]}))
+# The node's limit for a pod, which is far above, must not be taken for the run's own.
+limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+blocked = error is not None and error.errno == errno.EAGAIN and count <= limit <= 1280
+detail = '%s after %d processes, limit %d' % (errno.errorcode.get(error.errno) if error else 'no end', count, limit)
+print(json.dumps({'attack': 'forks', 'checks': [{'check': 'refused', 'blocked': blocked, 'detail': detail}]}))
 `,
     },
     judge: (end: RunEnd) => {
