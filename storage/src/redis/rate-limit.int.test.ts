@@ -57,6 +57,35 @@ describe.each(serversHere())('with $kind', ({ kind, program }) => {
     await eventually(async () => expect((await quick.take(key)).allowed).toBe(true));
   });
 
+  test('who asks often costs few calls, shares the limit all the same, and is never given more than it', async () => {
+    const key = randomUUID();
+    const limiters = Array.from({ length: 2 }, () => new RateLimiter({ redis, name: 'often', limit: 1600, windowSeconds: 36_000 }));
+    const calls = async (): Promise<number> => Number(/cmdstat_eval:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1] ?? 0);
+    const before = await calls();
+    const answers = await Promise.all(Array.from({ length: 16 }, async (_, client) => {
+      const own = [];
+      for (let n = 0; n < 110; n += 1) own.push(await limiters[client % 2]!.take(key));
+      return own;
+    }));
+    const all = answers.flat();
+    const allowed = all.filter((answer) => answer.allowed).length;
+    expect(allowed).toBeLessThanOrEqual(1600);
+    // What one has taken ahead the other may miss, and what a slow machine has not used in time is lost.
+    expect(allowed).toBeGreaterThan(800);
+    expect(await calls() - before).toBeLessThan(700);
+    expect(all.every(({ source }) => source === 'redis')).toBe(true);
+    expect(all.filter((answer) => !answer.allowed).every(({ retryAfterSeconds, remaining }) => retryAfterSeconds > 0 && remaining === 0)).toBe(true);
+  });
+
+  test('who asks seldom loses nothing to what is taken ahead', async () => {
+    let now = 0;
+    const [key, limiter] = [randomUUID(), new RateLimiter({ redis, name: 'seldom', limit: 1600, windowSeconds: 360_000, now: () => now })];
+    for (let n = 1; n <= 50; n += 1, now += 2_000_000) expect(await limiter.take(key)).toMatchObject({ allowed: true, remaining: 1600 - n });
+    const left = [];
+    for (let n = 0; n < 20; n += 1) left.push((await limiter.take(key)).remaining);
+    expect(left).toEqual(Array.from({ length: 20 }, (_, n) => 1549 - n));
+  });
+
   test('keys expire, and hold no token', async () => {
     const token = `token-${randomUUID()}`;
     await new RateLimiter({ redis, name: 'expiry', limit: 2, windowSeconds: 60 }).take(token);

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { isUp } from './connection.ts';
+import { Leases, type Taken } from './lease.ts';
 
 export interface RateLimitRule {
   /** Part of the key in Redis; one for each class of routes. */
@@ -41,25 +42,28 @@ const MICROSECONDS = 1_000_000;
 
 // The generic cell rate algorithm: one number for a key, the moment at which all that was taken will have been given
 // back. Taking adds to it, time passing is the giving back. One call, Redis' own clock, so any number of processes agree.
+// Takes as many as fit, `most` of them, or nothing when `cost` do not fit.
 const TAKE = `
-local window, emission, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local window, emission, cost, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local full = tonumber(redis.call('GET', KEYS[1]) or '') or now
 full = math.min(math.max(full, now), now + window)
-local allowed = 0
-if full + cost * emission - now <= window then
-  allowed = 1
-  full = full + cost * emission
+local taken = math.min(most, math.floor((now + window - full) / emission))
+if taken < cost then
+  taken = 0
+else
+  full = full + taken * emission
   redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
 end
-return {allowed, string.format('%.0f', full - now)}
+return {taken, string.format('%.0f', full - now)}
 `;
 
 /**
  * Token bucket in Redis, shared by all processes. Never in the way: when Redis is away, slow or refuses, the same bucket
  * in this process decides, which has counted along all the time. With n processes a client may then take up to n times the
- * limit. The process remembers a bounded number of keys, those used last.
+ * limit. The process remembers a bounded number of keys, those used last. Who asks often is let in by permits that were
+ * taken ahead (Leases): never more than the limit in all, and no call to Redis for most of them.
  */
 export class RateLimiter {
   readonly #redis: Redis | undefined;
@@ -67,6 +71,7 @@ export class RateLimiter {
   readonly #window: number;
   readonly #emission: number;
   readonly #local: LocalBuckets;
+  readonly #leases: Leases;
   readonly #now: () => number;
   #restUntil = 0;
 
@@ -80,6 +85,10 @@ export class RateLimiter {
     this.#emission = Math.max(1, Math.floor(this.#window / limit));
     this.#local = new LocalBuckets(options.maxLocalKeys ?? MAX_LOCAL_KEYS);
     this.#now = options.now ?? (() => performance.now() * 1000);
+    this.#leases = new Leases({
+      limit, window: this.#window, emission: this.#emission, maxKeys: options.maxLocalKeys ?? MAX_LOCAL_KEYS, now: this.#now,
+      ask: (hashed, most) => this.#ask(hashed, 1, most),
+    });
   }
 
   /** `key` may be anything that names a client, a token too: only a hash of it leaves this process. Never throws for Redis. */
@@ -87,23 +96,23 @@ export class RateLimiter {
     if (!Number.isInteger(cost) || cost < 1 || cost > this.#rule.limit) throw new RangeError(`a cost of ${cost} never fits into the limit of ${this.#rule.limit}`);
     const hashed = hash('sha256', key, 'base64url');
     const local = this.#local.take(hashed, this.#now(), this.#window, this.#emission, cost);
-    const shared = await this.#ask(hashed, cost);
+    const shared = await (cost === 1 ? this.#leases.take(hashed) : this.#ask(hashed, cost, cost));
     const { allowed, debt } = shared ?? local;
     return {
-      allowed,
+      allowed: allowed > 0,
       limit: this.#rule.limit,
       remaining: Math.max(0, Math.min(this.#rule.limit, Math.floor((this.#window - debt) / this.#emission))),
       resetSeconds: Math.ceil(debt / MICROSECONDS),
-      retryAfterSeconds: allowed ? 0 : Math.max(1, Math.ceil((debt + cost * this.#emission - this.#window) / MICROSECONDS)),
+      retryAfterSeconds: allowed > 0 ? 0 : Math.max(1, Math.ceil((debt + cost * this.#emission - this.#window) / MICROSECONDS)),
       source: shared === undefined ? 'process' : 'redis',
     };
   }
 
-  async #ask(hashed: string, cost: number): Promise<Taken | undefined> {
+  async #ask(hashed: string, cost: number, most: number): Promise<Taken | undefined> {
     const redis = this.#redis;
     if (redis === undefined || !isUp(redis) || performance.now() < this.#restUntil) return undefined;
     const answer = redis
-      .eval(TAKE, 1, `rate:${this.#rule.name}:${hashed}`, this.#window, this.#emission, cost)
+      .eval(TAKE, 1, `rate:${this.#rule.name}:${hashed}`, this.#window, this.#emission, cost, most)
       .then((taken) => taken as [number, string])
       .catch(() => undefined);
     const taken = await inTime(answer);
@@ -111,14 +120,8 @@ export class RateLimiter {
       this.#restUntil = performance.now() + REST_MILLISECONDS;
       return undefined;
     }
-    return { allowed: taken[0] === 1, debt: Number(taken[1]) };
+    return { allowed: taken[0], debt: Number(taken[1]) };
   }
-}
-
-interface Taken {
-  readonly allowed: boolean;
-  /** Microseconds until everything taken is given back. */
-  readonly debt: number;
 }
 
 /** The same in this process, for the keys used last. */
@@ -142,7 +145,7 @@ class LocalBuckets {
       if (oldest === key) break;
       this.#fullAt.delete(oldest);
     }
-    return { allowed, debt: next - now };
+    return { allowed: allowed ? cost : 0, debt: next - now };
   }
 }
 
