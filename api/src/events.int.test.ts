@@ -32,6 +32,11 @@ class Client {
     this.#connect();
   }
 
+  /** The id that it would come back with. */
+  get last(): string | undefined {
+    return this.#last;
+  }
+
   close(): void {
     this.#closed = true;
     this.#current?.destroy();
@@ -64,7 +69,7 @@ class Client {
     const id = /^id: (\d+)$/m.exec(event)?.[1];
     if (id === undefined) return;
     this.#last = id;
-    this.ids.push(Number(id));
+    if (/^data: /m.test(event)) this.ids.push(Number(id));
   }
 }
 
@@ -120,6 +125,19 @@ test('the events of one run come from its beginning, each once, also those from 
     expect(client.ids).toEqual(wanted);
     client.close();
   }
+});
+
+test('a client that is cut off before its first event misses nothing', async () => {
+  const options = { port: api.port, ca: api.ca, path: EVENTS, token: reader };
+  const client = new Client(options);
+  await api.until('it to know where it stands', () => client.last !== undefined);
+  expect(client.ids).toEqual([]);
+  client.close();
+  await world.record.accepted();
+  const last = await world.record.publish();
+  const again = new Client({ ...options, after: Number(client.last) });
+  await api.until('it to be told of what happened meanwhile', () => again.ids.includes(last));
+  again.close();
 });
 
 test('a client that reads nothing costs no memory and holds nobody up', async () => {

@@ -193,6 +193,22 @@ test('events come once each, over connections that break, restart and lie about 
   expect(seen.map(({ headers }) => headers['last-event-id'])).toEqual([undefined, '2', '2', '2']);
 });
 
+test('a stream that is cut off before its first event goes on where it said that it began', async () => {
+  const send =
+    (text: string): Handler =>
+    (_, response) =>
+      void response.writeHead(200, { 'content-type': 'text/event-stream' }).end(`retry: 1\n\n${text}`);
+  const { url, seen } = await serve(
+    send('id: 7\n\n'),
+    send('id: 7\n\nid: 8\nevent: evaluation.phase\ndata: {"position":"8"}\n\n'),
+  );
+  for await (const { position } of clientOf(url).client.allEvents()) {
+    expect(position).toBe('8');
+    break;
+  }
+  expect(seen.map(({ headers }) => headers['last-event-id'])).toEqual([undefined, '7']);
+});
+
 test('output goes on at the byte where it broke off, until it ends', async () => {
   const piece = (offset: number, text: string) =>
     `id: ${offset + text.length}\nevent: output\ndata: ${JSON.stringify({ offset, attempt: 2, data: btoa(text) })}\n\n`;

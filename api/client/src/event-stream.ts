@@ -39,9 +39,13 @@ export async function* readEvents(
     for (let fruitless = 0; ; fruitless += 1) {
       const response = await open(transport, options.path, lastEventId, signal);
       try {
-        for await (const message of parse(response, signal, (milliseconds) => (retrySeconds = milliseconds / 1000))) {
+        const told = {
+          onRetry: (milliseconds: number) => (retrySeconds = milliseconds / 1000),
+          // Also without an event: where the stream of all events begins.
+          onId: (id: string) => (lastEventId = id),
+        };
+        for await (const message of parse(response, signal, told)) {
           fruitless = -1;
-          if (message.id !== undefined) lastEventId = message.id;
           yield { id: message.id, event: message.event, data: message.data };
         }
       } catch (error) {
@@ -71,13 +75,13 @@ async function open(
 async function* parse(
   response: Response,
   signal: AbortSignal,
-  onRetry: (milliseconds: number) => void,
+  told: { onRetry: (milliseconds: number) => void; onId: (id: string) => void },
 ): AsyncGenerator<StreamEvent, void, undefined> {
   if (response.body === null) return;
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
   const complete: StreamEvent[] = [];
-  const parser = createParser({ onEvent: ({ id, event, data }) => void complete.push({ id, event, data }), onRetry });
+  const parser = createParser({ onEvent: ({ id, event, data }) => void complete.push({ id, event, data }), ...told });
   // A connection whose other end has vanished never ends by itself. Cancelled, the reader is at its end.
   let silence: ReturnType<typeof setTimeout> | undefined;
   const cancel = (): void => void reader.cancel().catch(() => undefined);

@@ -1,5 +1,5 @@
-import type { CloudEvent, EventFeed, FeedFilter } from '@crucible/storage';
-import { sseEvent, type EventStream } from './sse.ts';
+import type { CloudEvent, EventFeed, FeedEvent, FeedFilter } from '@crucible/storage';
+import { ssePosition, sseEvent, type EventStream } from './sse.ts';
 
 const TYPE_PREFIX = 'dev.crucible.';
 
@@ -11,7 +11,9 @@ export interface FollowOptions extends FeedFilter {
   readonly after: number;
 }
 
-// All clients get the same bytes: they are made once.
+// All clients get the same bytes: they are made once, and so is what most of them get at once.
+const BATCHES = 4;
+const batches = new Map<string, Buffer>();
 const BYTES = new WeakMap<CloudEvent, Buffer>();
 function eventBytes(event: CloudEvent): Buffer {
   let bytes = BYTES.get(event);
@@ -19,8 +21,24 @@ function eventBytes(event: CloudEvent): Buffer {
   return bytes;
 }
 
-/** Sends one client everything after what it has seen, at the client's pace. Ends when the client is gone. */
+function batchBytes(events: readonly FeedEvent[]): Buffer {
+  const [first] = events;
+  if (first !== undefined && events.length === 1) return eventBytes(first.event);
+  const key = events.map(({ position }) => position).join();
+  let bytes = batches.get(key);
+  if (bytes === undefined) {
+    batches.set(key, (bytes = Buffer.concat(events.map(({ event }) => eventBytes(event)))));
+    if (batches.size > BATCHES) batches.delete(batches.keys().next().value as string);
+  }
+  return bytes;
+}
+
+/**
+ * Sends one client everything after what it has seen, at the client's pace. Ends when the client is gone. First where it
+ * stands: a client that is cut off before its first event comes back with that.
+ */
 export async function followEvents({ feed, stream, signal, after, ...filter }: FollowOptions): Promise<void> {
+  stream.write(ssePosition(after));
   for await (const events of feed.batches(after, signal, filter))
-    if (!(await stream.send(events.map(({ event }) => eventBytes(event))))) return;
+    if (!(await stream.send(batchBytes(events)))) return;
 }

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Problem, unavailable } from '../problems.ts';
 
@@ -9,14 +8,17 @@ const HEARTBEAT = ': still here\n\n';
 /** What a browser waits before it connects again. */
 const RETRY = 'retry: 1000\n\n';
 
-/** One stream of server-sent events. Writes are plain strings on the socket: nothing is kept for a client that reads. */
+/** One stream of server-sent events. What is sent goes to the socket at once: nothing is kept for a client that reads. */
 export class EventStream {
   readonly #reply: FastifyReply;
   readonly #closed = Promise.withResolvers<void>();
+  /** While the client has not taken what was sent. */
+  #waiting: { readonly since: number; readonly taken: () => void } | undefined;
   #open = true;
 
   constructor(reply: FastifyReply) {
     this.#reply = reply;
+    reply.raw.on('drain', () => this.#taken());
     const ended = () => this.#ended();
     reply.raw.once('close', ended);
     reply.raw.once('error', ended);
@@ -49,24 +51,16 @@ export class EventStream {
   }
 
   /** Returns when the client has taken it, so that nobody's backlog is in our memory. False: the client is gone. */
-  async send(pieces: string | readonly Buffer[]): Promise<boolean> {
-    if (!this.#open) return false;
-    if (!this.#write(pieces)) {
-      const taken = once(this.#reply.raw, 'drain', { signal: AbortSignal.timeout(STALLED_MILLISECONDS) });
-      await Promise.race([taken, this.#closed.promise]).catch(() => this.destroy());
-    }
+  async send(piece: string | Buffer): Promise<boolean> {
+    if (this.#open && !this.#reply.raw.write(piece))
+      await new Promise<void>((taken) => (this.#waiting = { since: performance.now(), taken }));
     return this.#open;
   }
 
-  /** In one go. False: the client has not taken all of it yet. */
-  #write(pieces: string | readonly Buffer[]): boolean {
-    const { raw } = this.#reply;
-    if (typeof pieces === 'string') return raw.write(pieces);
-    raw.cork();
-    let taken = true;
-    for (const piece of pieces) taken = raw.write(piece);
-    raw.uncork();
-    return taken;
+  /** Now and then. No timer for each of thousands that wait. */
+  beat(): void {
+    if (this.#waiting === undefined) this.write(HEARTBEAT);
+    else if (performance.now() - this.#waiting.since > STALLED_MILLISECONDS) this.destroy();
   }
 
   end(): void {
@@ -82,6 +76,12 @@ export class EventStream {
     if (!this.#open) return;
     this.#open = false;
     this.#closed.resolve();
+    this.#taken();
+  }
+
+  #taken(): void {
+    this.#waiting?.taken();
+    this.#waiting = undefined;
   }
 }
 
@@ -96,7 +96,7 @@ export class Streams {
   constructor(max: { readonly total: number; readonly each: number }) {
     this.#max = max;
     this.#heartbeat = setInterval(() => {
-      for (const stream of this.#open) stream.write(HEARTBEAT);
+      for (const stream of this.#open) stream.beat();
     }, HEARTBEAT_MILLISECONDS).unref();
   }
 
@@ -136,6 +136,9 @@ export class Streams {
 /** Data on one line, as JSON is; `id` is what the client sends back as Last-Event-ID. */
 export const sseEvent = (id: string | number, event: string, data: unknown): string =>
   `id: ${id}\nevent: ${event}\ndata: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`;
+
+/** No event: only what the client sends back as Last-Event-ID from now on. */
+export const ssePosition = (id: number): string => `id: ${id}\n\n`;
 
 /** What the client has seen. The header of a reconnecting browser wins over the address that it was first given. */
 export function lastEventId(request: FastifyRequest, query: number | undefined): number | undefined {
