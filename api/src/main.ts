@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { Server } from 'node:https';
 import { KubeClient, KubeMetrics, loadAccess, withoutCredentials } from '@crucible/operator/kube';
-import { EventFeed, OutputWatch, connect, connectRedis, openFileStore, openSigningKey } from '@crucible/storage';
+import { EventFeed, OutputWatch, READS_BY_KEY, connect, connectRedis, openFileStore, openSigningKey } from '@crucible/storage';
 import { pino, type Logger } from 'pino';
 import { Gauge, Registry, collectDefaultMetrics } from 'prom-client';
 import { buildApp } from './app.ts';
@@ -19,10 +19,12 @@ import type { Services } from './services.ts';
 import { Snapshots } from './snapshots.ts';
 
 const POOL_SIZE = 10;
+const LOG_BYTES = 4096;
+const LOG_MILLISECONDS = 100;
 
 /** Serves until the signal aborts; then requests under way end, streams are told to come back, and everything is closed. */
 export async function runApi(config: ApiConfig, signal: AbortSignal): Promise<void> {
-  const logger = pino({ level: config.logLevel, base: { component: 'api', instance: config.instance } });
+  const logger = createLogger(config);
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const readiness = new Readiness();
@@ -51,9 +53,15 @@ export async function runApi(config: ApiConfig, signal: AbortSignal): Promise<vo
   }
 }
 
+/** Several lines in one write, or the access log is a system call for each request. What is left is written at exit. */
+function createLogger({ logLevel, instance }: ApiConfig): Logger {
+  const output = pino.destination({ dest: 1, sync: false, minLength: LOG_BYTES, periodicFlush: LOG_MILLISECONDS });
+  return pino({ level: logLevel, base: { component: 'api', instance } }, output);
+}
+
 async function createServices(config: ApiConfig, logger: Logger, registry: Registry, readiness: Readiness): Promise<Services> {
   const now = Date.now;
-  const database = connect({ connectionString: config.databaseUrl, applicationName: 'crucible-api', poolSize: POOL_SIZE });
+  const database = connect({ connectionString: config.databaseUrl, applicationName: 'crucible-api', poolSize: POOL_SIZE, prepared: READS_BY_KEY });
   const redisFor = (connectionName: string, batch = false) =>
     config.redisUrl === undefined ? undefined : connectRedis({ url: config.redisUrl, connectionName, batch });
   // One for commands; the other two wait for news, each on a connection of its own.

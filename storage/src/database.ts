@@ -38,9 +38,9 @@ export interface DatabaseOptions {
   patient?: boolean;
   /**
    * Statements are planned once for each connection: for processes that repeat few statements by key. Not for those
-   * whose best plan depends on the values.
+   * whose best plan depends on the values: those name the texts that are (READS_BY_KEY).
    */
-  prepared?: boolean;
+  prepared?: boolean | ReadonlySet<string>;
 }
 
 const DEFAULTS = { applicationName: 'crucible', poolSize: 8, statementTimeoutSeconds: 15, connectTimeoutSeconds: 5 };
@@ -71,11 +71,12 @@ export class Database implements Queryable {
   readonly #options: DatabaseOptions;
   readonly #pool: Pool;
   readonly #listeners = new Set<Listener>();
-  readonly #names: Map<string, string> | undefined;
+  readonly #names: StatementNames | undefined;
   readonly #turns: Turns | undefined;
 
   constructor(options: DatabaseOptions) {
-    if (options.prepared === true) this.#names = new Map();
+    const { prepared } = options;
+    if (prepared !== undefined && prepared !== false) this.#names = new StatementNames(prepared === true ? undefined : prepared);
     this.#options = options;
     const merged = { ...DEFAULTS, ...options };
     if (options.patient === true) this.#turns = new Turns(merged.poolSize, merged.connectTimeoutSeconds * 1000);
@@ -197,8 +198,8 @@ export function inTransaction<T>(db: Database, tx: Transaction | undefined, work
 
 interface Connection {
   readonly client: PoolClient;
-  /** Of prepared statements, by their text; undefined when none are. */
-  readonly names: Map<string, string> | undefined;
+  /** undefined when none are prepared. */
+  readonly names: StatementNames | undefined;
   readonly answered: () => void;
 }
 
@@ -234,7 +235,7 @@ async function commit(client: PoolClient): Promise<void> {
 async function run<R extends object>({ client, names, answered }: Connection, text: string, values: readonly unknown[]): Promise<Result<R>> {
   try {
     const safe = values.map((value) => (typeof value === 'string' ? safeText(value) : value));
-    const name = names === undefined || values.length === 0 ? undefined : nameOf(names, text);
+    const name = names === undefined || values.length === 0 ? undefined : names.of(text);
     const { rows, rowCount } = await client.query<R>({ text, values: safe, ...(name !== undefined && { name }) });
     answered();
     return { rows, rowCount: rowCount ?? 0 };
@@ -245,12 +246,22 @@ async function run<R extends object>({ client, names, answered }: Connection, te
   }
 }
 
-function nameOf(names: Map<string, string>, text: string): string | undefined {
-  const known = names.get(text);
-  if (known !== undefined || names.size >= MAX_PREPARED) return known;
-  const name = `s${names.size}`;
-  names.set(text, name);
-  return name;
+/** Of prepared statements, by their text. */
+class StatementNames {
+  readonly #only: ReadonlySet<string> | undefined;
+  readonly #names = new Map<string, string>();
+
+  constructor(only: ReadonlySet<string> | undefined) {
+    this.#only = only;
+  }
+
+  of(text: string): string | undefined {
+    const known = this.#names.get(text);
+    if (known !== undefined || this.#names.size >= MAX_PREPARED || this.#only?.has(text) === false) return known;
+    const name = `s${this.#names.size}`;
+    this.#names.set(text, name);
+    return name;
+  }
 }
 
 function isDeadlock(error: unknown): boolean {

@@ -19,7 +19,7 @@ export type {
 export { AttemptRepository } from './attempts.ts';
 export { CaptureRepository } from './captures.ts';
 export { MAX_CHUNK_BYTES } from './capture-rules.ts';
-export { MAX_READ_BYTES } from './output.ts';
+export { MAX_READ_BYTES, readSlice } from './output.ts';
 export { ArtifactRepository } from './artifacts.ts';
 export { QUOTA_REASON } from './artifact-rules.ts';
 export type { ArtifactRules } from './artifact-rules.ts';

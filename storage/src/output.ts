@@ -15,6 +15,15 @@ interface Row {
   data: Buffer | null;
 }
 
+export const SLICE = `
+  SELECT s.total, s.start, c.byte_offset AS offset, c.data
+  FROM (SELECT bytes AS total, CASE WHEN $4 = 'end' THEN greatest(bytes - $5, 0) ELSE least($5, bytes) END AS start
+        FROM crucible.streams WHERE evaluation_uid = $1 AND attempt = $2 AND stream = $3) s
+  LEFT JOIN crucible.output_chunks c ON c.evaluation_uid = $1 AND c.attempt = $2 AND c.stream = $3
+    AND c.byte_offset > s.start - ${MAX_CHUNK_BYTES} AND c.byte_offset < s.start + $6::bigint
+    AND c.byte_offset + octet_length(c.data) > s.start
+  ORDER BY c.byte_offset`;
+
 /** In one statement, hence one snapshot: a reconcile that moves chunks cannot come between. */
 export async function readSlice(
   db: Queryable,
@@ -25,16 +34,7 @@ export async function readSlice(
 ): Promise<OutputSlice> {
   const bounded = Math.max(0, Math.min(length, MAX_READ_BYTES));
   const offset = Math.max(0, where.from === 'end' ? bounded : where.offset);
-  const { rows } = await db.query<Row>(
-    `SELECT s.total, s.start, c.byte_offset AS offset, c.data
-     FROM (SELECT bytes AS total, CASE WHEN $4 = 'end' THEN greatest(bytes - $5, 0) ELSE least($5, bytes) END AS start
-           FROM crucible.streams WHERE evaluation_uid = $1 AND attempt = $2 AND stream = $3) s
-     LEFT JOIN crucible.output_chunks c ON c.evaluation_uid = $1 AND c.attempt = $2 AND c.stream = $3
-       AND c.byte_offset > s.start - ${MAX_CHUNK_BYTES} AND c.byte_offset < s.start + $6::bigint
-       AND c.byte_offset + octet_length(c.data) > s.start
-     ORDER BY c.byte_offset`,
-    [key.evaluationUid, key.attempt, stream, where.from, offset, bounded],
-  );
+  const { rows } = await db.query<Row>(SLICE, [key.evaluationUid, key.attempt, stream, where.from, offset, bounded]);
   const first = rows[0];
   if (first === undefined) throw new NotFoundError(`attempt ${key.attempt} of evaluation ${key.evaluationUid} has no output`);
   const { total, start } = first;

@@ -15,7 +15,7 @@ export interface Caller {
   readonly expiresAt: number | undefined;
 }
 
-type Known = Pick<Caller, 'identity' | 'who' | 'key'>;
+type Known = Omit<Caller, 'token'>;
 
 const MAX_TOKEN_BYTES = 16 * 1024;
 const MAX_KNOWN = 10_000;
@@ -45,16 +45,18 @@ export class Authenticator {
     const left = expiresAt === undefined ? Infinity : (expiresAt - this.#now()) / 1000;
     const load = async (): Promise<Known | undefined> => {
       const identity = await this.#cluster.whoIs(token);
-      return identity && { identity, who: whoIs(identity), key: this.#hash(JSON.stringify(identity)) };
+      return identity && { identity, who: whoIs(identity), key: this.#hash(JSON.stringify(identity)), expiresAt };
     };
     const secondsFor = (found: Known | undefined) => (found === undefined ? UNKNOWN_SECONDS : Math.min(KNOWN_SECONDS, left));
     const known = await this.#cache.get(this.#hash(token), load, secondsFor);
-    return known && { ...known, token, expiresAt };
+    return known && { ...known, token };
   }
 
-  /** Whom a token belongs to, if that was asked a moment ago. */
-  known(token: string | undefined): Pick<Caller, 'who'> | undefined {
-    return token === undefined ? undefined : this.#cache.peek(this.#hash(token));
+  /** Whom a token belongs to, if that was asked a moment ago and it still holds. */
+  known(token: string | undefined): Caller | undefined {
+    if (token === undefined) return undefined;
+    const known = this.#cache.peek(this.#hash(token));
+    return known === undefined || (known.expiresAt ?? Infinity) <= this.#now() ? undefined : { ...known, token };
   }
 
   #hash(text: string): string {

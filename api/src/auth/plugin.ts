@@ -52,7 +52,8 @@ export function installAccess(app: FastifyInstance, services: Services): void {
     const known = access === 'public' ? undefined : services.authenticator.known(bearerToken(request.headers.authorization));
     const own = known !== undefined && limit !== undefined ? [[limit, known.who] as const] : [];
     await services.rateLimiter.take(request, reply, [['client', request.ip], ...own]);
-    if (access !== 'public') await authenticate(request, services);
+    if (known !== undefined) request.caller = known;
+    else if (access !== 'public') await authenticate(request, services);
     if (limit !== undefined && own.length === 0) await services.rateLimiter.take(request, reply, [[limit, request.caller?.who ?? request.ip]]);
     if (access === 'evaluation') await authorise(request, services);
   });

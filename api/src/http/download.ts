@@ -20,25 +20,36 @@ const HOSTILE = {
   'cross-origin-resource-policy': 'same-origin',
 };
 
+/** So much is read before the answer begins: a stream costs more than it is, and what cannot be read is an error, not a broken answer. */
+const SMALL_BYTES = 256 * 1024;
+
 /** 200, 206, 304 or 416, with an entity tag and ranges. */
-export function sendDownload(request: FastifyRequest, reply: FastifyReply, download: Download): FastifyReply {
+export async function sendDownload(request: FastifyRequest, reply: FastifyReply, download: Download): Promise<FastifyReply> {
   const { size, sha256, type, fileName } = download;
   const etag = sha256 === undefined ? undefined : `"${sha256}"`;
-  void reply.headers({ ...HOSTILE, 'accept-ranges': 'bytes', 'cache-control': etag === undefined ? 'no-store' : 'private, no-cache' });
-  if (etag !== undefined) void reply.header('etag', etag);
-  if (notModified(request.headers['if-none-match'], etag)) return reply.code(304).send();
+  const headers = { ...HOSTILE, 'accept-ranges': 'bytes', 'cache-control': etag === undefined ? 'no-store' : 'private, no-cache', ...(etag !== undefined && { etag }) };
+  if (notModified(request.headers['if-none-match'], etag)) return reply.code(304).headers(headers).send();
   const range = decideRange({ range: request.headers.range, ifRange: request.headers['if-range'] as string | undefined, etag, size });
   if (range === 'unsatisfiable')
-    throw new Problem(416, `there are ${size} bytes, and the range asks for others`, { headers: { 'content-range': `bytes */${size}` } });
+    throw new Problem(416, `there are ${size} bytes, and the range asks for others`, { headers: { ...HOSTILE, 'accept-ranges': 'bytes', 'content-range': `bytes */${size}` } });
   const part = range === 'whole' ? { first: 0, last: size - 1 } : range;
+  const length = part.last - part.first + 1;
+  const content = length > SMALL_BYTES ? Readable.from(download.open(part), { objectMode: false }) : await collect(download.open(part));
   void reply.headers({
+    ...headers,
     'content-type': type,
-    'content-length': String(part.last - part.first + 1),
+    'content-length': String(length),
     ...(fileName !== undefined && { 'content-disposition': attachment(fileName) }),
     ...(range !== 'whole' && { 'content-range': `bytes ${part.first}-${part.last}/${size}` }),
   });
   reply.code(range === 'whole' ? 200 : 206);
-  return reply.send(size === 0 ? Buffer.alloc(0) : Readable.from(download.open(part), { objectMode: false }));
+  return reply.send(content);
+}
+
+async function collect(pieces: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const all: Uint8Array[] = [];
+  for await (const piece of pieces) all.push(piece);
+  return Buffer.concat(all);
 }
 
 /** RFC 6266, with nothing of the name left that could end the header or name a folder. */

@@ -3,8 +3,8 @@ import { z } from 'zod';
 import { sendDownload } from '../http/download.ts';
 import { lastEventId, sseEvent } from '../live/sse.ts';
 import { guarded } from '../live/guard.ts';
-import { streamOutput } from '../live/read-output.ts';
-import { Problem, notFound } from '../problems.ts';
+import { outputDeleted, streamOutput } from '../live/read-output.ts';
+import { notFound } from '../problems.ts';
 import { attemptQuery, idParams, problems } from '../schemas/common.ts';
 import { binary, eventStream, rangeHeaders } from '../schemas/content.ts';
 import type { Routes } from './route.ts';
@@ -26,8 +26,8 @@ export const outputRoutes: Routes = (app, services) => {
     const { evaluation: { uid, namespaceUid }, params: { stream }, query: { attempt } } = request;
     const info = await readStream(services.database, { uid, attempt }, stream, [namespaceUid]);
     if (info === undefined) throw notFound('output');
-    if (info.deletedAt !== null) throw new Problem(410, 'retention has deleted the bytes; the ledger in the record says what there was');
-    const open = (range: { first: number; last: number }) => streamOutput(services.database, { uid, attempt: info.attempt }, stream, [namespaceUid], range);
+    if (info.deletedAt !== null) throw outputDeleted();
+    const open = (range: { first: number; last: number }) => streamOutput(services.database, { evaluationUid: uid, attempt: info.attempt, stream }, range);
     return sendDownload(request, reply, { size: info.bytes, sha256: info.sha256 ?? undefined, type: 'text/plain; charset=utf-8', open }) as never;
   });
 

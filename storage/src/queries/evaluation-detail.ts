@@ -64,17 +64,17 @@ interface StateRow {
   withdrawnAt: Date | null;
 }
 
+export const STATE = `
+  SELECT e.phase, e.verdict, e.passed, e.finished_at AS "finishedAt", e.queue_reason AS "queueReason",
+         e.queue_message AS "queueMessage", NULL::timestamptz AS "withdrawnAt", 1 AS rank
+  FROM crucible.evaluations e WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)}
+  UNION ALL
+  SELECT NULL, NULL, NULL, NULL, s.reason, s.message, s.withdrawn_at, 2
+  FROM crucible.submissions s WHERE s.uid = $1 AND ${inScope('s.namespace_uid', 2)} ORDER BY rank LIMIT 1`;
+
 export async function readState(db: Queryable, uid: string, scope: Scope): Promise<EvaluationState | undefined> {
   if (!isUid(uid)) return undefined;
-  const { rows } = await db.query<StateRow>(
-    `SELECT e.phase, e.verdict, e.passed, e.finished_at AS "finishedAt", e.queue_reason AS "queueReason",
-            e.queue_message AS "queueMessage", NULL::timestamptz AS "withdrawnAt", 1 AS rank
-     FROM crucible.evaluations e WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)}
-     UNION ALL
-     SELECT NULL, NULL, NULL, NULL, s.reason, s.message, s.withdrawn_at, 2
-     FROM crucible.submissions s WHERE s.uid = $1 AND ${inScope('s.namespace_uid', 2)} ORDER BY rank LIMIT 1`,
-    [uid, scopeParameter(scope)],
-  );
+  const { rows } = await db.query<StateRow>(STATE, [uid, scopeParameter(scope)]);
   const row = rows[0];
   if (row === undefined) return undefined;
   if (row.withdrawnAt !== null)
@@ -94,7 +94,7 @@ export async function readSubmission(db: Queryable, uid: string, scope: Scope): 
   return rows[0];
 }
 
-const EVALUATION = `
+export const EVALUATION = `
   SELECT e.uid, e.namespace, e.namespace_uid AS "namespaceUid", e.name, e.generation, e.spec, e.labels, e.phase, e.verdict,
          e.passed, e.passed_reason AS "passedReason", e.passed_message AS "passedMessage", e.created_at AS "createdAt",
          e.accepted_at AS "acceptedAt", e.finished_at AS "finishedAt", e.accepted_attempt AS "acceptedAttempt",
@@ -104,7 +104,7 @@ const EVALUATION = `
   FROM crucible.evaluations e LEFT JOIN crucible.submissions s ON s.uid = e.uid
   WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)}`;
 
-const ATTEMPTS = `
+export const ATTEMPTS = `
   SELECT a.evaluation_uid AS "evaluationUid", a.number, a.job_name AS "jobName", a.job_uid AS "jobUid", a.pod_name AS "podName",
          a.pod_uid AS "podUid", a.node, a.runtime_class AS "runtimeClass", a.image, a.image_digest AS "imageDigest", a.state,
          a.epoch, a.created_at AS "createdAt", a.started_at AS "startedAt", a.finished_at AS "finishedAt",

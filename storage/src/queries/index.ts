@@ -5,6 +5,7 @@ export { parseLabelSelector } from './label-selector.ts';
 export type { LabelRequirement } from './label-selector.ts';
 export { listEvaluations } from './evaluation-list.ts';
 export type { EvaluationFilter, EvaluationSummary, Page } from './evaluation-list.ts';
+export { READS_BY_KEY } from './by-key.ts';
 export { findOwner, readEvaluation, readState, readSubmission } from './evaluation-detail.ts';
 export type { AttemptDetail, EvaluationDetail, EvaluationOwner, EvaluationState } from './evaluation-detail.ts';
 export { readComplete } from './complete.ts';

@@ -19,7 +19,7 @@ export interface StreamInfo extends StreamLedger {
   deletedAt: Date | null;
 }
 
-const STREAM = `
+export const STREAM = `
   SELECT s.attempt, s.stream, s.bytes, s.lines, s.gaps, s.truncated, s.complete, s.produced_bytes AS "producedBytes", s.sha256,
          c.state, e.output_deleted_at AS "deletedAt"
   FROM crucible.evaluations e
