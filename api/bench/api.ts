@@ -3,7 +3,7 @@
  * statements (raw.ts) on the same servers in the same run, alternating; and the memory of 2,000 waiting event streams:
  * `node api/bench/api.ts [--runs=100000] [--clients=2000] [--seconds=3] [--only=routes|streams]`. Exit code 1 when something asked for is missed.
  */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
@@ -29,6 +29,8 @@ const SECONDS = Number(flags.seconds);
 const ROUNDS = 3;
 const CONNECTIONS = 16;
 const SHARE = 0.6;
+/** As in deploy/docker/api.Dockerfile. */
+const NODE_OPTIONS = '--enable-source-maps';
 
 const uuid = (text: string): string => createHash('md5').update(text).digest('hex').replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, '$1-$2-$3-$4-$5');
 /** A finished run of the first namespace, which has every other one. */
@@ -43,6 +45,7 @@ const ROUTES: [string, (n: number) => string][] = [
 ];
 
 const sandbox = new Sandbox();
+const bareServers: ChildProcess[] = [];
 process.once('exit', () => sandbox.kill());
 for (const [signal, status] of [['SIGINT', 130], ['SIGTERM', 143]] as const) process.once(signal, () => process.exit(status));
 const postgres = await createPostgres(sandbox, { synchronous_commit: 'off', shared_buffers: '512MB', max_wal_size: '8GB', autovacuum: 'off' });
@@ -59,14 +62,19 @@ await fillVolume(world.dsns.owner, RUNS, { namespaceUids: uids });
 console.log(`${RUNS} runs made in ${((performance.now() - begun) / 1000).toFixed(0)} s; load ${loadavg()[0]?.toFixed(1)}`);
 const token = await cluster.person('bench', 'reader', 'team-0');
 
-// As the chart has it; the tests' own is quicker.
-const api = await world.api({ CRUCIBLE_TLS_POLL_SECONDS: '5' });
+// As the chart and the image have it; the tests' own look at the certificate is quicker.
+const DEPLOYED = { CRUCIBLE_TLS_POLL_SECONDS: '5', NODE_OPTIONS: process.env['BENCH_NODE_OPTIONS'] ?? NODE_OPTIONS };
+const api = await world.api(DEPLOYED);
 const ours: Target = { port: api.port, ca: api.ca, token, pid: api.child.pid as number };
 const bare = { ...ours, ...(await startBare()) };
 const measures: Measure[] = [];
 for (const [name, path] of flags.only === 'streams' ? [] : ROUTES) measures.push(...(await compare(name, path)));
+if (flags.only !== 'routes') {
+  const reader = await cluster.person('streams', 'reader', cluster.evals);
+  measures.push(...(await measureStreams(world, { ...ours, ...(await startBare()) }, reader, Number(flags.clients), DEPLOYED)));
+}
 await api.stop();
-if (flags.only !== 'routes') measures.push(...(await measureStreams(world, await cluster.person('streams', 'reader', cluster.evals), Number(flags.clients))));
+for (const child of bareServers) child.kill('SIGKILL');
 print(`The API at ${RUNS} runs, ${CONNECTIONS} connections over TLS; load at the end ${loadavg()[0]?.toFixed(1)}`, measures);
 await world.stop();
 await sandbox.stop();
@@ -76,6 +84,7 @@ async function startBare(): Promise<{ port: number; pid: number }> {
   const port = await freePort();
   const env = { DSN: world.dsns.api, CERT: world.tls.cert, KEY: world.tls.key, PORT: String(port), NAMESPACE_UID: uids[0] as string };
   const child = spawn(process.execPath, [join(import.meta.dirname, 'raw.ts')], { env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'inherit'] });
+  bareServers.push(child);
   process.once('exit', () => child.kill('SIGKILL'));
   const target = { ...ours, port };
   await api.until('the bare server', () => load(target, () => '/healthz', 1, 0.01).then(() => true, () => false));
