@@ -38,9 +38,10 @@ test('no operation answers what its contract does not say, and each answers 2xx 
   writeFileSync(config, settings(metadata.uid as string, { getSuite: await world.record.suite(world.cluster.evals), getDrill: await world.record.drill() }));
   const contract = join(world.folder, 'contract.yaml');
   writeFileSync(contract, stringify(withExamples(token)));
+  // One worker: in several threads Python 3.11's parser, which the tool uses, fails at times (AST constructor recursion depth mismatch).
   const args = [
     '--config-file', config, 'run', contract, '--url', `https://127.0.0.1:${api.port}`, '--header', `Authorization: Bearer ${token}`,
-    '--tls-verify', world.tls.cert, '--max-examples', String(EXAMPLES), '--phases', 'examples,coverage,fuzzing', '--seed', '1', '--workers', '2',
+    '--tls-verify', world.tls.cert, '--max-examples', String(EXAMPLES), '--phases', 'examples,coverage,fuzzing', '--seed', '1', '--workers', '1',
     '--checks', 'not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance',
     '--max-time', String(MAX_SECONDS), '--request-timeout', '20', '--suppress-health-check', 'all', '--continue-on-failure',
     ...STREAMS.flatMap((id) => ['--exclude-operation-id', id]), '--report', 'har', '--report-har-path', report, '--no-color',
