@@ -1,6 +1,4 @@
 import { defineConfig } from 'vitest/config';
-import { BaseSequencer } from 'vitest/node';
-import type { TestSpecification } from 'vitest/node';
 
 // Two tiers here: unit tests need nothing but Node; integration tests (*.int.test.ts) need real servers,
 // which test/integration/setup.ts starts once for the whole run.
@@ -8,21 +6,8 @@ import type { TestSpecification } from 'vitest/node';
 /** How long a poll may take: vitest's own second is what a busy machine needs to connect to Postgres. */
 const POLL = { poll: { timeout: 20_000 } };
 
-/**
- * Otherwise by size. Other files of the e2e tier make RuntimeClasses that nothing can run under; each is drilled for three
- * minutes, and a drill that is asked for meanwhile waits.
- */
-class DrillFirst extends BaseSequencer {
-  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const isDrill = ({ moduleId }: TestSpecification): boolean => moduleId.endsWith('/test/e2e/drill.test.ts');
-    const sorted = await super.sort(files);
-    return [...sorted.filter(isDrill), ...sorted.filter((file) => !isDrill(file))];
-  }
-}
-
 export default defineConfig({
   test: {
-    sequence: { sequencer: DrillFirst },
     projects: [
       { test: { name: 'unit', include: ['{crds,storage,operator,api,test}/**/*.test.ts'], exclude: ['**/node_modules/**', '**/*.int.test.ts', 'test/e2e/**'], testTimeout: 30_000, expect: POLL } },
       {

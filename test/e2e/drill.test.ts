@@ -76,6 +76,23 @@ describe('make drill', () => {
   }, (DRILL_SECONDS + 30) * 1000);
 });
 
+it('a class under which nothing starts: its drill ends soon, says why, and nobody waits behind it', async () => {
+  const name = uniqueName('nowhere');
+  await apply({ apiVersion: 'node.k8s.io/v1', kind: 'RuntimeClass', metadata: { name }, handler: 'nowhere-installed' });
+  try {
+    await apply({ apiVersion: 'crucible.dev/v1alpha1', kind: 'SecurityDrill', metadata: { name }, spec: { kind: 'Full', runtimeClassNames: [name] } });
+    await ok(['wait', '--for=condition=Finished', `securitydrill/${name}`, '--timeout=80s']);
+    const { status } = await getJson<Status>(['securitydrill', name]);
+    expect(outcomes(status, 'broken')).toEqual([]);
+    const open = status?.classes?.flatMap(({ rules }) => rules.filter(({ outcome }) => outcome === 'open'));
+    expect(open?.length).toBeGreaterThan(20);
+    for (const { evidence } of open ?? []) expect(evidence).toContain('no sandbox of this class starts');
+  } finally {
+    await ok(['delete', 'runtimeclass', name]);
+    await ok(['delete', 'securitydrill', name, '--ignore-not-found']);
+  }
+});
+
 describe.runIf(native)('without enforcement', () => {
   afterAll(() => startEngine());
 

@@ -46,7 +46,9 @@ export async function runDrill(inputs: DrillInputs): Promise<Finding[]> {
       ...attacks.map((attack) => () => runSmuggling(inputs, attack, begin)),
       ...attacks.map((attack) => () => runIngress(inputs, attack, targets, peer)),
     ];
-    for (const findings of await inParallel(work, AT_ONCE))
+    // Where no sandbox starts the others would only wait as the second one did, and what is drilled next with them.
+    const stuck = peer?.stuck === true;
+    for (const findings of await inParallel(stuck ? [] : work, AT_ONCE))
       for (const finding of findings) found.set(finding.attack, finding);
     const missing = attacks.some(({ id }) => id === 'missing-class') ? await tryMissingClass(inputs, begin) : undefined;
     for (const attack of attacks) {
@@ -56,7 +58,7 @@ export async function runDrill(inputs: DrillInputs): Promise<Finding[]> {
           judgeChecks(attack, [], attack.method.judge({ ...facts, missingClass: missing }), facts.handler),
         );
     }
-    return attacks.map((attack) => found.get(attack.id) ?? openFinding(attack, 'it was not run'));
+    return attacks.map((attack) => found.get(attack.id) ?? openFinding(attack, stuck ? peer.problem : 'it was not run'));
   } finally {
     await runner.remove(started);
   }
@@ -74,6 +76,8 @@ interface Targets {
 interface Peer {
   readonly address: string | undefined;
   readonly problem: string;
+  /** No sandbox of this class will start. */
+  readonly stuck?: boolean;
 }
 
 /** The addresses that a control has just been answered by, and a second sandbox that answers itself. */
@@ -117,7 +121,8 @@ async function startPeer(
   begin: Begin,
 ): Promise<Peer> {
   const peer = await begin(runner.startPeer(id, runtimeClass, signal));
-  const address = await runner.address(peer, deadline, signal);
+  const { address, stuck } = await runner.address(peer, deadline, signal);
+  if (stuck !== undefined) return { address, problem: `no sandbox of this class starts: ${stuck}`, stuck: true };
   if (address === undefined) return { address, problem: 'the second sandbox did not start in time' };
   // Only one that answers itself can show anything. The recorder has what it printed within moments.
   for (;;) {
@@ -214,7 +219,7 @@ async function runSmuggling(inputs: DrillInputs, attack: Attack, begin: Begin): 
   if (method.kind !== 'smuggle') return [];
   const spec = { code: 'import time\ntime.sleep(120)\n', timeoutSeconds: 150 };
   const one = await begin(runner.start(id, attack.id, spec, runtimeClass, [], signal));
-  if ((await runner.address(one, now() + PATIENCE_MS, signal)) === undefined)
+  if ((await runner.address(one, now() + PATIENCE_MS, signal)).address === undefined)
     return [openFinding(attack, 'the sandbox whose Job is copied did not start in time')];
   return [judgeChecks(attack, [], await runner.smuggle(id, one, method.smuggled, signal), facts.handler)];
 }

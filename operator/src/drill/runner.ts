@@ -10,6 +10,7 @@ import type { KubeClient, ObjectCache } from '../kube/index.ts';
 import type { AttackSpec, Check, RunEnd, Smuggled } from './attack.ts';
 import { PEER_PROGRAM } from './canary.ts';
 import { smuggle, sweepSmuggled } from './smuggling.ts';
+import { whyStuck } from './stuck.ts';
 
 /** Of a drill's evaluation: its id. Only the operator may set it (admission). */
 export const DRILL_LABEL = LABELS.drill;
@@ -36,6 +37,12 @@ export interface Started {
   readonly namespace: string;
   readonly name: string;
   readonly uid: string;
+}
+
+export interface Address {
+  readonly address?: string;
+  /** Nothing that is started the same way will run either. */
+  readonly stuck?: string;
 }
 
 /** Runs a drill's programs as evaluations, on the way that all of them go: admission, Job, kubelet, recorder, record. */
@@ -85,14 +92,20 @@ export class DrillRunner {
     return this.start(drill, 'peer', { code: PEER_PROGRAM, timeoutSeconds: 150 }, runtimeClass, [], signal);
   }
 
-  /** Its address once it runs; undefined when it does not in time. */
-  async address({ name, uid }: Started, deadline: number, signal: AbortSignal): Promise<string | undefined> {
-    return await this.#until(deadline, signal, () => {
+  /** Its address once it runs, or why it will not; neither when it does not run in time. */
+  async address({ name, uid }: Started, deadline: number, signal: AbortSignal): Promise<Address> {
+    const since = this.#deps.now();
+    const seen = await this.#until(deadline, signal, () => {
       const raw = this.#deps.evaluations.get(makeKey(this.#deps.namespace, name));
       if (raw?.metadata.uid === uid && isFinished(raw)) return null;
-      const pod = this.#deps.pods.ofEvaluation(uid).find(({ status }) => status?.phase === 'Running');
-      return pod?.status?.podIP;
+      for (const pod of this.#deps.pods.ofEvaluation(uid)) {
+        if (pod.status?.phase === 'Running' && pod.status.podIP !== undefined) return { address: pod.status.podIP };
+        const stuck = whyStuck(pod, this.#deps.now() - since);
+        if (stuck !== undefined) return { stuck };
+      }
+      return undefined;
     });
+    return seen ?? {};
   }
 
   /** How it ended; undefined when it does not in time. */

@@ -77,7 +77,7 @@ async function watchOne(options: SentinelOptions): Promise<void> {
   const files = [{ path: TARGETS_FILE, content: JSON.stringify(targets) }];
   const sentinel: Started = await runner.start(randomUUID(), 'sentinel', spec, runtimeClass, files, signal);
   try {
-    if ((await runner.address(sentinel, now() + START_MS, signal)) === undefined) return;
+    if ((await runner.address(sentinel, now() + START_MS, signal)).address === undefined) return;
     let heard = -1;
     while (!signal.aborted && !runner.isOver(sentinel)) {
       const answer = newestAnswer(await runner.printed(sentinel), heard);

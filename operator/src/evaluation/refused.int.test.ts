@@ -23,8 +23,10 @@ it('while the API server refuses the Job the status says why, once, and it start
   const uid = await cluster.submit('refused');
   const started = await cluster.condition('refused', 'Started', 'QuotaExceeded');
   expect(started['message']).toContain('ResourceQuota');
-  // It is the first try's word: the finalizer that went before does not get in its way.
-  expect(await cluster.calls(409)).toEqual({});
+  // It is the first try's word: the finalizer that went before does not get in its way. (A later try finds the ConfigMap
+  // of the first one, which is no conflict.)
+  const { 'create configmaps': _, ...conflicts } = await cluster.calls(409);
+  expect(conflicts).toEqual({});
   // The attempt is in the record from the second try on; after that every try says the same.
   await cluster.waitFor('the second try', async () => (await cluster.status('refused')).attempts?.[0]);
   const status = await cluster.phase('refused', 'Queued');
