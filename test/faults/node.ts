@@ -19,7 +19,7 @@ export interface Script {
   readonly exitCode: number;
   /** Over how long the lines are written. */
   readonly durationMs: number;
-  /** Does not end by itself: only its deadline or its deletion ends it, and then the last line is written. */
+  /** Does not end by itself: only its deadline or its deletion ends it, and then the rest and the last line are written. */
   readonly untilEnded?: boolean;
 }
 
@@ -50,6 +50,8 @@ class Container {
   readonly of: Json;
   ended: (End & { at: Date }) | undefined;
   reported = false;
+  /** Lines. */
+  #written = 0;
   readonly #waiters = new Set<() => void>();
 
   constructor(script: Script, of: Json) {
@@ -60,7 +62,8 @@ class Container {
 
   end(how: End): void {
     if (this.ended !== undefined) return;
-    if (this.script.untilEnded === true) this.#write(this.script.lines.slice(-1));
+    // What it had still to say, and its last line: the launcher's numbers have no holes.
+    if (this.script.untilEnded === true) this.#write(this.script.lines.slice(this.#written));
     this.ended = { ...how, at: new Date() };
     this.#wake();
   }
@@ -89,6 +92,7 @@ class Container {
   }
 
   #write(lines: readonly Buffer[]): void {
+    this.#written += lines.length;
     this.log = Buffer.concat([this.log, ...lines]);
     this.#wake();
   }
