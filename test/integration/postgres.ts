@@ -57,9 +57,18 @@ export async function createPostgres(
   return {
     dsn,
     start: async () => {
-      server = sandbox.start('postgres', join(binaries, 'postgres'), ['-D', data, ...flags], runAs);
-      await server.ready(() => answers(dsn), POSTGRES_SECONDS);
-      return dsn;
+      const deadline = Date.now() + POSTGRES_SECONDS * 1000;
+      for (;;) {
+        server = sandbox.start('postgres', join(binaries, 'postgres'), ['-D', data, ...flags], runAs);
+        try {
+          await server.ready(() => answers(dsn), POSTGRES_SECONDS);
+          return dsn;
+        } catch (error) {
+          // Processes of a server that was killed hold its memory until they notice; whoever starts it waits for that.
+          if (!String(error).includes('still in use') || Date.now() > deadline) throw error;
+          await new Promise((resolve) => setTimeout(resolve, 200));
+        }
+      }
     },
     stop: async (signal) => {
       server?.signal(signal);

@@ -288,6 +288,32 @@ describe('a SecurityDrill', () => {
     await cluster.must('DELETE', `${DRILLS}/${name}`);
   });
 
+  it('goes on when its class is taken away while it is drilled, and says that it is gone', async () => {
+    const classes = '/apis/node.k8s.io/v1/runtimeclasses';
+    const vanishing = { apiVersion: 'node.k8s.io/v1', kind: 'RuntimeClass', metadata: { name: 'vanishing' }, handler: 'x' };
+    await cluster.must('POST', classes, vanishing);
+    const known = () => cluster.current.caches.runtimeClasses.get('vanishing') !== undefined;
+    await cluster.waitFor('the class to be seen', async () => known() || undefined);
+    cluster.script = async (inputs) => {
+      if (inputs.runtimeClass !== 'vanishing') return await held(inputs);
+      await cluster.must('DELETE', `${classes}/vanishing`);
+      await cluster.waitFor('its end to be seen', async () => !known() || undefined);
+      return await held(inputs);
+    };
+    const name = await ask({ runtimeClassNames: ['vanishing'] });
+    const status = await finished(name);
+    expect(status).toMatchObject({ phase: 'Failed', held: 0, broken: 0 });
+    for (const { outcome, evidence } of status.classes[0].rules)
+      expect([outcome, evidence]).toEqual(['open', 'the cluster has no RuntimeClass vanishing']);
+    // Nobody goes on drilling it.
+    cluster.script = held;
+    const before = cluster.runs.length;
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    expect(cluster.runs.slice(before)).not.toContain('vanishing');
+    expect(cluster.manager!.knownClasses()).not.toContain('vanishing');
+    await cluster.must('DELETE', `${DRILLS}/${name}`);
+  });
+
   it('refuses a changed spec', async () => {
     const name = await ask({ kind: 'Quick', defaultRuntime: true, runtimeClassNames: [] });
     await expect(

@@ -45,9 +45,6 @@ export interface ManagerDependencies {
 const SETTLE_MS = 1500;
 /** A class that has held stays open while its drills cannot be completed (a full cluster, a control that restarts). */
 const INCOMPLETE_GRACE_MS = 300_000;
-/** Must be shown for admission. Metadata addresses are only tried where somebody names them; until then 17 stays open. */
-const requiredRules = ({ metadataAddresses }: DrillSettings): ReadonlySet<number> =>
-  new Set(QUICK.filter(({ id }) => id !== 'metadata' || metadataAddresses.length > 0).map(({ rule }) => rule));
 
 interface Entry {
   readonly key: string;
@@ -81,11 +78,16 @@ export class DrillManager implements GateKeeper {
   readonly #exempt = new Set<string>();
   readonly #listeners: ((key?: string) => void)[] = [];
   readonly #history: DrillHistory;
+  /** Must be shown for admission. Metadata addresses are only tried where somebody names them; until then 17 stays open. */
+  readonly required: ReadonlySet<number>;
   #term: Term | undefined;
   #schedule: NodeJS.Timeout | undefined;
 
   constructor(deps: ManagerDependencies) {
     this.#deps = deps;
+    const { metadataAddresses } = deps.settings;
+    const tried = QUICK.filter(({ id }) => id !== 'metadata' || metadataAddresses.length > 0);
+    this.required = new Set(tried.map(({ rule }) => rule));
     this.#history = new DrillHistory(deps.drills, deps.logger);
     watchChanges({
       ...deps,
@@ -169,7 +171,7 @@ export class DrillManager implements GateKeeper {
   knownClasses(): (string | undefined)[] {
     const keys = new Set([classKey(this.#deps.defaultClass), ...this.#classes.keys()]);
     for (const { metadata } of this.#deps.caches.runtimeClasses.list()) keys.add(metadata.name ?? '');
-    return [...keys].map((key) => (key === '' ? undefined : key));
+    return [...keys].filter((key) => this.#absence(key) === undefined).map((key) => (key === '' ? undefined : key));
   }
 
   stateOf(runtimeClass: string | undefined): ClassState | undefined {
@@ -178,7 +180,10 @@ export class DrillManager implements GateKeeper {
 
   // ---------------------------------------------------------------- drills
 
-  /** Runs these attacks on a class, after what runs of it, and takes the findings into account for its gate. */
+  /**
+   * Runs these attacks on a class, after what runs of it, and takes the findings into account for its gate. Undefined: the
+   * operator stops, or the class was replaced meanwhile.
+   */
   run(
     runtimeClass: string | undefined,
     attacks: readonly Attack[],
@@ -242,12 +247,12 @@ export class DrillManager implements GateKeeper {
     const id = randomUUID();
     const startedAt = new Date(now());
     const { generation } = entry;
-    const unknown = await this.#recall(entry);
+    const obstacle = (await this.#recall(entry)) ?? this.#absence(entry.key);
     const attacks = choose();
     const findings =
-      unknown === undefined
+      obstacle === undefined
         ? await this.#attack(term, entry, attacks, id)
-        : attacks.map((attack) => openFinding(attack, unknown));
+        : attacks.map((attack) => openFinding(attack, obstacle));
     // Found of a runtime that has another one's name by now.
     if (term.abort.signal.aborted || entry.generation !== generation) return undefined;
     const finishedAt = new Date(now());
@@ -272,6 +277,12 @@ export class DrillManager implements GateKeeper {
       this.#deps.logger.warn({ err: error, runtimeClass: className(entry.key) }, 'earlier drills cannot be read');
       return `what earlier drills found cannot be read: ${error instanceof Error ? error.message : String(error)}`;
     }
+  }
+
+  /** Nothing runs under a class that the cluster does not have; when it comes it is drilled (see #replaced). */
+  #absence(key: string): string | undefined {
+    const has = key === '' || this.#deps.caches.runtimeClasses.get(key) !== undefined;
+    return has ? undefined : `the cluster has no RuntimeClass ${key}`;
   }
 
   async #attack(term: Term, entry: Entry, attacks: readonly Attack[], id: string): Promise<Finding[]> {
@@ -313,7 +324,7 @@ export class DrillManager implements GateKeeper {
     const { settings, now, logger } = this.#deps;
     // Policies close their own namespace at once; a class is about the sandboxes.
     const findings = entry.knowledge.findings().filter(({ attack }) => attack !== 'foreign-policies');
-    const next = judgeClass(entry.key, findings, requiredRules(settings), settings.acceptedRisks);
+    const next = judgeClass(entry.key, findings, this.required, settings.acceptedRisks);
     const before = entry.state;
     if (next.state === 'open') {
       entry.heldAt = now();
@@ -321,7 +332,8 @@ export class DrillManager implements GateKeeper {
     }
     const incomplete = next.state === 'closed' && next.closed.reason === 'DrillIncomplete';
     const patient = incomplete && before.state === 'open' && now() - (entry.heldAt ?? 0) < INCOMPLETE_GRACE_MS;
-    if (next.state === 'closed') this.#begin(entry.key, 'retry', settings.retrySeconds * 1000);
+    if (next.state === 'closed' && this.#absence(entry.key) === undefined)
+      this.#begin(entry.key, 'retry', settings.retrySeconds * 1000);
     if (patient) return;
     entry.state = next;
     if (JSON.stringify(before) === JSON.stringify(next)) return;
@@ -349,6 +361,7 @@ export class DrillManager implements GateKeeper {
       signal: term.abort.signal,
       logger: logger.child({ runtimeClass: className(entry.key) }),
       now,
+      wanted: () => this.#absence(entry.key) === undefined,
       onAnswer: () => {
         // No patience with a drill that cannot be completed: what is known is not good. While the class is closed its
         // drill is repeated anyway.

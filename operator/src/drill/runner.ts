@@ -45,6 +45,11 @@ export interface Address {
   readonly stuck?: string;
 }
 
+/** What the operator does not admit does not start before somebody changes something. */
+function refusalOf({ status }: RawEvaluation): { message: string } | undefined {
+  return status?.conditions?.find((one) => one.type === 'Accepted' && one.status === 'False');
+}
+
 /** Runs a drill's programs as evaluations, on the way that all of them go: admission, Job, kubelet, recorder, record. */
 export class DrillRunner {
   readonly #deps: RunnerDependencies;
@@ -98,6 +103,8 @@ export class DrillRunner {
     const seen = await this.#until(deadline, signal, () => {
       const raw = this.#deps.evaluations.get(makeKey(this.#deps.namespace, name));
       if (raw?.metadata.uid === uid && isFinished(raw)) return null;
+      const refused = raw?.metadata.uid === uid ? refusalOf(raw) : undefined;
+      if (refused !== undefined) return { stuck: refused.message };
       for (const pod of this.#deps.pods.ofEvaluation(uid)) {
         if (pod.status?.phase === 'Running' && pod.status.podIP !== undefined) return { address: pod.status.podIP };
         const stuck = whyStuck(pod, this.#deps.now() - since);
@@ -113,7 +120,9 @@ export class DrillRunner {
     const { evaluations, namespace, artifacts, captures } = this.#deps;
     const finished = await this.#until(deadline, signal, () => {
       const raw = evaluations.get(makeKey(namespace, name));
-      return raw !== undefined && raw.metadata.uid === uid && isFinished(raw) ? raw : undefined;
+      if (raw?.metadata.uid !== uid) return undefined;
+      if (isFinished(raw)) return raw;
+      return refusalOf(raw) === undefined ? undefined : null;
     });
     if (finished?.status === undefined) return undefined;
     const { status } = finished;

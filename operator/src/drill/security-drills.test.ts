@@ -5,9 +5,10 @@ import { CATALOGUE } from './catalogue/index.ts';
 import { classesOf, report } from './security-drills.ts';
 
 const raw = { metadata: { name: 'd', generation: 1 } };
-const findings = (outcome: 'held' | 'broken') =>
+type Outcome = 'held' | 'broken' | 'open';
+const findings = (outcome: Outcome) =>
   CATALOGUE.map(({ id, rule }) => ({ attack: id, rule, outcome, evidence: cut('x'.repeat(999)) }));
-const result = (outcome: 'held' | 'broken', runtimeClass?: string) => ({
+const result = (outcome: Outcome, runtimeClass?: string) => ({
   id: '0b5f7a4e-5d0c-4a5e-9a43-0c3b2f1e8a11',
   runtimeClass,
   findings: findings(outcome),
@@ -40,6 +41,11 @@ it('is Held or Broken at its end, for pipelines and for kstatus', () => {
   expect(holds(bad)).toEqual(['Finished', 'Stalled']);
   expect(bad.conditions?.[0]?.message).toContain('rule 1 (gvisor)');
   expect(holds(report([], CATALOGUE, raw, 0, undefined))).toEqual(['Reconciling']);
+  const unshown = report([result('open', 'nowhere')], CATALOGUE, raw, 0, 60_000, new Set([15]));
+  expect(unshown).toMatchObject({ phase: 'Failed', held: 0, broken: 0 });
+  expect(holds(unshown)).toEqual(['Finished', 'Stalled']);
+  expect(unshown.conditions?.[0]).toMatchObject({ reason: 'Incomplete', message: expect.stringMatching(/: rule 15 \(nowhere\)$/) as string });
+  expect(report([result('open')], CATALOGUE, raw, 0, 60_000, new Set([99])).phase).toBe('Held');
 });
 
 it('drills what is asked for', () => {

@@ -22,7 +22,7 @@ export interface RawDrill extends KubeObject {
 export interface SecurityDrillDependencies {
   readonly client: KubeClient;
   readonly drills: ObjectCache<RawDrill>;
-  readonly manager: Pick<DrillManager, 'run' | 'knownClasses'>;
+  readonly manager: Pick<DrillManager, 'run' | 'knownClasses' | 'required'>;
   readonly logger: Logger;
   readonly now: () => number;
 }
@@ -81,13 +81,17 @@ export class SecurityDrills {
     const results = (): ClassResult[] => classes.flatMap((runtimeClass) => found.get(runtimeClass) ?? []);
     await this.#write(raw, report([], attacks, raw, startedAt, undefined), signal);
     const work = classes.map((runtimeClass) => async () => {
-      const result = await manager.run(runtimeClass, attacks, 'request');
-      if (signal.aborted || result === undefined) throw new Error('the operator is stopping');
+      let result: ClassResult | undefined;
+      // A class that was replaced while it was drilled is another one now, and drilled as that.
+      while (result === undefined) {
+        signal.throwIfAborted();
+        result = await manager.run(runtimeClass, attacks, 'request');
+      }
       found.set(runtimeClass, result);
       await this.#write(raw, report(results(), attacks, raw, startedAt, undefined), signal);
     });
     await inParallel(work, CLASSES_AT_ONCE);
-    await this.#write(raw, report(results(), attacks, raw, startedAt, now()), signal);
+    await this.#write(raw, report(results(), attacks, raw, startedAt, now(), manager.required), signal);
   }
 
   async #write(raw: RawDrill, status: SecurityDrillStatus, signal: AbortSignal): Promise<void> {
@@ -123,6 +127,8 @@ export function report(
   raw: Pick<RawDrill, 'metadata'>,
   startedAt: number,
   finishedAt: number | undefined,
+  /** Rules without which nothing is shown. */
+  required: ReadonlySet<number> = new Set(),
 ): SecurityDrillStatus {
   const classes = results.map((result) => classReport(result, attacks));
   const sum = (kind: 'held' | 'broken' | 'open'): number => classes.reduce((total, one) => total + one[kind], 0);
@@ -148,18 +154,22 @@ export function report(
       ],
     };
   }
-  const broken = classes.flatMap(({ runtimeClassName, rules }) =>
-    rules
-      .filter(({ outcome }) => outcome === 'broken')
-      .map(({ rule }) => `rule ${rule} (${runtimeClassName || 'default'})`),
-  );
+  const named = (kind: 'broken' | 'open', counts: (rule: number) => boolean = () => true): string[] =>
+    classes.flatMap(({ runtimeClassName, rules }) =>
+      rules
+        .filter(({ rule, outcome }) => outcome === kind && counts(rule))
+        .map(({ rule }) => `rule ${rule} (${runtimeClassName || 'default'})`),
+    );
+  const [broken, unshown] = [named('broken'), named('open', (rule) => required.has(rule))];
   const text = `${counts.held} held, ${counts.broken} broken, ${counts.open} open`;
-  const message = broken.length === 0 ? text : `${text}: ${broken.join(', ')}`;
-  const held = broken.length === 0;
-  const reason = held ? 'Held' : 'Broken';
+  const bad = broken.length > 0 ? broken : unshown;
+  const message = bad.length === 0 ? text : `${text}: ${bad.join(', ')}`;
+  const held = bad.length === 0;
+  const phase = held ? 'Held' : broken.length > 0 ? 'Broken' : 'Failed';
+  const reason = phase === 'Failed' ? 'Incomplete' : phase;
   return {
     ...base,
-    phase: reason,
+    phase,
     finishedAt: time(finishedAt),
     conditions: [
       condition('Finished', 'True', reason, message),

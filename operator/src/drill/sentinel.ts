@@ -49,6 +49,8 @@ export interface SentinelOptions {
   readonly signal: AbortSignal;
   readonly logger: Logger;
   readonly now: () => number;
+  /** Whether there is anything to watch: its class may be gone, and come back. */
+  readonly wanted: () => boolean;
   /** Something answered a sandbox. */
   readonly onAnswer: (addresses: readonly string[]) => void;
 }
@@ -59,7 +61,7 @@ export async function keepSentinel(options: SentinelOptions): Promise<void> {
   while (!signal.aborted) {
     const begun = options.now();
     try {
-      await watchOne(options);
+      if (options.wanted()) await watchOne(options);
     } catch (error) {
       if (!signal.aborted) logger.warn({ err: error }, 'the sentinel of the drill could not be kept');
     }
@@ -79,7 +81,7 @@ async function watchOne(options: SentinelOptions): Promise<void> {
   try {
     if ((await runner.address(sentinel, now() + START_MS, signal)).address === undefined) return;
     let heard = -1;
-    while (!signal.aborted && !runner.isOver(sentinel)) {
+    while (!signal.aborted && options.wanted() && !runner.isOver(sentinel)) {
       const answer = newestAnswer(await runner.printed(sentinel), heard);
       if (answer !== undefined) {
         heard = answer.beat;
