@@ -1,13 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import cookie from '@fastify/cookie';
-import helmet from '@fastify/helmet';
 import { LogController, fastify, type FastifyError } from 'fastify';
-import {
-  hasZodFastifySchemaValidationErrors, isResponseSerializationError, serializerCompiler, validatorCompiler, type ZodTypeProvider,
-} from 'fastify-type-provider-zod';
+import { hasZodFastifySchemaValidationErrors, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
 import { installAccess } from './auth/plugin.ts';
 import { installAccessLog, type HttpMetrics } from './http/access-log.ts';
+import { securityHeaders } from './http/security-headers.ts';
+import { serializers } from './http/serializer.ts';
 import { describeContract } from './openapi.ts';
 import { Problem, problem, toProblem, type ProblemDocument } from './problems.ts';
 import { artifactRoutes } from './routes/artifacts.ts';
@@ -33,6 +32,8 @@ export interface AppOptions {
   readonly logger: Logger;
   readonly metrics: HttpMetrics | undefined;
   readonly trustedProxies: readonly string[];
+  /** For tests: each answer is compared with the contract. */
+  readonly checkAnswers: boolean;
 }
 
 declare module 'fastify' {
@@ -60,27 +61,24 @@ const KEEP_ALIVE_MILLISECONDS = 75_000;
 export async function buildApp(services: Services, options: AppOptions): Promise<App> {
   const app = createServer(options);
   app.setValidatorCompiler(validatorCompiler);
-  app.setSerializerCompiler(serializerCompiler);
+  app.setSerializerCompiler(serializers(options.checkAnswers) as never);
   // JSON only: anything else is a 415.
   app.removeContentTypeParser('text/plain');
   installProblems(app);
-  await app.register(helmet, { contentSecurityPolicy: { useDefaults: false, directives: CONTENT_SECURITY }, referrerPolicy: { policy: 'no-referrer' } });
-  await app.register(cookie);
+  // Cookies are parsed where they are asked for: most callers have none.
+  await app.register(cookie, { hook: false });
   installAccessLog(app, options.metrics);
   installAccess(app as never, services);
   await describeContract(app);
   app.decorateRequest('submitted');
-  app.addHook('preValidation', async (request) => void (request.submitted = request.body as Submission));
+  app.addHook('preValidation', (request, _reply, done) => {
+    request.submitted = request.body as Submission;
+    done();
+  });
   app.addHook('preClose', async () => services.streams.drain());
   for (const add of ROUTES) add(app, services);
   return app;
 }
-
-/** Nothing but our own files: no inline script or style, nothing from elsewhere, in nobody's frame. */
-const CONTENT_SECURITY = {
-  defaultSrc: ["'none'"], scriptSrc: ["'self'"], styleSrc: ["'self'"], imgSrc: ["'self'", 'data:'], fontSrc: ["'self'"],
-  connectSrc: ["'self'"], manifestSrc: ["'self'"], baseUri: ["'none'"], formAction: ["'self'"], frameAncestors: ["'none'"],
-};
 
 function createServer({ https, logger, trustedProxies }: AppOptions): App {
   const limits = { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_MILLISECONDS, requestTimeout: REQUEST_MILLISECONDS };
@@ -88,6 +86,8 @@ function createServer({ https, logger, trustedProxies }: AppOptions): App {
     ...(https === undefined ? { http: limits } : { https: { ...https, ...limits, minVersion: 'TLSv1.2' as const } }),
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
+    // No logger for each request: lines say the request's id themselves.
+    childLoggerFactory: (logger: unknown) => logger,
     bodyLimit: MAX_BODY_BYTES,
     requestTimeout: REQUEST_MILLISECONDS,
     connectionTimeout: SILENCE_MILLISECONDS,
@@ -105,14 +105,18 @@ const requestId = (given: string | string[] | undefined): string =>
   typeof given === 'string' && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : randomUUID();
 
 function installProblems(app: App): void {
-  app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id));
+  const headers = securityHeaders();
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.headers(headers).header('x-request-id', request.id);
+    done();
+  });
   app.setNotFoundHandler((request, reply) => {
     const detail = `there is nothing at ${request.method} ${request.url.split('?')[0]?.slice(0, 200)}`;
     void reply.code(404).header('content-type', 'application/problem+json').send(bytes({ ...problem(404, detail), instance: request.id }));
   });
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const found = describe(error);
-    if (found.status >= 500 && found.status !== 503) request.log.error({ err: error }, 'request failed');
+    if (found.status >= 500 && found.status !== 503) request.log.error({ err: error, requestId: request.id }, 'request failed');
     const document: ProblemDocument = { ...problem(found.status, found.message), instance: request.id, ...(found.errors && { errors: found.errors }) };
     void reply.code(found.status).headers({ 'cache-control': 'no-store', ...found.headers }).header('content-type', 'application/problem+json').send(bytes(document));
   });
@@ -129,7 +133,6 @@ function describe(error: FastifyError): Problem {
     const summary = errors.slice(0, 3).map(({ field, message }) => `${field}: ${message}`).join('; ');
     return new Problem(400, `the request is not valid: ${summary}`, { errors });
   }
-  if (isResponseSerializationError(error)) return internal(error);
   const known = toProblem(error);
   if (known !== undefined) return known;
   const status = error.statusCode ?? 500;

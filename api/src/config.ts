@@ -37,6 +37,8 @@ const schema = z.object({
   CRUCIBLE_RATE_SESSION: perMinute(30),
   CRUCIBLE_MAX_STREAMS: z.coerce.number().int().min(1).max(100_000).default(5000),
   CRUCIBLE_MAX_STREAMS_PER_CALLER: z.coerce.number().int().min(1).max(100_000).default(100),
+  /** For tests: each answer is compared with the contract before it is sent, which takes longer than to write it. */
+  CRUCIBLE_CHECK_ANSWERS: z.enum(['true', 'false']).default('false'),
   CRUCIBLE_SHUTDOWN_SECONDS: z.coerce.number().int().min(1).max(600).default(20),
   HOST: z.string().refine((host) => isIP(host) !== 0, 'an IP address').default('0.0.0.0'),
   PORT: z.coerce.number().int().min(0).max(65_535).default(8443),
@@ -61,6 +63,7 @@ export interface ApiConfig {
   readonly rateLimits: RateLimits;
   readonly maxStreams: number;
   readonly maxStreamsPerCaller: number;
+  readonly checkAnswers: boolean;
   readonly shutdownSeconds: number;
   readonly host: string;
   readonly port: number;
@@ -109,6 +112,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     },
     maxStreams: values.CRUCIBLE_MAX_STREAMS,
     maxStreamsPerCaller: values.CRUCIBLE_MAX_STREAMS_PER_CALLER,
+    checkAnswers: values.CRUCIBLE_CHECK_ANSWERS === 'true',
     shutdownSeconds: values.CRUCIBLE_SHUTDOWN_SECONDS,
     host: values.HOST,
     port: values.PORT,

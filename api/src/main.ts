@@ -31,7 +31,7 @@ export async function runApi(config: ApiConfig, signal: AbortSignal): Promise<vo
   const services = await createServices(config, logger, registry, readiness);
   const tls = config.tls && (await readTlsPair(config.tls));
   const metrics = new HttpMetrics(registry, () => services.streams.size);
-  const app = await buildApp(services, { https: tls, logger, metrics, trustedProxies: config.trustedProxies });
+  const app = await buildApp(services, { https: tls, logger, metrics, trustedProxies: config.trustedProxies, checkAnswers: config.checkAnswers });
   const metricsServer = await serveMetrics(config.metrics, registry);
   await app.listen({ host: config.host, port: config.port });
   const reloader = config.tls && tls && new TlsReloader(config.tls, tls, app.server as unknown as Server, logger, config.tlsPollSeconds * 1000);

@@ -53,6 +53,23 @@ export async function explain(
   return result;
 }
 
+/** The plan that a prepared statement gets when Postgres makes one for all values. */
+export async function explainPrepared(db: Database, small: ReadonlySet<string>, text: string): Promise<Explained> {
+  const result: Explained = { lines: [], scanned: [] };
+  const parameters = new Set(text.match(/\$\d+/g)).size;
+  const plan = await db.transaction(async (tx) => {
+    await tx.query('SET LOCAL plan_cache_mode = force_generic_plan');
+    await tx.query(`PREPARE explained AS ${text}`);
+    const { rows } = await tx.query<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(`EXPLAIN (FORMAT JSON) EXECUTE explained (${Array(parameters).fill('NULL').join()})`);
+    await tx.query('DEALLOCATE explained');
+    return rows[0]?.['QUERY PLAN'][0].Plan;
+  });
+  if (plan === undefined) throw new Error('there is no plan');
+  result.lines.push(...describe(plan, 0, small));
+  collect(plan, small, result.scanned);
+  return result;
+}
+
 function describe(node: PlanNode, depth: number, small: ReadonlySet<string>): string[] {
   const table = node['Relation Name'];
   // How full a month is depends on the day.

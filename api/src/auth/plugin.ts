@@ -61,7 +61,8 @@ export function installAccess(app: FastifyInstance, services: Services): void {
 
 async function authenticate(request: FastifyRequest, { authenticator, sealer }: Services): Promise<void> {
   const header = request.headers.authorization;
-  const cookie = header === undefined ? request.cookies[SESSION_COOKIE] : undefined;
+  const { cookie: cookies } = request.headers;
+  const cookie = header === undefined && cookies !== undefined ? request.server.parseCookie(cookies)[SESSION_COOKIE] : undefined;
   if (cookie !== undefined) request.session = await sealer.open(cookie);
   const token = request.session?.token ?? bearerToken(header);
   if (token === undefined) throw unauthorized();

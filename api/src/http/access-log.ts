@@ -22,7 +22,7 @@ const REFUSED: Record<number, string> = { 401: 'unauthenticated', 403: 'forbidde
 
 /** One line for each request: no query, no header, no body, so that no token can be in it. */
 export function installAccessLog(app: App, metrics: HttpMetrics | undefined): void {
-  app.addHook('onResponse', async (request, reply) => {
+  app.addHook('onResponse', (request, reply, done) => {
     const route = request.routeOptions.url ?? 'none';
     const { method } = request;
     const status = reply.raw.statusCode;
@@ -33,5 +33,6 @@ export function installAccessLog(app: App, metrics: HttpMetrics | undefined): vo
     if (reason !== undefined) metrics?.refused.inc({ reason });
     const fields = { requestId: request.id, method, route, status, milliseconds: Math.round(reply.elapsedTime), client: request.ip, user: request.caller?.identity.username };
     request.log[request.routeOptions.config?.access === 'public' ? 'debug' : 'info'](fields, 'request');
+    done();
   });
 }

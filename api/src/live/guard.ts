@@ -29,13 +29,13 @@ export async function guarded(
     } catch (error) {
       if (error instanceof Problem && error.status === 403) return stream.end();
       // The API server cannot be asked: what was allowed stays so until it can.
-      request.log.debug({ err: error }, 'rights of a stream could not be checked');
+      request.log.debug({ err: error, requestId: request.id }, 'rights of a stream could not be checked');
     }
   };
   try {
     await send(stream, gone.signal);
   } catch (error) {
-    request.log.warn({ err: error }, 'an event stream was broken off; its client comes back');
+    request.log.warn({ err: error, requestId: request.id }, 'an event stream was broken off; its client comes back');
   } finally {
     clearInterval(timer);
     stream.end();

@@ -74,6 +74,7 @@ export class World {
       HOST: '127.0.0.1',
       METRICS_HOST: '127.0.0.1',
       METRICS_PORT: '0',
+      CRUCIBLE_CHECK_ANSWERS: 'true',
       ...GENEROUS,
       ...env,
     };

@@ -1,9 +1,15 @@
 import { SLICE } from '../output.ts';
-import { ATTEMPTS, EVALUATION, STATE } from './evaluation-detail.ts';
+import { ATTEMPTS, EVALUATION, OWNER, STATE } from './evaluation-detail.ts';
+import { NEWEST } from './evaluation-list.ts';
+import { RUN_EVENTS } from './event-log.ts';
 import { STREAM } from './run-output.ts';
+import { FILES_OF_RUN, POSITIONS_OF_RUN, ROWS_OF_RUN } from './storage-locations.ts';
 
 /**
- * The most frequent reads by the key of one run, for the `prepared` of connect(): one plan is right for every run. Lists are
- * not among them: their best plan depends on what is asked.
+ * The most frequent reads, for the `prepared` of connect(): by the key of one run, and the newest runs of a scope. One plan
+ * is right whatever the values are, and to find it takes Postgres several times as long as to run it where months of events
+ * are concerned. Other lists are not among them: their best plan depends on what is asked.
  */
-export const READS_BY_KEY: ReadonlySet<string> = new Set([STATE, STREAM, SLICE, EVALUATION, ATTEMPTS]);
+export const READS_BY_KEY: ReadonlySet<string> = new Set([
+  OWNER, STATE, EVALUATION, ATTEMPTS, RUN_EVENTS, STREAM, SLICE, ROWS_OF_RUN, FILES_OF_RUN, POSITIONS_OF_RUN, NEWEST,
+]);

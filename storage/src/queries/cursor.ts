@@ -20,9 +20,9 @@ export function decodeCursor(cursor: string): Place {
   return { micros: Number(micros), uid };
 }
 
-/** SQL: the time of a place. Not to_timestamp(), whose double is not exact. */
-export function timeOf(parameter: number): string {
-  return `('epoch'::timestamptz + $${parameter}::bigint * interval '1 microsecond')`;
+/** SQL: the time of a place, of its microseconds. Not to_timestamp(), whose double is not exact. */
+export function timeOf(micros: string): string {
+  return `('epoch'::timestamptz + ${micros}::bigint * interval '1 microsecond')`;
 }
 
 /** SQL: the place of a row. */

@@ -28,7 +28,7 @@ export async function listDrills(db: Queryable, filter: DrillFilter = {}): Promi
     `SELECT ${DRILL_COLUMNS}, (extract(epoch FROM finished_at) * 1000000)::bigint AS micros FROM crucible.drills
      WHERE ($1::text IS NULL OR coalesce(runtime_class, '') = $1) AND ($2::text IS NULL OR kind = $2)
        AND ($3::text IS NULL OR outcome = $3)
-       AND ($4::bigint IS NULL OR finished_at < ${timeOf(4)} OR (finished_at = ${timeOf(4)} AND id > $5::uuid))
+       AND ($4::bigint IS NULL OR finished_at < ${timeOf('$4')} OR (finished_at = ${timeOf('$4')} AND id > $5::uuid))
      ORDER BY finished_at DESC, id LIMIT $6`,
     [filter.runtimeClass ?? null, filter.kind ?? null, filter.outcome ?? null, place?.micros ?? null, place?.uid ?? null, limit + 1],
   );

@@ -35,14 +35,13 @@ export interface EvaluationOwner {
 /** Undefined: nobody has submitted it, and the operator has never seen it. */
 export async function findOwner(db: Queryable, uid: string): Promise<EvaluationOwner | undefined> {
   if (!isUid(uid)) return undefined;
-  const columns = 'uid, namespace, namespace_uid AS "namespaceUid", name';
-  const { rows } = await db.query<EvaluationOwner>(
-    `SELECT ${columns} FROM crucible.evaluations WHERE uid = $1
-     UNION SELECT ${columns} FROM crucible.submissions WHERE uid = $1 LIMIT 1`,
-    [uid],
-  );
-  return rows[0];
+  return (await db.query<EvaluationOwner>(OWNER, [uid])).rows[0];
 }
+
+const OWNER_COLUMNS = 'uid, namespace, namespace_uid AS "namespaceUid", name';
+export const OWNER = `
+  SELECT ${OWNER_COLUMNS} FROM crucible.evaluations WHERE uid = $1
+  UNION SELECT ${OWNER_COLUMNS} FROM crucible.submissions WHERE uid = $1 LIMIT 1`;
 
 /** `finished` and `accepted` are 200 and 202; undefined is 404. */
 export type EvaluationState =

@@ -55,9 +55,6 @@ const LARGEST_PAGE = 500;
 /** Rows that one request looks at when an index alone does not answer it. */
 const LOOKS = 2_000;
 
-/** `since` and the cursor, for every way to find rows: the same order in each index. */
-const WITHIN = `($2::timestamptz IS NULL OR created_at >= $2) AND ($3::bigint IS NULL OR (created_at, uid) < (${timeOf(3)}, $4::uuid))`;
-
 /** An index that has rows in the order of the list, and what it takes to follow it. */
 interface Path {
   from: string;
@@ -94,24 +91,26 @@ export async function listEvaluations(db: Queryable, scope: Scope, filter: Evalu
   return { items, nextCursor: encodeCursor({ micros: lastMicros, uid: lastUid }) };
 }
 
-/** The statement for a filter. Exported for the tests of its plans. */
-export function planList(scope: Scope, filter: EvaluationFilter): Scan {
-  const place = filter.cursor === undefined ? undefined : decodeCursor(filter.cursor);
+/** The first page of all that is in a scope: what is asked most, and one plan is right for every scope. */
+export const NEWEST = planList([], {}).sql;
+
+/** The statement for a filter. Its text holds nothing of what was asked, but which conditions there are and the size of the page. */
+function planList(scope: Scope, filter: EvaluationFilter): Scan {
   const limit = pageSize(filter.limit, USUAL_PAGE, LARGEST_PAGE);
-  const values: unknown[] = [scopeParameter(scope), filter.since ?? null, place?.micros ?? null, place?.uid ?? null];
+  const values: unknown[] = [scopeParameter(scope)];
   const bind = (value: unknown): string => `$${values.push(value)}`;
   const path = choosePath(filter, bind);
   const looks = path.exact ? limit + 1 : Math.max(LOOKS, limit + 1);
-  const [most, page] = [bind(looks), bind(limit + 1)];
+  const conditions = [path.condition, ...within(filter, bind)].join(' AND ');
   // Each namespace is read in the order of the list, as far as it could be needed, and the parts are merged. One condition
   // on many namespaces instead would have all their rows sorted.
   const sql = `
     WITH looked AS MATERIALIZED (
       SELECT s.uid, s.created_at FROM (SELECT uid AS nsuid FROM crucible.namespaces WHERE $1::uuid[] IS NULL OR uid = ANY ($1)) n
       CROSS JOIN LATERAL (
-        SELECT uid, created_at FROM ${path.from} WHERE ${path.condition} AND ${WITHIN}
-        ORDER BY created_at DESC, uid DESC LIMIT ${most}) s
-      ORDER BY s.created_at DESC, s.uid DESC LIMIT ${most}),
+        SELECT uid, created_at FROM ${path.from} WHERE ${conditions}
+        ORDER BY created_at DESC, uid DESC LIMIT ${looks}) s
+      ORDER BY s.created_at DESC, s.uid DESC LIMIT ${looks}),
     bound AS (
       SELECT count(*) AS looked, (SELECT ${MICROS} FROM looked ORDER BY created_at, uid LIMIT 1) AS "lastMicros",
              (SELECT uid FROM looked ORDER BY created_at, uid LIMIT 1) AS "lastUid" FROM looked)
@@ -126,9 +125,18 @@ export function planList(scope: Scope, filter: EvaluationFilter): Scan {
       LEFT JOIN LATERAL (
         SELECT started_at, exit_code, signal FROM crucible.attempts WHERE evaluation_uid = e.uid AND number = e.attempts OFFSET 0) a ON true
       WHERE ${[...residual(filter, bind), 'true'].join(' AND ')}
-      LIMIT ${page}) p ON true
+      LIMIT ${limit + 1}) p ON true
     ORDER BY p."createdAt" DESC, p.uid DESC`;
   return { sql, values, limit, looks };
+}
+
+/** `since` and the cursor, for every way to find rows: the same order in each index. */
+function within({ since, cursor }: EvaluationFilter, bind: (value: unknown) => string): string[] {
+  const place = cursor === undefined ? undefined : decodeCursor(cursor);
+  return [
+    ...(since === undefined ? [] : [`created_at >= ${bind(since)}::timestamptz`]),
+    ...(place === undefined ? [] : [`(created_at, uid) < (${timeOf(bind(place.micros))}, ${bind(place.uid)}::uuid)`]),
+  ];
 }
 
 /** The most telling of what is asked for leads; the rest is compared on the way. */

@@ -2,12 +2,13 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createDatabase } from '../../../test/integration/database.ts';
 import type { TestDatabase } from '../../../test/integration/database.ts';
-import { explain, smallTables } from '../../bench/plans.ts';
+import { explain, explainPrepared, smallTables } from '../../bench/plans.ts';
 import { READS } from '../../bench/reads.ts';
 import { fillVolume } from '../../bench/volume.ts';
 import { connect } from '../database.ts';
 import type { Database } from '../database.ts';
 import { prepareDatabase } from '../testing.ts';
+import { READS_BY_KEY } from './by-key.ts';
 
 const RUNS = 20_000;
 const GOLDEN = new URL('../../bench/plans.golden.txt', import.meta.url);
@@ -44,6 +45,11 @@ test('no read of the API scans a big table, and each has the plan that is commit
   // Another major version plans as it likes; that it scans nothing holds for all.
   if (golden.startsWith(`Postgres ${major}\n`)) expect(text).toBe(golden);
 }, 120_000);
+
+test('no read that is prepared scans a big table, planned once for whatever it is asked for', async () => {
+  const small = await smallTables(api);
+  for (const text of READS_BY_KEY) expect((await explainPrepared(api, small, text)).scanned, text).toEqual([]);
+});
 
 test('what is generated is what the triggers would have derived', async () => {
   const { rows } = await api.query(`

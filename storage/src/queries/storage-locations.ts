@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { EVENT_STREAM, eventText, streamId } from '../bus/stream.ts';
+import { EVENT_STREAM, eventText, positionOf, streamId } from '../bus/stream.ts';
 import { parseCloudEvent } from '../bus/cloud-event.ts';
 import type { Queryable } from '../database.ts';
 import type { FileStore } from '../files.ts';
@@ -37,7 +37,7 @@ const CONCURRENT_LOOKS = 16;
 /** Of the newest events: more than any run has. */
 const MAX_STREAM_LOOKS = 200;
 
-const ROWS = `
+export const ROWS_OF_RUN = `
   WITH run AS (SELECT e.uid, e.created_at, e.spec_bytes FROM crucible.evaluations e WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)})
   SELECT 'record' AS holds, 'crucible.evaluations' AS location, NULL::integer AS attempt, 1::bigint AS items, spec_bytes::bigint AS bytes
     FROM run
@@ -54,12 +54,12 @@ const ROWS = `
   UNION ALL SELECT 'events', 'crucible.events', NULL, count(*), coalesce(sum(octet_length(v.data::text)), 0)
     FROM run JOIN crucible.events v ON v.evaluation_uid = run.uid AND v.evaluation_created_at = run.created_at HAVING count(*) > 0`;
 
-const FILES = `
+export const FILES_OF_RUN = `
   SELECT f.sha256, f.attempt, f.path, f.size FROM crucible.evaluations e JOIN crucible.artifacts f ON f.evaluation_uid = e.uid
   WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)} AND f.complete AND e.artifacts_deleted_at IS NULL
   ORDER BY f.attempt, f.index LIMIT ${MAX_FILES}`;
 
-const POSITIONS = `
+export const POSITIONS_OF_RUN = `
   SELECT v.seq, v.position FROM crucible.evaluations e
   JOIN crucible.events v ON v.evaluation_uid = e.uid AND v.evaluation_created_at = e.created_at
   WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)} AND v.position IS NOT NULL ORDER BY v.seq DESC LIMIT ${MAX_STREAM_LOOKS}`;
@@ -73,7 +73,7 @@ export async function listStorageLocations(
 ): Promise<StorageLocation[]> {
   if (!isUid(uid)) return [];
   const values = [uid, scopeParameter(scope)];
-  const { rows } = await db.query<Omit<StorageLocation, 'backend' | 'path'>>(ROWS, values);
+  const { rows } = await db.query<Omit<StorageLocation, 'backend' | 'path'>>(ROWS_OF_RUN, values);
   if (rows.length === 0) return [];
   const [files, keys] = await Promise.all([inFileStore(db, backends.files, values), inRedis(db, backends.redis, values)]);
   return [...rows.map((row): StorageLocation => ({ backend: 'database', path: null, ...row })), ...files, ...keys];
@@ -81,7 +81,7 @@ export async function listStorageLocations(
 
 async function inFileStore(db: Queryable, files: StorageBackends['files'], values: unknown[]): Promise<StorageLocation[]> {
   if (files === undefined) return [];
-  const { rows } = await db.query<{ sha256: string; attempt: number; path: string; size: number }>(FILES, values);
+  const { rows } = await db.query<{ sha256: string; attempt: number; path: string; size: number }>(FILES_OF_RUN, values);
   const found = await inParallel(rows, async (row): Promise<StorageLocation[]> => {
     const info = await files.stat(row.sha256).catch(() => undefined);
     if (info === undefined) return [];
@@ -93,12 +93,15 @@ async function inFileStore(db: Queryable, files: StorageBackends['files'], value
 async function inRedis(db: Queryable, redis: Redis | undefined, values: unknown[]): Promise<StorageLocation[]> {
   if (redis === undefined || !isUp(redis)) return [];
   const uid = String(values[0]);
-  const { rows } = await db.query<{ seq: number; position: number }>(POSITIONS, values);
+  const { rows } = await db.query<{ seq: number; position: number }>(POSITIONS_OF_RUN, values);
   const at = (holds: StorageLocation['holds'], key: string, items: number, bytes: number): StorageLocation[] =>
     items === 0 ? [] : [{ backend: 'redis', holds, location: key, attempt: null, items, bytes, path: null }];
   try {
-    const pending = await redis.strlen(pendingKey(uid));
-    const entries = await Promise.all(rows.map(({ position }) => redis.xrange(EVENT_STREAM, streamId(position), streamId(position))));
+    // What is older than the oldest entry is not looked for one by one: the stream is short, and most runs are older.
+    const [pending, [oldest]] = await Promise.all([redis.strlen(pendingKey(uid)), redis.xrange(EVENT_STREAM, '-', '+', 'COUNT', 1)]);
+    const from = oldest === undefined ? Infinity : positionOf(oldest[0]);
+    const ids = rows.filter(({ position }) => position >= from).map(({ position }) => streamId(position));
+    const entries = await Promise.all(ids.map((id) => redis.xrange(EVENT_STREAM, id, id)));
     // A stream that was filled by somebody else has other events at these positions.
     const own = entries.flat().map(([, fields]) => eventText(fields)).filter((text) => isOf(uid, text));
     const bytes = own.reduce((sum, text) => sum + Buffer.byteLength(text), 0);

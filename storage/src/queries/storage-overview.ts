@@ -100,7 +100,7 @@ export const FILE_ITEMS = `
     SELECT s.uid, s.created_at FROM (SELECT uid AS nsuid FROM crucible.namespaces WHERE $1::uuid[] IS NULL OR uid = ANY ($1)) n
     CROSS JOIN LATERAL (
       SELECT uid, created_at FROM crucible.evaluations WHERE namespace_uid = n.nsuid AND artifacts_deleted_at IS NULL
-        AND ($2::bigint IS NULL OR (created_at, uid) < (${timeOf(2)}, $3::uuid))
+        AND ($2::bigint IS NULL OR (created_at, uid) < (${timeOf('$2')}, $3::uuid))
       ORDER BY created_at DESC, uid DESC LIMIT ${LOOKS}) s
     ORDER BY s.created_at DESC, s.uid DESC LIMIT ${LOOKS}),
   bound AS (

@@ -84,7 +84,7 @@ export async function listSuites(db: Queryable, scope: Scope, filter: SuiteFilte
   const { rows } = await db.query<SuiteSummaryRow & { micros: number }>(
     `SELECT ${COLUMNS}, ${MICROS} AS micros FROM crucible.suites
      WHERE ${inScope('namespace_uid', 1)} AND ($2::text[] IS NULL OR phase = ANY ($2::text[]))
-       AND ($3::bigint IS NULL OR (created_at, uid) < (${timeOf(3)}, $4::uuid))
+       AND ($3::bigint IS NULL OR (created_at, uid) < (${timeOf('$3')}, $4::uuid))
        AND ($5::text IS NULL OR position($5 in name) > 0)
      ORDER BY created_at DESC, uid DESC LIMIT $6`,
     [scopeParameter(scope), filter.phases ?? null, place?.micros ?? null, place?.uid ?? null, filter.name ?? null, limit + 1],
