@@ -10,6 +10,7 @@ const listed = [{ runtimeClass: 'gvisor', rules: [22], reason: 'known' }];
 
 describe('judge', () => {
   it('accepts what holds, and what is open and listed for that class', () => {
+    expect(judge([], listed)).toEqual(['nothing was drilled']);
     expect(judge([report('', rule(1, 'held')), report('gvisor', rule(22, 'open'))], listed)).toEqual([]);
     expect(judge([report('kata', rule(22, 'open'))], [{ runtimeClass: '*', rules: [22], reason: '' }])).toEqual([]);
   });

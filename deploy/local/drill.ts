@@ -27,6 +27,7 @@ type Classes = NonNullable<SecurityDrillStatus['classes']>;
 
 /** What is wrong with a report: broken rules, and open ones that nobody has named. Pure. */
 export function judge(classes: Classes, open: readonly OpenRule[]): string[] {
+  if (classes.length === 0) return ['nothing was drilled'];
   const named = (runtimeClass: string, rule: number): boolean =>
     open.some(
       (entry) => (entry.runtimeClass === '*' || entry.runtimeClass === runtimeClass) && entry.rules.includes(rule),

@@ -199,6 +199,9 @@ describe('evaluations', () => {
   });
 });
 
+/** The garbage collector deletes what has no other owner. */
+const NOBODY = { apiVersion: 'v1', kind: 'ConfigMap', name: 'nobody', uid: '11111111-1111-4111-8111-111111111111' };
+
 describe('the drill', () => {
   test('only the operator marks an evaluation as one of its own', async () => {
     const marked = (client: ApiServer) =>
@@ -215,6 +218,9 @@ describe('the drill', () => {
     for (const client of [researcher, editor, almighty]) {
       expectStatus(await client.mergePatch(path, { spec: { cancel: true } }), 403, refusal);
       expectStatus(await client.delete(path), 403, refusal);
+      // Whoever gives it an owner that does not exist has it deleted; with a finalizer of one's own it never goes.
+      expectStatus(await client.mergePatch(path, { metadata: { ownerReferences: [NOBODY] } }), 403, refusal);
+      expectStatus(await client.mergePatch(path, { metadata: { finalizers: ['example.com/mine'] } }), 403, refusal);
       const counted = { ...HELLO, metadata: { ...HELLO.metadata, labels: { 'crucible.dev/suite-uid': 'x' } } };
       expectStatus(await client.create(`${evaluationsIn('evals')}${DRY_RUN}`, counted), 403, 'crucible.dev/suite-uid and its like');
     }
@@ -249,6 +255,8 @@ describe('jobs in an evaluation namespace', () => {
     expectStatus(await almighty.send('PATCH', `${PODS}/${pod.metadata.name}`, image, STRATEGIC), 403, 'cancel the Evaluation');
     expectStatus(await almighty.mergePatch(`${JOBS}/${job['metadata'].name}`, { spec: { suspend: true } }), 403, 'cancel the Evaluation');
     for (const path of [`${JOBS}/${job['metadata'].name}`, `${PODS}/${pod.metadata.name}`]) {
+      const message = path.startsWith(PODS) ? 'is its Job' : 'is its Evaluation';
+      for (const client of [editor, almighty]) expectStatus(await client.mergePatch(path, { metadata: { ownerReferences: [NOBODY] } }), 403, message);
       const annotate = (client: ApiServer, name: string, value: string | null): Promise<ApiResponse> =>
         client.mergePatch(path, { metadata: { annotations: { [name]: value } } });
       for (const client of [editor, almighty, admin]) {

@@ -65,7 +65,8 @@ def refused(number, *arguments):
     result, error = syscall(number, *arguments)
     return error in REFUSALS if result == -1 else False, errno.errorcode.get(error, 'allowed') if result == -1 else 'allowed'
 
-def walk(root, seconds=4, limit=100000):
+# Every file below a folder. Who cannot look at all of them in time has not shown that there is none.
+def walk(root, seconds=5):
     end, seen = time.monotonic() + seconds, 0
     for folder, folders, files in os.walk(root):
         if folder == '/':
@@ -73,12 +74,30 @@ def walk(root, seconds=4, limit=100000):
         for name in files:
             seen += 1
             yield os.path.join(folder, name)
-        if seen > limit or time.monotonic() > end:
-            return
+        if time.monotonic() > end:
+            raise TimeoutError('only %d files below %s looked at within %d s' % (seen, root, seconds))
+
+# With their kinds and bits, looked at once for all attacks that ask.
+MODES = []
+def modes():
+    if not MODES:
+        found = []
+        for path in walk('/', 14):
+            try:
+                found.append((path, os.lstat(path).st_mode))
+            except OSError:
+                pass
+        MODES.extend(found)
+    return MODES
 
 def query():
     labels = b''.join(bytes([len(part)]) + part for part in (b'kubernetes', b'default', b'svc', b'cluster', b'local'))
     return struct.pack('>HHHHHH', 0x4352, 0x0100, 1, 0, 0, 0) + labels + b'\0' + struct.pack('>HH', 1, 1)
+
+# Each server in its own words (SSLRequest is Postgres'); everyone else has something to say to HTTP.
+def question(target):
+    if target['group'] == 'dns': return struct.pack('>H', len(query())) + query()
+    return struct.pack('>II', 8, 80877103) if target['port'] == 5432 else b'GET / HTTP/1.0\r\n\r\n'
 
 # Judged by the server's own reply: something in between may accept a connection and never answer.
 def reach(target, seconds):
@@ -90,7 +109,7 @@ def reach(target, seconds):
                 connection.settimeout(seconds)
                 connection.connect((address, port))
                 try:
-                    asked = struct.pack('>H', len(query())) + query() if target['group'] == 'dns' else b'GET / HTTP/1.0\r\n\r\n'
+                    asked = question(target)
                     connection.sendall(asked)
                     reply = connection.recv(200)
                 except OSError as error:
@@ -124,7 +143,9 @@ def bounded(seconds, function):
 def say(name, checks):
     print(json.dumps({'attack': name, 'checks': checks}), flush=True)
 
+TARGETS = []
 def main(targets, seconds):
+    TARGETS.extend(targets)
     groups = {}
     for target, result in reach_all(targets, seconds):
         groups.setdefault(target['group'], []).append(result)
@@ -132,7 +153,7 @@ def main(targets, seconds):
         say('reach:' + group, checks)
     for name, function in ATTACKS:
         try:
-            say(name, bounded(8, function))
+            say(name, bounded(16, function))
         except BaseException as error:
             say(name, [check('probe', None, 'failed: ' + why(error))])
 `;

@@ -48,6 +48,9 @@ describe('judgeKernel', () => {
     expect(judged('6.1.0 | Linux version 6.1.0', 'runsc')).toBe(false);
     expect(judged('6.1.0 | Linux', 'kata-qemu')).toBe(false);
     expect(judged('5.19.2 | Linux', 'kata-qemu')).toBe(true);
-    expect(judged('6.1.0 | Linux', undefined)).toBe(true);
+    for (const handler of [undefined, 'runc', 'crun']) expect(judged('6.1.0 | Linux', handler)).toBe(true);
+    expect(judged('5.19.2 | Linux', 'runc')).toBeNull();
+    // What it should be is not known.
+    expect(judged('6.1.0 | Linux', 'strong')).toBeNull();
   });
 });

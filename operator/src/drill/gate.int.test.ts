@@ -10,6 +10,7 @@ import type { DrillInputs } from './drill.ts';
 import { DrillManager } from './manager.ts';
 import { DrillMetrics } from './metrics.ts';
 import { SecurityDrills } from './security-drills.ts';
+import type { SentinelOptions } from './sentinel.ts';
 
 // The gate as it is, with a real API server and Postgres around it. Only what sandboxes would have answered is played:
 // there is no kubelet here.
@@ -38,6 +39,10 @@ const DRILLS = '/apis/crucible.dev/v1alpha1/securitydrills';
 class DrilledCluster extends TestCluster {
   registry = new Registry();
   script: Script = () => new Promise<never>(() => {});
+  /** Of the manager's clock. */
+  aheadMs = 0;
+  /** By class, what its sentinel would call. */
+  readonly sentinels = new Map<string, SentinelOptions>();
   runs: string[] = [];
   manager: DrillManager | undefined;
   requests: SecurityDrills | undefined;
@@ -57,7 +62,7 @@ class DrilledCluster extends TestCluster {
         controlUrl: undefined,
         retrySeconds: 1,
         fullEverySeconds: 0,
-        watch: false,
+        watch: true,
         metadataAddresses: [],
         acceptedRisks: [{ runtimeClass: 'weak', rules: [15], reason: 'it is a test' }],
       },
@@ -67,7 +72,11 @@ class DrilledCluster extends TestCluster {
       askPeer: async () => ({ blocked: null, detail: 'played' }),
       metrics: new DrillMetrics(this.registry),
       logger,
-      now: () => Date.now(),
+      now: () => Date.now() + this.aheadMs,
+      sentinel: async (options) => {
+        this.sentinels.set(options.runtimeClass ?? '', options);
+        await new Promise((resolve) => options.signal.addEventListener('abort', resolve));
+      },
       drill: async (inputs) => {
         this.runs.push(inputs.runtimeClass ?? '');
         const stopped = new Promise<never>((_, reject) =>
@@ -314,6 +323,32 @@ describe('a SecurityDrill', () => {
     await cluster.must('DELETE', `${DRILLS}/${name}`);
   });
 
+  it('what answers a sandbox closes its class at once, until a drill that began later holds', async () => {
+    cluster.script = held;
+    await cluster.manager!.run(undefined, QUICK, 'request');
+    const sentinel = await cluster.waitFor('a sentinel', async () => cluster.sentinels.get(''));
+    let end = (): void => {};
+    let begun = false;
+    cluster.script = async (inputs) => {
+      begun = true;
+      await new Promise<void>((resolve) => (end = resolve));
+      return await held(inputs);
+    };
+    const slow = cluster.manager!.run(undefined, CATALOGUE, 'request');
+    await cluster.waitFor('a drill that runs', async () => begun || undefined);
+    sentinel.onAnswer(['tcp 10.0.0.1:8099']);
+    const pending = { state: 'closed', closed: { reason: 'DrillPending', message: expect.stringContaining('answered a sandbox') as string } };
+    expect(cluster.manager!.stateOf(undefined)).toMatchObject(pending);
+    begun = false;
+    end();
+    await slow;
+    expect(cluster.manager!.stateOf(undefined)).toMatchObject(pending);
+    await cluster.waitFor('the drill that follows', async () => begun || undefined);
+    end();
+    await cluster.waitFor('an open class', async () => cluster.manager!.stateOf(undefined)?.state === 'open' || undefined);
+    cluster.script = held;
+  });
+
   it('refuses a changed spec', async () => {
     const name = await ask({ kind: 'Quick', defaultRuntime: true, runtimeClassNames: [] });
     await expect(
@@ -323,10 +358,22 @@ describe('a SecurityDrill', () => {
     await cluster.must('DELETE', `${DRILLS}/${name}`);
   });
 
-  it('a drill that cannot be run closes nothing that has held, and opens nothing that has not', async () => {
-    cluster.script = async ({ attacks }) => attacks.map((attack) => openFinding(attack, 'no room'));
-    await cluster.manager!.run(undefined, QUICK, 'request');
-    expect(cluster.manager!.stateOf(undefined)?.state).toBe('open');
+  it('a drill that cannot be run closes nothing for five minutes, and opens nothing', async () => {
+    const nothing: Script = async ({ attacks }) => attacks.map((attack) => openFinding(attack, 'no room'));
+    const after = async (minutes: number, script: Script): Promise<string | undefined> => {
+      cluster.aheadMs += minutes * 60_000;
+      cluster.script = script;
+      await cluster.manager!.run(undefined, QUICK, 'request');
+      const state = cluster.manager!.stateOf(undefined)!;
+      return state.state === 'open' ? 'open' : state.closed.reason;
+    };
+    expect(await after(0, held)).toBe('open');
+    // However long ago the last one held.
+    expect(await after(600, nothing)).toBe('open');
+    expect(await after(4, nothing)).toBe('open');
+    expect(await after(2, nothing)).toBe('DrillIncomplete');
+    expect(await after(0, held)).toBe('open');
+    expect(await after(0, nothing)).toBe('open');
     await cluster.manager!.run('never', QUICK, 'request');
     expect(cluster.manager!.stateOf('never')).toMatchObject({ state: 'closed', closed: { reason: 'DrillIncomplete' } });
     cluster.script = held;
@@ -383,6 +430,7 @@ describe('what is known of a class', () => {
       cluster.script = script;
       await cluster.stopOperator();
       await cluster.startOperator();
+      cluster.manager!.want('weak');
       await cluster.manager!.run('weak', QUICK, 'request');
       const state = cluster.manager!.stateOf('weak')!;
       return state.state === 'open' ? 'open' : state.closed.message;

@@ -72,6 +72,14 @@ export function pending(key: string): Closed {
   };
 }
 
+/** Something answered one of its sandboxes. */
+export function doubted(key: string): Closed {
+  return {
+    reason: 'DrillPending',
+    message: `Something answered a sandbox of ${className(key)} that should be out of its reach. Waits for the drill that follows.`,
+  };
+}
+
 /**
  * What a class's findings mean for admission. Every rule of the quick drill must be held, and no other may be broken,
  * unless it is accepted by name.

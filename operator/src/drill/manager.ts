@@ -11,7 +11,7 @@ import { watchChanges } from './changes.ts';
 import type { AskControl, AskPeer } from './control.ts';
 import { runDrill } from './drill.ts';
 import type { ClassState, Gate, GateKeeper } from './gate.ts';
-import { classKey, className, judgeClass, pending } from './gate.ts';
+import { classKey, className, doubted, judgeClass, pending } from './gate.ts';
 import { DrillHistory } from './history.ts';
 import type { ClassResult, Trigger } from './history.ts';
 import { Knowledge } from './knowledge.ts';
@@ -39,6 +39,7 @@ export interface ManagerDependencies {
   readonly now: () => number;
   /** Tests play a drill. */
   readonly drill?: typeof runDrill;
+  readonly sentinel?: typeof keepSentinel;
 }
 
 /** Changes come in bursts: a Helm upgrade touches every policy. */
@@ -52,14 +53,20 @@ interface Entry {
   /** Counts the runtimes that the name has meant. */
   generation: number;
   state: ClassState;
-  heldAt: number | undefined;
+  /** Since when its drills cannot be completed. */
+  incompleteSince: number | undefined;
+  /** When something answered a sandbox: only a drill that began later shows anything. */
+  answeredAt: number;
   failed: boolean;
+  /** Evaluations ask for it: it is kept drilled, not only when somebody wants a report. */
+  wanted: boolean;
   /** A drill of it is to begin when the one that runs has ended. */
   waiting: boolean;
   /** Drills of a class run one after another. */
   turn: Promise<unknown>;
-  sentinel: Promise<void> | undefined;
+  watched: boolean;
   timer: NodeJS.Timeout | undefined;
+  dueAt: number;
 }
 
 interface Term {
@@ -77,9 +84,10 @@ export class DrillManager implements GateKeeper {
   readonly #classes = new Map<string, Entry>();
   readonly #exempt = new Set<string>();
   readonly #listeners: ((key?: string) => void)[] = [];
+  readonly #sentinels = new Set<Promise<void>>();
   readonly #history: DrillHistory;
   /** Must be shown for admission. Metadata addresses are only tried where somebody names them; until then 17 stays open. */
-  readonly required: ReadonlySet<number>;
+  readonly #required: ReadonlySet<number>;
   #term: Term | undefined;
   #schedule: NodeJS.Timeout | undefined;
 
@@ -87,7 +95,7 @@ export class DrillManager implements GateKeeper {
     this.#deps = deps;
     const { metadataAddresses } = deps.settings;
     const tried = QUICK.filter(({ id }) => id !== 'metadata' || metadataAddresses.length > 0);
-    this.required = new Set(tried.map(({ rule }) => rule));
+    this.#required = new Set(tried.map(({ rule }) => rule));
     this.#history = new DrillHistory(deps.drills, deps.logger);
     watchChanges({
       ...deps,
@@ -97,7 +105,7 @@ export class DrillManager implements GateKeeper {
       onReplaced: (key) => this.#replaced(key),
     });
     deps.metrics.observe(() => ({
-      closedClasses: [...this.#classes.values()].filter(({ state }) => state.state === 'closed').length,
+      closedClasses: [...this.#classes.values()].filter(({ state, wanted }) => wanted && state.state === 'closed').length,
       closedNamespaces: deps.evaluationNamespaces.filter((name) => this.#namespaceProblem(name) !== undefined).length,
     }));
   }
@@ -112,7 +120,8 @@ export class DrillManager implements GateKeeper {
 
   want(runtimeClass: string | undefined): void {
     const key = classKey(runtimeClass);
-    if (this.#term === undefined || this.#classes.has(key)) return;
+    if (this.#term === undefined || this.#classes.get(key)?.wanted === true) return;
+    this.#entry(key).wanted = true;
     this.#begin(key, 'need');
   }
 
@@ -149,6 +158,7 @@ export class DrillManager implements GateKeeper {
     void runner.remove(runner.leftovers());
     void runner.sweepSmuggled();
     if (evaluationNamespaces.length === 0) return;
+    this.#entry(classKey(this.#deps.defaultClass)).wanted = true;
     this.#begin(classKey(this.#deps.defaultClass), 'start');
     if (settings.fullEverySeconds > 0) {
       this.#schedule = setInterval(() => void this.#full(), settings.fullEverySeconds * 1000);
@@ -162,7 +172,7 @@ export class DrillManager implements GateKeeper {
     clearInterval(this.#schedule);
     term?.abort.abort();
     for (const { timer } of this.#classes.values()) clearTimeout(timer);
-    await Promise.allSettled([...this.#classes.values()].flatMap(({ turn, sentinel }) => [turn, sentinel]));
+    await Promise.allSettled([...[...this.#classes.values()].map(({ turn }) => turn), ...this.#sentinels]);
     this.#classes.clear();
     this.#exempt.clear();
   }
@@ -172,6 +182,13 @@ export class DrillManager implements GateKeeper {
     const keys = new Set([classKey(this.#deps.defaultClass), ...this.#classes.keys()]);
     for (const { metadata } of this.#deps.caches.runtimeClasses.list()) keys.add(metadata.name ?? '');
     return [...keys].filter((key) => this.#absence(key) === undefined).map((key) => (key === '' ? undefined : key));
+  }
+
+  /** Rules without which a class is not admitted; those that somebody has accepted are not asked for. */
+  requiredOf(runtimeClass: string | undefined): ReadonlySet<number> {
+    const mine = this.#deps.settings.acceptedRisks.filter((risk) => classKey(risk.runtimeClass) === classKey(runtimeClass));
+    const accepted = new Set(mine.flatMap(({ rules }) => rules));
+    return new Set([...this.#required].filter((rule) => !accepted.has(rule)));
   }
 
   stateOf(runtimeClass: string | undefined): ClassState | undefined {
@@ -204,12 +221,15 @@ export class DrillManager implements GateKeeper {
         knowledge: new Knowledge(),
         generation: 0,
         state,
-        heldAt: undefined,
+        incompleteSince: undefined,
+        answeredAt: 0,
         failed: false,
+        wanted: false,
         waiting: false,
         turn: Promise.resolve(),
-        sentinel: undefined,
+        watched: false,
         timer: undefined,
+        dueAt: 0,
       };
       this.#classes.set(key, entry);
     }
@@ -218,8 +238,13 @@ export class DrillManager implements GateKeeper {
 
   #begin(key: string, trigger: Trigger, afterMs = 0): void {
     const entry = this.#entry(key);
+    const dueAt = Date.now() + afterMs;
+    // Whoever changes something every second does not put a drill off for ever.
+    if (entry.timer !== undefined && entry.dueAt <= dueAt) return;
     clearTimeout(entry.timer);
+    entry.dueAt = dueAt;
     entry.timer = setTimeout(() => {
+      entry.timer = undefined;
       // One that has not begun yet will see whatever this one would.
       if (entry.waiting) return;
       entry.waiting = true;
@@ -261,9 +286,8 @@ export class DrillManager implements GateKeeper {
     const result = { id, runtimeClass, findings, startedAt, finishedAt };
     const counts = countOutcomes(scoreRules(findings));
     const seconds = (finishedAt.getTime() - startedAt.getTime()) / 1000;
-    metrics.finished(counts, seconds);
     logger.info({ runtimeClass: className(entry.key), trigger, seconds, ...counts }, 'drill finished');
-    this.#judge(entry);
+    metrics.finished(counts, seconds, this.#judge(entry, startedAt.getTime()).state === 'open');
     await this.#history.record(result, attacks, trigger, term.epoch);
     return result;
   }
@@ -320,26 +344,25 @@ export class DrillManager implements GateKeeper {
     };
   }
 
-  #judge(entry: Entry): void {
+  #judge(entry: Entry, startedAt: number): ClassState {
     const { settings, now, logger } = this.#deps;
     // Policies close their own namespace at once; a class is about the sandboxes.
     const findings = entry.knowledge.findings().filter(({ attack }) => attack !== 'foreign-policies');
-    const next = judgeClass(entry.key, findings, this.required, settings.acceptedRisks);
+    const next = judgeClass(entry.key, findings, this.#required, settings.acceptedRisks);
     const before = entry.state;
-    if (next.state === 'open') {
-      entry.heldAt = now();
-      this.#watchOver(entry);
-    }
+    // What answered a sandbox after this drill began is another drill's matter, which follows.
+    if (next.state === 'open' && startedAt <= entry.answeredAt) return before;
+    if (next.state === 'open') this.#watchOver(entry);
     const incomplete = next.state === 'closed' && next.closed.reason === 'DrillIncomplete';
-    const patient = incomplete && before.state === 'open' && now() - (entry.heldAt ?? 0) < INCOMPLETE_GRACE_MS;
-    if (next.state === 'closed' && this.#absence(entry.key) === undefined)
-      this.#begin(entry.key, 'retry', settings.retrySeconds * 1000);
-    if (patient) return;
+    entry.incompleteSince = incomplete ? (entry.incompleteSince ?? now()) : undefined;
+    if (next.state === 'closed' && entry.wanted) this.#begin(entry.key, 'retry', settings.retrySeconds * 1000);
+    // Only what has held is open.
+    if (incomplete && before.state === 'open' && now() - entry.incompleteSince! < INCOMPLETE_GRACE_MS) return next;
     entry.state = next;
-    if (JSON.stringify(before) === JSON.stringify(next)) return;
+    if (JSON.stringify(before) === JSON.stringify(next)) return next;
     if (next.state === 'closed') {
       logger.error({ runtimeClass: className(entry.key), ...next.closed }, 'admission is closed');
-      this.#announce('Warning', next.closed.reason, next.closed.message);
+      if (entry.wanted) this.#announce('Warning', next.closed.reason, next.closed.message);
     } else {
       logger.info({ runtimeClass: className(entry.key), risks: next.risks }, 'admission is open');
       if (entry.failed)
@@ -347,28 +370,36 @@ export class DrillManager implements GateKeeper {
     }
     entry.failed = next.state === 'closed';
     this.#notify();
+    return next;
   }
 
   /** From its first held drill on, one sandbox of the class stays and tells when something answers it. */
   #watchOver(entry: Entry): void {
-    const { settings, askControl, logger, now } = this.#deps;
+    const { settings, askControl, logger, now, sentinel: keep = keepSentinel } = this.#deps;
     const term = this.#term;
-    if (!settings.watch || term === undefined || entry.sentinel !== undefined) return;
-    entry.sentinel = keepSentinel({
+    if (!settings.watch || !entry.wanted || term === undefined || entry.watched) return;
+    entry.watched = true;
+    const { generation } = entry;
+    const sentinel = keep({
       runtimeClass: entry.key === '' ? undefined : entry.key,
       runner: term.runner,
       askControl,
       signal: term.abort.signal,
       logger: logger.child({ runtimeClass: className(entry.key) }),
       now,
-      wanted: () => this.#absence(entry.key) === undefined,
+      wanted: () => this.#classes.get(entry.key) === entry && entry.generation === generation,
       onAnswer: () => {
-        // No patience with a drill that cannot be completed: what is known is not good. While the class is closed its
-        // drill is repeated anyway.
-        entry.heldAt = undefined;
-        if (entry.state.state === 'open') this.#begin(entry.key, 'change');
+        entry.answeredAt = now();
+        // Closed at once: the drill that finds out more may have to wait for another one to end.
+        if (entry.state.state === 'open') {
+          entry.state = { state: 'closed', closed: doubted(entry.key) };
+          this.#notify();
+        }
+        this.#begin(entry.key, 'change');
       },
     });
+    this.#sentinels.add(sentinel);
+    void sentinel.then(() => this.#sentinels.delete(sentinel));
   }
 
   /** In every evaluation namespace: that is where people look who wonder why nothing starts. */
@@ -391,16 +422,21 @@ export class DrillManager implements GateKeeper {
     const entry = this.#classes.get(key);
     if (entry === undefined || this.#term === undefined) return;
     entry.generation += 1;
+    if (this.#absence(key) !== undefined) {
+      clearTimeout(entry.timer);
+      this.#classes.delete(key);
+      return;
+    }
     entry.knowledge = Knowledge.ofNothing();
-    entry.heldAt = undefined;
+    entry.watched = false;
     entry.state = { state: 'closed', closed: pending(key) };
     this.#notify();
-    this.#begin(key, 'change', SETTLE_MS);
+    if (entry.wanted) this.#begin(key, 'change', SETTLE_MS);
   }
 
   #changed(): void {
     if (this.#term === undefined) return;
-    for (const key of this.#classes.keys()) this.#begin(key, 'change', SETTLE_MS);
+    for (const { key, wanted } of this.#classes.values()) if (wanted) this.#begin(key, 'change', SETTLE_MS);
   }
 
   #notify(key?: string): void {

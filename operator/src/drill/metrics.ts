@@ -42,7 +42,7 @@ export class DrillMetrics {
     });
     this.#last = new Gauge({
       name: 'crucible_drill_last_held_timestamp_seconds',
-      help: 'When a drill last found nothing broken.',
+      help: 'When a drill last showed all that admission needs.',
       registers,
     });
     const numbers = (): GateNumbers => this.#numbers();
@@ -68,11 +68,12 @@ export class DrillMetrics {
     this.#numbers = numbers;
   }
 
-  finished(counts: Readonly<Record<Outcome, number>>, seconds: number): void {
+  /** `opens`: everything that admission needs was shown. */
+  finished(counts: Readonly<Record<Outcome, number>>, seconds: number, opens: boolean): void {
     const outcome: Outcome = counts.broken > 0 ? 'broken' : counts.open > 0 ? 'open' : 'held';
     this.#drills.inc({ outcome });
     this.#seconds.observe(seconds);
     for (const kind of ['held', 'broken', 'open'] as const) this.#rules.set({ outcome: kind }, counts[kind]);
-    if (counts.broken === 0) this.#last.setToCurrentTime();
+    if (opens) this.#last.setToCurrentTime();
   }
 }

@@ -10,7 +10,7 @@ import type { KubeClient, ObjectCache } from '../kube/index.ts';
 import type { AttackSpec, Check, RunEnd, Smuggled } from './attack.ts';
 import { PEER_PROGRAM } from './canary.ts';
 import { smuggle, sweepSmuggled } from './smuggling.ts';
-import { whyStuck } from './stuck.ts';
+import { unscheduledBecause, whyStuck } from './stuck.ts';
 
 /** Of a drill's evaluation: its id. Only the operator may set it (admission). */
 export const DRILL_LABEL = LABELS.drill;
@@ -43,11 +43,6 @@ export interface Address {
   readonly address?: string;
   /** Nothing that is started the same way will run either. */
   readonly stuck?: string;
-}
-
-/** What the operator does not admit does not start before somebody changes something. */
-function refusalOf({ status }: RawEvaluation): { message: string } | undefined {
-  return status?.conditions?.find((one) => one.type === 'Accepted' && one.status === 'False');
 }
 
 /** Runs a drill's programs as evaluations, on the way that all of them go: admission, Job, kubelet, recorder, record. */
@@ -99,18 +94,18 @@ export class DrillRunner {
 
   /** Its address once it runs, or why it will not; neither when it does not run in time. */
   async address({ name, uid }: Started, deadline: number, signal: AbortSignal): Promise<Address> {
-    const since = this.#deps.now();
+    let unscheduledSince: number | undefined;
     const seen = await this.#until(deadline, signal, () => {
       const raw = this.#deps.evaluations.get(makeKey(this.#deps.namespace, name));
-      if (raw?.metadata.uid === uid && isFinished(raw)) return null;
-      const refused = raw?.metadata.uid === uid ? refusalOf(raw) : undefined;
-      if (refused !== undefined) return { stuck: refused.message };
-      for (const pod of this.#deps.pods.ofEvaluation(uid)) {
-        if (pod.status?.phase === 'Running' && pod.status.podIP !== undefined) return { address: pod.status.podIP };
-        const stuck = whyStuck(pod, this.#deps.now() - since);
-        if (stuck !== undefined) return { stuck };
-      }
-      return undefined;
+      if (raw?.metadata.uid !== uid) return undefined;
+      const pods = this.#deps.pods.ofEvaluation(uid);
+      if (pods.every((pod) => unscheduledBecause(pod) === undefined)) unscheduledSince = undefined;
+      else unscheduledSince ??= this.#deps.now();
+      const stuck = whyStuck(raw, pods, this.#deps.now() - (unscheduledSince ?? Infinity));
+      if (stuck !== undefined) return { stuck };
+      if (isFinished(raw)) return null;
+      const address = pods.find(({ status }) => status?.phase === 'Running')?.status?.podIP;
+      return address === undefined ? undefined : { address };
     });
     return seen ?? {};
   }
@@ -122,7 +117,7 @@ export class DrillRunner {
       const raw = evaluations.get(makeKey(namespace, name));
       if (raw?.metadata.uid !== uid) return undefined;
       if (isFinished(raw)) return raw;
-      return refusalOf(raw) === undefined ? undefined : null;
+      return whyStuck(raw, [], 0) === undefined ? undefined : null;
     });
     if (finished?.status === undefined) return undefined;
     const { status } = finished;

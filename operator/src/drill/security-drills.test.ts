@@ -41,17 +41,24 @@ it('is Held or Broken at its end, for pipelines and for kstatus', () => {
   expect(holds(bad)).toEqual(['Finished', 'Stalled']);
   expect(bad.conditions?.[0]?.message).toContain('rule 1 (gvisor)');
   expect(holds(report([], CATALOGUE, raw, 0, undefined))).toEqual(['Reconciling']);
-  const unshown = report([result('open', 'nowhere')], CATALOGUE, raw, 0, 60_000, new Set([15]));
+  const judge = { required: () => new Set([15]), left: [] };
+  const unshown = report([result('open', 'nowhere')], CATALOGUE, raw, 0, 60_000, judge);
   expect(unshown).toMatchObject({ phase: 'Failed', held: 0, broken: 0 });
   expect(holds(unshown)).toEqual(['Finished', 'Stalled']);
   expect(unshown.conditions?.[0]).toMatchObject({ reason: 'Incomplete', message: expect.stringMatching(/: rule 15 \(nowhere\)$/) as string });
-  expect(report([result('open')], CATALOGUE, raw, 0, 60_000, new Set([99])).phase).toBe('Held');
+  expect(report([result('open')], CATALOGUE, raw, 0, 60_000, { ...judge, required: () => new Set([99]) }).phase).toBe('Held');
+  const nothing = report([], CATALOGUE, raw, 0, 60_000, judge);
+  expect([nothing.phase, nothing.conditions?.[0]?.message]).toEqual(['Failed', expect.stringContaining('no RuntimeClass was drilled')]);
+  const partly = report([result('held')], CATALOGUE, raw, 0, 60_000, { ...judge, left: ['tenth'] });
+  expect([partly.phase, partly.conditions?.[0]?.message]).toEqual(['Failed', expect.stringContaining('tenth was not drilled')]);
 });
 
 it('drills what is asked for', () => {
   const known = [undefined, 'gvisor', 'kata'];
   expect(classesOf({ kind: 'Full' }, known)).toEqual(known);
   expect(classesOf({ kind: 'Full', defaultRuntime: true }, known)).toEqual([undefined]);
+  // Though the configured default is another one.
+  expect(classesOf({ kind: 'Full', defaultRuntime: true }, ['gvisor'])).toEqual([undefined]);
   expect(classesOf({ kind: 'Full', defaultRuntime: false }, known)).toEqual(['gvisor', 'kata']);
   expect(classesOf({ kind: 'Full', runtimeClassNames: ['kata'] }, known)).toEqual(['kata']);
   expect(classesOf({ kind: 'Full', runtimeClassNames: ['kata'], defaultRuntime: true }, known)).toEqual([

@@ -13,6 +13,7 @@ import type { DrillManager } from './manager.ts';
 /** As many as the status has room for. */
 const MAX_CLASSES = 9;
 const CLASSES_AT_ONCE = 2;
+const RETRY_MS = 15_000;
 
 export interface RawDrill extends KubeObject {
   spec?: unknown;
@@ -22,7 +23,7 @@ export interface RawDrill extends KubeObject {
 export interface SecurityDrillDependencies {
   readonly client: KubeClient;
   readonly drills: ObjectCache<RawDrill>;
-  readonly manager: Pick<DrillManager, 'run' | 'knownClasses' | 'required'>;
+  readonly manager: Pick<DrillManager, 'run' | 'knownClasses' | 'requiredOf'>;
   readonly logger: Logger;
   readonly now: () => number;
 }
@@ -59,9 +60,10 @@ export class SecurityDrills {
     this.#chain = this.#chain.then(async () => {
       if (signal.aborted) return;
       await this.#run(raw, signal).catch((error: unknown) => {
-        if (!signal.aborted)
-          this.#deps.logger.error({ err: error, drill: keyOf(raw) }, 'a SecurityDrill could not be carried out');
         this.#known.delete(uid);
+        if (signal.aborted) return;
+        this.#deps.logger.error({ err: error, drill: keyOf(raw) }, 'a SecurityDrill could not be carried out; it is tried again');
+        setTimeout(() => this.#consider(this.#deps.drills.get(keyOf(raw)) ?? raw), RETRY_MS).unref();
       });
     });
   }
@@ -76,7 +78,9 @@ export class SecurityDrills {
     });
     const attacks = spec.kind === 'Quick' ? QUICK : CATALOGUE;
     const startedAt = now();
-    const classes = classesOf(spec, manager.knownClasses());
+    const wanted = classesOf(spec, manager.knownClasses());
+    const [classes, left] = [wanted.slice(0, MAX_CLASSES), wanted.slice(MAX_CLASSES)];
+    const judge = { required: (runtimeClass: string) => manager.requiredOf(runtimeClass || undefined), left };
     const found = new Map<string | undefined, ClassResult>();
     const results = (): ClassResult[] => classes.flatMap((runtimeClass) => found.get(runtimeClass) ?? []);
     await this.#write(raw, report([], attacks, raw, startedAt, undefined), signal);
@@ -91,7 +95,7 @@ export class SecurityDrills {
       await this.#write(raw, report(results(), attacks, raw, startedAt, undefined), signal);
     });
     await inParallel(work, CLASSES_AT_ONCE);
-    await this.#write(raw, report(results(), attacks, raw, startedAt, now(), manager.required), signal);
+    await this.#write(raw, report(results(), attacks, raw, startedAt, now(), judge), signal);
   }
 
   async #write(raw: RawDrill, status: SecurityDrillStatus, signal: AbortSignal): Promise<void> {
@@ -114,10 +118,17 @@ function isFinished({ status }: RawDrill): boolean {
 export function classesOf(spec: SecurityDrillSpec, known: readonly (string | undefined)[]): (string | undefined)[] {
   const { runtimeClassNames, defaultRuntime } = spec;
   if (runtimeClassNames === undefined) {
-    const all = defaultRuntime === undefined ? known : known.filter((name) => (name === undefined) === defaultRuntime);
-    return all.slice(0, MAX_CLASSES);
+    const all = defaultRuntime === undefined ? [...known] : known.filter((name) => (name === undefined) === defaultRuntime);
+    return defaultRuntime === true ? [undefined] : all;
   }
   return [...(defaultRuntime === true ? [undefined] : []), ...runtimeClassNames];
+}
+
+export interface Judge {
+  /** Rules of a class ('': the default runtime) without which nothing is shown. */
+  readonly required: (runtimeClass: string) => ReadonlySet<number>;
+  /** Classes for which the report has no room. */
+  readonly left: readonly (string | undefined)[];
 }
 
 /** The report so far, or the whole one. Pure. */
@@ -127,8 +138,7 @@ export function report(
   raw: Pick<RawDrill, 'metadata'>,
   startedAt: number,
   finishedAt: number | undefined,
-  /** Rules without which nothing is shown. */
-  required: ReadonlySet<number> = new Set(),
+  judge: Judge = { required: () => new Set(), left: [] },
 ): SecurityDrillStatus {
   const classes = results.map((result) => classReport(result, attacks));
   const sum = (kind: 'held' | 'broken' | 'open'): number => classes.reduce((total, one) => total + one[kind], 0);
@@ -154,13 +164,18 @@ export function report(
       ],
     };
   }
-  const named = (kind: 'broken' | 'open', counts: (rule: number) => boolean = () => true): string[] =>
+  const named = (kind: 'broken' | 'open', counts: (rule: number, runtimeClass: string) => boolean): string[] =>
     classes.flatMap(({ runtimeClassName, rules }) =>
       rules
-        .filter(({ rule, outcome }) => outcome === kind && counts(rule))
+        .filter(({ rule, outcome }) => outcome === kind && counts(rule, runtimeClassName))
         .map(({ rule }) => `rule ${rule} (${runtimeClassName || 'default'})`),
     );
-  const [broken, unshown] = [named('broken'), named('open', (rule) => required.has(rule))];
+  const broken = named('broken', () => true);
+  const unshown = [
+    ...named('open', (rule, runtimeClass) => judge.required(runtimeClass).has(rule)),
+    ...judge.left.map((runtimeClass) => `${runtimeClass ?? 'default'} was not drilled, a report has room for ${MAX_CLASSES} classes: name it in another one`),
+    ...(classes.length === 0 ? ['no RuntimeClass was drilled: there is none of those that were asked for'] : []),
+  ];
   const text = `${counts.held} held, ${counts.broken} broken, ${counts.open} open`;
   const bad = broken.length > 0 ? broken : unshown;
   const message = bad.length === 0 ? text : `${text}: ${bad.join(', ')}`;

@@ -16,6 +16,8 @@ const POLL_MS = 3000;
 /** Before a new one is tried, when one could not be started or has ended at once. */
 const PAUSE_MS = 30_000;
 const START_MS = 90_000;
+/** A listener that was restarted has another address; then another sentinel tries that. */
+const REFRESH_MS = 60_000;
 
 export const SENTINEL_PROGRAM = `${LIBRARY}
 targets, beats = ${TARGETS_EXPRESSION}, 0
@@ -49,19 +51,19 @@ export interface SentinelOptions {
   readonly signal: AbortSignal;
   readonly logger: Logger;
   readonly now: () => number;
-  /** Whether there is anything to watch: its class may be gone, and come back. */
+  /** Whether it is still this runtime that the class means. */
   readonly wanted: () => boolean;
   /** Something answered a sandbox. */
   readonly onAnswer: (addresses: readonly string[]) => void;
 }
 
-/** Keeps one sentinel of a class alive until the signal aborts. Never throws. */
+/** Keeps one sentinel of a class alive for as long as it is wanted. Never throws. */
 export async function keepSentinel(options: SentinelOptions): Promise<void> {
   const { signal, logger } = options;
-  while (!signal.aborted) {
+  while (!signal.aborted && options.wanted()) {
     const begun = options.now();
     try {
-      if (options.wanted()) await watchOne(options);
+      await watchOne(options);
     } catch (error) {
       if (!signal.aborted) logger.warn({ err: error }, 'the sentinel of the drill could not be kept');
     }
@@ -72,15 +74,16 @@ export async function keepSentinel(options: SentinelOptions): Promise<void> {
 async function watchOne(options: SentinelOptions): Promise<void> {
   const { runtimeClass, runner, askControl, signal, logger, onAnswer, now } = options;
   const control = await askControl(signal);
-  if (!('targets' in control)) return;
+  if (!('targets' in control)) return void logger.warn({ problem: control.problem }, 'no sentinel: nothing tells what it should try');
   const targets: readonly Target[] = control.targets.filter(({ group }) => group !== 'metadata');
-  if (targets.length === 0) return;
+  if (targets.length === 0) return void logger.warn('no sentinel: nothing answers the control pod');
   const spec = { code: SENTINEL_PROGRAM, timeoutSeconds: LIFE_SECONDS, memory: '64Mi' };
   const files = [{ path: TARGETS_FILE, content: JSON.stringify(targets) }];
   const sentinel: Started = await runner.start(randomUUID(), 'sentinel', spec, runtimeClass, files, signal);
   try {
     if ((await runner.address(sentinel, now() + START_MS, signal)).address === undefined) return;
     let heard = -1;
+    let asked = now();
     while (!signal.aborted && options.wanted() && !runner.isOver(sentinel)) {
       const answer = newestAnswer(await runner.printed(sentinel), heard);
       if (answer !== undefined) {
@@ -89,10 +92,21 @@ async function watchOne(options: SentinelOptions): Promise<void> {
         onAnswer(answer.answered);
       }
       await pause(POLL_MS, signal);
+      if (now() - asked < REFRESH_MS) continue;
+      asked = now();
+      // A control that does not answer changes nothing: what it told before is still tried.
+      const fresh = await askControl(signal);
+      if ('targets' in fresh && !sameTargets(targets, fresh.targets)) return;
     }
   } finally {
     await runner.remove([sentinel]);
   }
+}
+
+/** Whether it still tries everything that answers the control. Fewer now (a server that restarts) is no reason. Pure. */
+export function sameTargets(tried: readonly Target[], answering: readonly Target[]): boolean {
+  const names = new Set(tried.map(({ name }) => name));
+  return answering.every(({ name, group }) => group === 'metadata' || names.has(name));
 }
 
 function pause(milliseconds: number, signal: AbortSignal): Promise<void> {

@@ -1,17 +1,25 @@
 import type { Pod } from '../evaluation/objects.ts';
+import { isFinished } from '../evaluation/snapshot.ts';
+import type { RawEvaluation } from '../evaluation/snapshot.ts';
 
-/** The kubelet makes a sandbox within moments, before it pulls any image; a scheduler decides at once. */
+/** A scheduler decides at once. Who scales a cluster from nothing is asked again with the next drill. */
 export const STUCK_MS = 30_000;
 
 /**
- * Why a pod that has waited for `waitedMs` will not get a sandbox while a drill waits: there is no node for it, or the
- * node has no such handler. Undefined: it has one, or there is still time. Pure. A kubelet that does not tell
- * (PodReadyToStartContainers came with Kubernetes 1.29) is given all the time there is.
+ * Why nothing that is started like this run will run while a drill waits: admission refuses it, it ended without the code's
+ * doing, or no node has taken its pod for `unscheduledMs`. Undefined: there is still time. Pure.
  */
-export function whyStuck({ status }: Pod, waitedMs: number): string | undefined {
-  if (waitedMs < STUCK_MS || status?.phase !== 'Pending') return undefined;
-  const isFalse = (type: string) => status.conditions?.find((one) => one.type === type && one.status === 'False');
-  const unscheduled = isFalse('PodScheduled');
-  if (unscheduled !== undefined) return `no node takes it: ${unscheduled.message ?? unscheduled.reason ?? 'not scheduled'}`;
-  return isFalse('PodReadyToStartContainers') && `its node has made no sandbox within ${STUCK_MS / 1000} s`;
+export function whyStuck({ status }: Pick<RawEvaluation, 'status'>, pods: readonly Pod[], unscheduledMs: number): string | undefined {
+  const refused = status?.conditions?.find(({ type, status: holds }) => type === 'Accepted' && holds === 'False');
+  if (refused !== undefined) return refused.message;
+  const { verdict } = status ?? {};
+  if (isFinished({ status } as RawEvaluation) && verdict !== undefined && verdict.attributableTo !== 'Code') return verdict.message;
+  const unscheduled = pods.map(unscheduledBecause).find((why) => why !== undefined);
+  return unscheduledMs < STUCK_MS || unscheduled === undefined ? undefined : `no node takes it: ${unscheduled}`;
+}
+
+export function unscheduledBecause({ status }: Pod): string | undefined {
+  if (status?.phase !== 'Pending') return undefined;
+  const found = status.conditions?.find(({ type, status: holds }) => type === 'PodScheduled' && holds === 'False');
+  return found && (found.message ?? found.reason ?? 'not scheduled');
 }

@@ -19,6 +19,14 @@
   expression: variables.isMaster || request.userInfo.username in {{ include "crucible.celStrings" .Values.admission.administrators }}
 {{- end -}}
 
+{{/* An owner that does not exist has the garbage collector delete an object. */}}
+{{- define "crucible.ownerVariables" -}}
+- name: keepsOwners
+  expression: >-
+    has(object.metadata.ownerReferences) == has(oldObject.metadata.ownerReferences)
+    && (!has(object.metadata.ownerReferences) || object.metadata.ownerReferences == oldObject.metadata.ownerReferences)
+{{- end -}}
+
 {{/* What says which attempt a Job or pod is: compared between the old and the new object. */}}
 {{- define "crucible.identityVariables" -}}
 - name: labels

@@ -31,7 +31,7 @@ def devices():
     results = [check('mknod', *make())]
     for name in ('kvm', 'mem', 'kmsg'):
         results.append(check(name, not opens('/dev/' + name), 'opened' if opens('/dev/' + name) else 'cannot be opened'))
-    disks = [path for path in walk('/dev', 1) if os.path.lexists(path) and stat.S_ISBLK(os.lstat(path).st_mode)]
+    disks = [path for path in walk('/dev') if os.path.lexists(path) and stat.S_ISBLK(os.lstat(path).st_mode)]
     opened = [path for path in disks if opens(path)]
     return results + [check('disks', not opened, opened[:3] or '%d block devices, none opens' % len(disks))]
 `,

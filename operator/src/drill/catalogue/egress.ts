@@ -21,7 +21,7 @@ export const otherProtocols: Attack = {
   quick: false,
   method: {
     kind: 'inside',
-    checks: ['icmp', 'multicast'],
+    checks: ['icmp', 'multicast', 'ipv6'],
     source: String.raw`
 @attack('other-protocols')
 def other_protocols():
@@ -42,7 +42,17 @@ def other_protocols():
                 return False, 'answered by %s' % (connection.recvfrom(512)[1],)
             except OSError as error:
                 return True, why(error)
-    return [check('icmp', *icmp()), check('multicast', *multicast())]
+    # That a sandbox has such an address says nothing; that none of them could be tried must be said.
+    def ipv6():
+        try:
+            lines = [line.split() for line in open('/proc/net/if_inet6')]
+        except OSError:
+            lines = []
+        own = [line[0] for line in lines if line[3] == '00' and line[5] != 'lo']
+        tried = [target for target in TARGETS if target['group'] == 'egress' and ':' in target['address']]
+        if own and not tried: return None, 'the sandbox has a global IPv6 address, and no control answered on IPv6'
+        return True, 'tried' if tried else 'no global address'
+    return [check('icmp', *icmp()), check('multicast', *multicast()), check('ipv6', *ipv6())]
 `,
   },
 };

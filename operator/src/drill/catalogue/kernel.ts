@@ -21,6 +21,9 @@ def kernel():
   },
 };
 
+/** Handlers that run on the node's own kernel. */
+const SHARES_KERNEL = /^(runc|crun|youki|nvidia|io\.containerd\.runc)/i;
+
 /** The operator knows what the probe cannot: which class was asked for, and the kernels of the nodes. */
 export function judgeKernel(checks: readonly Check[], facts: Pick<DrillFacts, 'handler' | 'kernels'>): Check[] {
   return checks.map((seen) => {
@@ -30,7 +33,8 @@ export function judgeKernel(checks: readonly Check[], facts: Pick<DrillFacts, 'h
     const nodes = facts.kernels.includes(release);
     if (facts.handler !== undefined && /kata|qemu|firecracker|cloud-hypervisor/i.test(facts.handler))
       return { ...seen, blocked: !nodes };
-    return seen;
+    if (facts.handler === undefined || SHARES_KERNEL.test(facts.handler)) return { ...seen, blocked: nodes || facts.kernels.length === 0 ? true : null };
+    return { ...seen, blocked: null, detail: `which kernel the handler "${facts.handler}" should show is not known here` };
   });
 }
 

@@ -15,11 +15,7 @@ export const noNewPrivileges: Attack = {
 @attack('no-new-privileges')
 def no_new_privileges():
     found = []
-    for path in walk('/'):
-        try:
-            mode = os.lstat(path).st_mode
-        except OSError:
-            continue
+    for path, mode in modes():
         if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
             found.append(path)
     return [

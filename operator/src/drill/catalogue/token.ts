@@ -16,7 +16,7 @@ export const token: Attack = {
 def token():
     places = [path for pattern in ('/var/run/secrets/**', '/run/secrets/**', '/etc/kubernetes/**') for path in glob.glob(pattern, recursive=True)]
     wanted = ('token', 'kubeconfig', '.dockerconfigjson', 'service-account.json')
-    named = [path for root in ('/run', '/var/run', '/mnt', '/home', '/root', '/etc') for path in walk(root, 1) if os.path.basename(path) in wanted]
+    named = [path for root in ('/run', '/var/run', '/mnt', '/home', '/root', '/etc') for path in walk(root) if os.path.basename(path) in wanted]
     like = [name for name, value in os.environ.items() if value.startswith('eyJ') or 'BEGIN ' in value]
     return [
         check('secrets', not places, places[:3] or 'none'),

@@ -18,6 +18,8 @@ const IDLE_MS = 5000;
 const MAX_CONNECTIONS = 64;
 /** Kubelet, etcd, API server, node exporter, and the databases and services that nodes often carry. */
 const NODE_PORTS = [10250, 10255, 2379, 6443, 9100, 5432, 6379];
+/** Postgres says S or N to it, and nothing to HTTP. */
+const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
 const GREETING = 'crucible-drill-listener';
 
 export interface Reached {
@@ -105,8 +107,8 @@ function askTcp({ address, port, group }: Candidate): Promise<string | undefined
     socket.on('error', () => end(undefined));
     socket.on('close', () => end(undefined));
     socket.once('data', (data) => end(clean(data)));
-    // A name server speaks its own protocol over TCP; everyone else has something to say to HTTP.
-    socket.once('connect', () => socket.write(group === 'dns' ? tcpQuery() : 'GET / HTTP/1.0\r\n\r\n'));
+    // Name servers and Postgres speak their own protocols; everyone else has something to say to HTTP.
+    socket.once('connect', () => socket.write(group === 'dns' ? tcpQuery() : port === 5432 ? SSL_REQUEST : 'GET / HTTP/1.0\r\n\r\n'));
   });
 }
 
