@@ -14,6 +14,8 @@ import { frames, runtimeLog, startKwok } from './kwok.ts';
 
 const CONTROLLERS = ['job-controller', 'garbage-collector-controller', 'ttl-after-finished-controller', 'namespace-controller'];
 const READY_SECONDS = 30;
+/** What Node.js sets by itself in a container of 512 MiB; a machine with plenty has V8 wait longer before it collects. */
+const V8 = ['--max-old-space-size=256', '--max-semi-space-size=4'];
 /** Of Linux, whatever the kernel's own clock. */
 const TICKS_PER_SECOND = 100;
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -66,7 +68,7 @@ export async function startRig({ maxConcurrent, outputBytes, controllerRequestsP
   };
   const ports = { operator: await freePort(), recorder: await freePort() };
   const start = (name: 'operator' | 'recorder', program: string, environment: Record<string, string>): Server =>
-    sandbox.start(name, process.execPath, [join(ROOT, program)], undefined, { ...common, PORT: String(ports[name]), HOSTNAME: `${name}-0`, ...environment });
+    sandbox.start(name, process.execPath, [...V8, join(ROOT, program)], undefined, { ...common, PORT: String(ports[name]), HOSTNAME: `${name}-0`, ...environment });
   const operator = start('operator', 'operator/src/main.ts', {
     CRUCIBLE_DATABASE_URL: dsns.operator,
     CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:bench',
