@@ -1,4 +1,3 @@
-import { inTransaction } from './database.ts';
 import type { Database, Queryable, Transaction } from './database.ts';
 import { admitArtifacts } from './artifact-rules.ts';
 import type { ArtifactRules } from './artifact-rules.ts';
@@ -101,7 +100,7 @@ export class CaptureRepository {
 
   /** With ledger and artifact counts; `sha256` of the streams and `complete` are null while following. */
   async get(evaluationUid: string, attempt: number, tx?: Transaction): Promise<CaptureRecord | undefined> {
-    return await inTransaction(this.#db, tx, (tx) => readCapture(tx, { evaluationUid, attempt }));
+    return await readCapture(tx ?? this.#db, { evaluationUid, attempt });
   }
 
   /** By key, ascending; at most 1000. A recorder that starts looks here for pods that went away meanwhile. */
@@ -345,7 +344,8 @@ async function close(tx: Transaction, input: FinishCapture): Promise<void> {
   ]);
 }
 
-async function readCapture(tx: Transaction, key: CaptureKey): Promise<CaptureRecord | undefined> {
+/** The capture before its streams: what it says of them being complete holds for what is read then. */
+async function readCapture(tx: Queryable, key: CaptureKey): Promise<CaptureRecord | undefined> {
   const values = [key.evaluationUid, key.attempt];
   const { rows } = await tx.query<Omit<CaptureRecord, 'streams' | 'artifacts'> & { artifactsComplete: boolean | null }>(
     `SELECT evaluation_uid AS "evaluationUid", attempt, pod_uid AS "podUid", recorder, state, last_seq AS "lastSeq", ${MISSING_RANGES},

@@ -9,7 +9,7 @@ afterAll(() => cluster.stop());
 
 const BUDGET = {
   'patch evaluations': 2, // its finalizer, on and off
-  'apply evaluations': 3, // status: Starting, Running, the end
+  'apply evaluations': 1, // status: the end; what is over within a second is not told
   'create configmaps': 1,
   'delete configmaps': 1,
   'create jobs': 1,
@@ -23,7 +23,6 @@ async function run(name: string): Promise<void> {
   const uid = await cluster.submit(name);
   const pod = await cluster.makePod(name);
   await cluster.running(pod);
-  await cluster.phase(name, 'Running');
   await cluster.ended(pod, 0);
   await cluster.capture(uid, pod);
   await cluster.phase(name, 'Succeeded');
@@ -48,9 +47,9 @@ it(`${TOTAL} calls for each that goes well and is short, and no reads`, async ()
   const reads = spent.filter(([call]) => /^(get|list) /.test(call)).reduce((sum, [, count]) => sum + count, 0);
   // A watch may be slower than what it tells of, then the API server is asked; not as a rule.
   expect(reads).toBeLessThanOrEqual(1);
-  // On a busy machine the capture may take so long that the status tells of it in between, once.
+  // On a busy machine it takes so long that the status tells of what is under way, at most once a second.
   const writes = Object.fromEntries(spent.filter(([call]) => !/^(get|list) /.test(call)));
   const slow = (writes['apply evaluations'] ?? 0) - BUDGET['apply evaluations'];
-  expect(slow).toBeLessThanOrEqual(1);
+  expect(slow).toBeLessThanOrEqual(2);
   expect({ ...writes, 'apply evaluations': writes['apply evaluations']! - Math.max(0, slow) }).toEqual(BUDGET);
 });

@@ -108,7 +108,7 @@ export class DomainMetrics {
     });
     this.#phase = new Histogram({
       name: 'crucible_phase_seconds',
-      help: 'Time that an evaluation spent in a phase, from one written status to the next.',
+      help: 'Time that an evaluation spent in a phase, from one to the next; a phase of a run under way that is over within a second may be missing in its status, not here.',
       labelNames: ['phase'],
       buckets: PHASE_BUCKETS,
       registers,
@@ -143,6 +143,11 @@ export class DomainMetrics {
     this.#verdicts.inc({ class: status.verdict.class });
     this.#total.observe({ phase: status.phase ?? 'Failed' }, seconds(created));
     if (status.finishedAt !== undefined) this.#capture.observe(seconds(Date.parse(status.finishedAt)));
+  }
+
+  /** As statusWritten, for one that is not written because it may be over soon. */
+  phaseSeen(before: RawEvaluation, status: EvaluationStatus, now: number): void {
+    this.#phaseWritten(before, status, now);
   }
 
   /** The first phase counts from creation; one that another process wrote does not count. */

@@ -17,6 +17,7 @@ import { jobNameOf } from './kueue.ts';
 import { AdmissionQueue } from './queue.ts';
 import { Registry } from './registry.ts';
 import { Reconciler } from './reconciler.ts';
+import { evaluationMatters, jobMatters, podMatters } from './relevance.ts';
 import { UidsInUse } from './sandbox-uid.ts';
 import { ScoreThread } from './score-thread.ts';
 import { Scores } from './scores.ts';
@@ -189,14 +190,19 @@ export class EvaluationOperator {
         this.#deps.metrics.forget(previous.metadata.uid);
       }
       if (current?.metadata.uid !== undefined) this.#keys.set(current.metadata.uid, key);
-      this.#term?.queue.add(key);
+      if (evaluationMatters(current, previous)) this.#term?.queue.add(key);
     });
-    const enqueueOwner = (_: string, current: KubeObject | undefined, previous: KubeObject | undefined): void => {
-      const key = this.#keys.get((current ?? previous)?.metadata.labels?.[LABELS.evaluationUid] ?? '');
+    const enqueueOwner = (object: KubeObject | undefined): void => {
+      const key = this.#keys.get(evaluationUid(object));
       if (key !== undefined) this.#term?.queue.add(key);
     };
-    caches.jobs.onChange(enqueueOwner);
-    caches.podCache.onChange(enqueueOwner);
+    caches.jobs.onChange((_, current, previous) => {
+      const hasPod = caches.pods.ofEvaluation(evaluationUid(current ?? previous)).length > 0;
+      if (jobMatters(current, previous, hasPod)) enqueueOwner(current ?? previous);
+    });
+    caches.podCache.onChange((_, current, previous) => {
+      if (podMatters(current, previous)) enqueueOwner(current ?? previous);
+    });
     // What an Evaluation may wait for has changed: those that were refused are looked at again.
     const wakeRefused = (): void => {
       if (this.#term === undefined) return;
@@ -205,7 +211,7 @@ export class EvaluationOperator {
     caches.workloadCache?.onChange((_, current, previous) => {
       const workload = current ?? previous!;
       const job = caches.jobs.get(`${workload.metadata.namespace}/${jobNameOf(workload)}`);
-      if (job !== undefined) enqueueOwner('', job, undefined);
+      if (job !== undefined) enqueueOwner(job);
     });
     // Paused or not any more: all that wait say so, or begin.
     caches.pauseSwitches.onChange((_, current, previous) => {
@@ -233,6 +239,10 @@ export class EvaluationOperator {
       if (!isUnavailable(error)) this.#deps.logger.warn({ err: error }, 'namespaces could not be recorded');
     });
   }
+}
+
+function evaluationUid(object: KubeObject | undefined): string {
+  return object?.metadata.labels?.[LABELS.evaluationUid] ?? '';
 }
 
 function isRefused(raw: RawEvaluation): boolean {

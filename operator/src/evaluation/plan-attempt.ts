@@ -174,16 +174,11 @@ function lowerDeadline(pod: Pod, seconds: number): Action[] {
 function planOver(context: Context, pod: Pod): Plan {
   const { snapshot, attempt, timeoutSeconds } = context;
   const { output, capture } = snapshot;
-  const { now } = context;
   const ran = hasRun(snapshot, pod);
   if (output === undefined && (hasNode(pod) || capture !== undefined)) {
     const started = ran ? views.STARTED : ENDING;
     const view = { phase: 'Capturing', started, captured: views.CAPTURING } as const;
-    const decision = going(context, recordPod(context, pod), view, CAPTURE_RECHECK_SECONDS);
-    // Most captures take less than a second: a status that would not last is not written.
-    const endedAgo = ageSeconds(finishedAt(pod), now);
-    const fresh = ran && endedAgo > 0 && endedAgo < CAPTURE_RECHECK_SECONDS;
-    return fresh ? { ...decision, view: undefined, requeueAfterSeconds: CAPTURE_RECHECK_SECONDS - endedAgo } : decision;
+    return going(context, recordPod(context, pod), view, CAPTURE_RECHECK_SECONDS);
   }
   const summary = (output?.capture.summary ?? undefined) as LauncherSummary | undefined;
   const ending = asVerdict(attempt.ending);

@@ -7,10 +7,12 @@ import { EVALUATIONS } from '../kube/index.ts';
 import type { EventRecorder, KubeClient, ObjectCache } from '../kube/index.ts';
 import type { GateKeeper } from '../drill/gate.ts';
 import type { Plan, View } from './actions.ts';
-import { LaunchRefusedError } from './apply.ts';
-import type { Applier, Left } from './apply.ts';
+import { LaunchRefusedError } from './apply-launch.ts';
+import type { Left } from './apply-launch.ts';
+import type { Applier } from './apply.ts';
 import type { Gatherer } from './gather.ts';
 import type { DomainMetrics } from './metrics.ts';
+import { PassingStates } from './passing.ts';
 import { plan } from './plan.ts';
 import type { AdmissionQueue } from './queue.ts';
 import { refusedView } from './refused.ts';
@@ -41,6 +43,7 @@ export class Reconciler {
   readonly #deps: ReconcilerDependencies;
   readonly #statuses: StatusWriter<RawEvaluation>;
   readonly #refusals = new Map<string, string>();
+  readonly #passing = new PassingStates();
 
   constructor(deps: ReconcilerDependencies) {
     this.#deps = deps;
@@ -66,10 +69,13 @@ export class Reconciler {
       if (decision.drill !== undefined) this.#deps.gate.want(decision.drill.runtimeClass);
       if (decision.actions.length > 0)
         context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');
-      if (decision.view !== undefined) await this.#writeStatus(snapshot, left, decision.view, signal);
+      let heldSeconds = 0;
+      if (decision.view !== undefined) heldSeconds = await this.#writeStatus(snapshot, left, decision.view, signal);
       else if (decision.observe === true) await this.#writeObserved(snapshot, left, signal);
       this.#refusals.delete(key);
-      return { requeueAfterSeconds: decision.requeueAfterSeconds };
+      const { requeueAfterSeconds = Number.POSITIVE_INFINITY } = decision;
+      const after = heldSeconds > 0 ? Math.min(heldSeconds, requeueAfterSeconds) : requeueAfterSeconds;
+      return { requeueAfterSeconds: Number.isFinite(after) ? after : undefined };
     } catch (error) {
       throw this.#explain(key, error);
     }
@@ -114,11 +120,26 @@ export class Reconciler {
     return { snapshot, decision };
   }
 
-  async #writeStatus(snapshot: Snapshot, left: Left, view: View, signal: AbortSignal): Promise<void> {
+  /** Seconds until it is to be written, when that is not yet. */
+  async #writeStatus(snapshot: Snapshot, left: Left, view: View, signal: AbortSignal): Promise<number> {
+    const { metrics, now } = this.#deps;
+    const { key, raw } = snapshot;
+    const status = buildStatus(view, raw.metadata.generation ?? 1, raw.status, now());
+    const same = sameStatus(raw.status, status);
+    const heldSeconds = same ? 0 : this.#passing.holdSeconds(key, status, now());
+    if (heldSeconds > 0) {
+      metrics.phaseSeen(raw, status, now());
+      return heldSeconds;
+    }
+    if (!same) await this.#say(snapshot, left, status, signal);
+    this.#passing.said(key);
+    return 0;
+  }
+
+  async #say(snapshot: Snapshot, left: Left, status: EvaluationStatus, signal: AbortSignal): Promise<void> {
     const { events, metrics, now } = this.#deps;
     const { raw } = snapshot;
-    const status = buildStatus(view, raw.metadata.generation ?? 1, raw.status, now());
-    if (sameStatus(raw.status, status) || !(await this.#applyStatus(snapshot, left, status, signal))) return;
+    if (!(await this.#applyStatus(snapshot, left, status, signal))) return;
     for (const announcement of announcements(raw.status, status)) events.event(raw, announcement);
     metrics.statusWritten(raw, status, now());
     await this.#recordWaiting(snapshot, status, signal);
@@ -151,6 +172,7 @@ export class Reconciler {
   #forget(key: string): void {
     this.#statuses.forget(key);
     this.#refusals.delete(key);
+    this.#passing.said(key);
     this.#deps.scores.forget(key);
     this.#deps.turns.release(key, key.slice(0, key.indexOf('/')));
   }

@@ -36,7 +36,7 @@ it('a pattern that takes minutes fails its own evaluation, and others go on mean
   const slow = await finishedRun('slow', { expect: { stdout: { matches: SLOW } } }, OUTPUT);
   await finishedRun('other', {}, 'hello\n');
   await cluster.phase('other', 'Succeeded');
-  expect((await cluster.status('slow')).phase).toBe('Capturing');
+  await cluster.phase('slow', 'Capturing');
   await cluster.phase('slow', 'Succeeded');
   delay.disable();
   expect(delay.max / 1e6).toBeLessThan(RESPONSIVE_MS);

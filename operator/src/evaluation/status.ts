@@ -175,7 +175,6 @@ const WARNINGS = new Set([
   'DrillIncomplete',
   'ForeignNetworkPolicy',
   'DefaultDenyMissing',
-  'AdmittedWithAcceptedRisk',
 ]);
 
 /** Why it waits, and why it is not admitted, as the record is told. */

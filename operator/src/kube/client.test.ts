@@ -145,6 +145,9 @@ describe('requests', () => {
       query: { fieldManager: 'm', dryRun: 'All', ...strict },
     });
     expect(create.headers['content-type']).toBe('application/json');
+    expect(create.headers['accept']).toBe('application/json');
+    const short = await sent(() => client.create(PODS, pod('a'), { metadataOnly: true }));
+    expect(short.headers['accept']).toMatch(/^application\/json;as=PartialObjectMetadata;/);
     const replace = await sent(() => client.replace(PODS, pod('a', { resourceVersion: '5' })));
     expect(replace).toMatchObject({ method: 'PUT', path: '/api/v1/namespaces/evals/pods/a' });
     expect(replace.headers.authorization).toBe(`Bearer ${TOKEN}`);

@@ -19,6 +19,7 @@ const PAGE_SIZE = 500;
 const MAX_LIST_RESTARTS = 2;
 
 const JSON_BODY = { 'content-type': 'application/json' };
+const METADATA_ONLY = { accept: 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json' };
 
 /** The API server, with raw JSON in and out and KubeError for everything that goes wrong. */
 export class KubeClient {
@@ -79,7 +80,7 @@ export class KubeClient {
         verb: 'create',
         resource: res.plural,
         path,
-        headers: JSON_BODY,
+        headers: { ...JSON_BODY, ...(options.metadataOnly && METADATA_ONLY) },
         body: JSON.stringify(object),
         idempotent: false,
       },
@@ -268,9 +269,9 @@ export class KubeClient {
     contentType: string,
     body: object,
     idempotent: boolean,
-    options: t.CallOptions,
+    options: t.WriteOptions,
   ): Promise<T> {
-    const headers = { 'content-type': contentType };
+    const headers = { 'content-type': contentType, ...(options.metadataOnly && METADATA_ONLY) };
     return this.#json<T>(
       { method: 'PATCH', verb, resource: res.plural, path, headers, body: JSON.stringify(body), idempotent },
       options,

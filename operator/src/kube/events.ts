@@ -146,7 +146,7 @@ export class EventRecorder {
   async #write(entry: Pending): Promise<void> {
     const { client, component } = this.#options;
     const namespace = entry.regarding.namespace ?? 'default';
-    const options = { fieldManager: component, timeoutMs: CALL_TIMEOUT_MS, signal: this.#abort.signal };
+    const options = { fieldManager: component, metadataOnly: true, timeoutMs: CALL_TIMEOUT_MS, signal: this.#abort.signal };
     const earlier = this.#sent.get(entry.key);
     if (earlier !== undefined && this.#clock.monotonic() - earlier.at < AGGREGATION_MS) {
       const count = earlier.count + entry.count;

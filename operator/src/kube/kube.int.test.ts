@@ -68,6 +68,12 @@ describe('KubeClient on a real API server', () => {
     expect(merged.data).toEqual({ x: '1', y: '2' });
     const patched = await client.jsonPatch<ConfigMap>(CONFIG_MAPS, namespace, 'a', [{ op: 'remove', path: '/data/x' }]);
     expect(patched.data).toEqual({ y: '2' });
+    const patch = { metadata: { labels: { read: 'no' } } };
+    const short = await client.mergePatch<ConfigMap>(CONFIG_MAPS, namespace, 'a', patch, { metadataOnly: true });
+    expect(short).toMatchObject({ kind: 'PartialObjectMetadata', metadata: { uid: created.metadata.uid, labels: { read: 'no' } } });
+    expect(short.data).toBeUndefined();
+    const made = await client.create(CONFIG_MAPS, configMap('short', { x: '1' }), { metadataOnly: true });
+    expect(made).toMatchObject({ kind: 'PartialObjectMetadata', metadata: { name: 'short' } });
     expect(isConflict(await client.replace(CONFIG_MAPS, created).catch((e: unknown) => e))).toBe(true);
     const other = randomUUID();
     expect(isConflict(await client.delete(CONFIG_MAPS, namespace, 'a', { uid: other }).catch((e: unknown) => e))).toBe(

@@ -35,6 +35,8 @@ export interface WriteOptions extends CallOptions {
    * sandbox must not vanish silently on an older cluster.
    */
   fieldValidation?: 'Strict' | 'Warn' | 'Ignore' | undefined;
+  /** The answer is only the object's metadata: less for the server to write and for us to read. */
+  metadataOnly?: boolean | undefined;
 }
 
 export interface ApplyOptions extends WriteOptions {

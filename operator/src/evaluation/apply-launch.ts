@@ -1,0 +1,85 @@
+import { FIELD_MANAGERS, LABELS } from '@crucible/crds';
+import type { AttemptRepository } from '@crucible/storage';
+import { CONFIG_MAPS, JOBS, isAlreadyExists, isForbidden, isInvalid, isNamespaceTerminating } from '../kube/index.ts';
+import type { CallOptions, KubeClient, KubeObject, Resource } from '../kube/index.ts';
+import type { Action } from './actions.ts';
+import type { AttemptIdentity } from './job.ts';
+import { buildConfigMap, buildJob } from './job.ts';
+import { uidOf } from './objects.ts';
+import { allocateUid } from './sandbox-uid.ts';
+import type { Settings } from './settings.ts';
+import type { Snapshot } from './snapshot.ts';
+
+export interface LaunchDependencies {
+  readonly client: KubeClient;
+  readonly attempts: AttemptRepository;
+  readonly settings: Settings;
+  readonly epoch: () => number;
+  /** Of the sandboxes that run at this moment. */
+  readonly sandboxUids: Pick<ReadonlySet<number>, 'has' | 'size'>;
+}
+
+/** The Evaluation as a plan left it: at which version, or that it is gone. */
+export interface Left {
+  readonly version?: string | undefined;
+  readonly gone?: boolean;
+}
+
+/** Makes the objects of an attempt. */
+export class AttemptLauncher {
+  readonly #deps: LaunchDependencies;
+
+  constructor(deps: LaunchDependencies) {
+    this.#deps = deps;
+  }
+
+  async launch(
+    snapshot: Snapshot,
+    { number, run }: Extract<Action, { type: 'launch' }>,
+    call: CallOptions,
+  ): Promise<void> {
+    const { settings, attempts, epoch } = this.#deps;
+    const { namespace = '', name = '', uid = '' } = snapshot.raw.metadata;
+    const identity: AttemptIdentity = { namespace, name, uid, attempt: number };
+    await refusable(this.#createOnce(CONFIG_MAPS, buildConfigMap(run, identity, settings.sandbox), call));
+    const sandboxUid = allocateUid(settings.sandbox.uids, { uid, number }, this.#deps.sandboxUids);
+    const wanted = buildJob({ run, identity, sandboxUid, settings: settings.sandbox, patience: settings.patience });
+    const job = await refusable(this.#createOnce(JOBS, wanted, call));
+    // Only from here on does the recorder trust the Job's pods.
+    await attempts.setJob({ evaluationUid: uid, number, jobUid: uidOf(job), epoch: epoch() });
+  }
+
+  /**
+   * Not applied: what is there already was made by an earlier try and is never changed (a second one would suspend again
+   * what Kueue has started meanwhile), and to the API server an apply costs twice as much.
+   */
+  async #createOnce(resource: Resource, wanted: KubeObject, call: CallOptions): Promise<KubeObject> {
+    const { client } = this.#deps;
+    const { namespace, name = '', labels } = wanted.metadata;
+    try {
+      return await client.create(resource, wanted, { fieldManager: FIELD_MANAGERS.objects, metadataOnly: true, ...call });
+    } catch (error) {
+      if (!isAlreadyExists(error)) throw error;
+      const existing = await client.get<KubeObject>(resource, namespace, name, call);
+      const owner = LABELS.evaluationUid;
+      if (existing.metadata.labels?.[owner] === labels?.[owner]) return existing;
+      throw new Error(`a ${resource.kind} of the name ${name} belongs to another evaluation`);
+    }
+  }
+}
+
+/** The API server's policies, quotas or validation refused the attempt's objects. */
+export class LaunchRefusedError extends Error {
+  override readonly name = 'LaunchRefusedError';
+  /** The Evaluation as the actions before it left it: what the refusal is said on. */
+  left: Left = {};
+}
+
+async function refusable<T>(call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (error) {
+    const refused = (isForbidden(error) && !isNamespaceTerminating(error)) || isInvalid(error);
+    throw refused ? new LaunchRefusedError((error as Error).message, { cause: error }) : error;
+  }
+}

@@ -1,0 +1,88 @@
+import type { AttemptRepository, Database, EvaluationRepository, Transaction } from '@crucible/storage';
+import type { Action } from './actions.ts';
+import { jobName } from './names.ts';
+import type { Snapshot } from './snapshot.ts';
+
+export interface RecordDependencies {
+  readonly database: Pick<Database, 'transaction'>;
+  readonly evaluations: EvaluationRepository;
+  readonly attempts: AttemptRepository;
+  /** The leader's epoch, the fence of every write to the record. */
+  readonly epoch: () => number;
+}
+
+/** What a plan writes to the record in more than one statement, each in one transaction. */
+export class RecordWriter {
+  readonly #deps: RecordDependencies;
+
+  constructor(deps: RecordDependencies) {
+    this.#deps = deps;
+  }
+
+  async evaluation(snapshot: Snapshot, phase: string, tx?: Transaction): Promise<void> {
+    const { uid = '', namespace = '', name = '', generation = 1, labels, creationTimestamp } = snapshot.raw.metadata;
+    const input = {
+      uid,
+      namespace,
+      namespaceUid: snapshot.cluster.namespace?.metadata.uid ?? '',
+      name,
+      generation,
+      spec: snapshot.raw.spec as object,
+      ...(labels && { labels }),
+      createdAt: new Date(creationTimestamp ?? 0),
+      phase,
+      epoch: this.#deps.epoch(),
+    };
+    await this.#deps.evaluations.upsertAccepted(input, tx);
+  }
+
+  async attempt(
+    snapshot: Snapshot,
+    { number, run, risks, inputs }: Extract<Action, { type: 'recordAttempt' }>,
+  ): Promise<void> {
+    const { uid = '', name = '' } = snapshot.raw.metadata;
+    const epoch = this.#deps.epoch();
+    await this.#deps.database.transaction(async (tx) => {
+      await this.evaluation(snapshot, 'Starting', tx);
+      const attempt = {
+        evaluationUid: uid,
+        number,
+        jobName: jobName({ name, uid }, number),
+        image: run.image,
+        runtimeClass: run.runtimeClassName ?? null,
+        timeoutSeconds: run.timeoutSeconds,
+        ...(risks.length > 0 && { acceptedRisks: risks.map(({ rules, reason }) => ({ rules, reason })) }),
+        ...(inputs.length > 0 && { inputs }),
+        epoch,
+      };
+      await this.#deps.attempts.create(attempt, tx);
+      await this.#deps.evaluations.setPhase({ uid, phase: 'Starting', epoch }, tx);
+    });
+  }
+
+  async end(uid: string, { attempt, evaluation }: Extract<Action, { type: 'recordEnd' }>): Promise<void> {
+    const epoch = this.#deps.epoch();
+    await this.#deps.database.transaction(async (tx) => {
+      if (attempt !== undefined) {
+        const { pod, ...end } = attempt;
+        if (pod !== undefined)
+          await this.#deps.attempts.setPod({ evaluationUid: uid, number: end.number, epoch, ...pod }, tx);
+        agreed(await this.#deps.attempts.finalize({ evaluationUid: uid, epoch, ...end }, tx), 'the end of the attempt');
+      }
+      if (evaluation === undefined) return;
+      const { acceptedAttempt, ...end } = evaluation;
+      if (acceptedAttempt !== undefined) {
+        agreed(
+          await this.#deps.attempts.accept({ evaluationUid: uid, number: acceptedAttempt, epoch }, tx),
+          'the accepted attempt',
+        );
+      }
+      agreed(await this.#deps.evaluations.finish({ uid, epoch, ...end }, tx), 'the end of the evaluation');
+    });
+  }
+}
+
+/** Two that decided differently about one end: the record has the first; the next reconcile reads it. */
+function agreed(outcome: string, what: string): void {
+  if (outcome === 'conflict') throw new Error(`${what} was recorded otherwise`);
+}

@@ -1,0 +1,34 @@
+import { CAPTURE_FINALIZER } from '@crucible/crds';
+import { expect, it } from 'vitest';
+import type { Action } from './actions.ts';
+import { inSteps } from './order.ts';
+import { launched, output, pod, rawEvaluation, snapshot } from './testing/builders.ts';
+import { decide } from './testing/plans.ts';
+
+const types = (actions: readonly Action[], inOrder = false): string[][][] =>
+  inSteps(actions, inOrder).map((step) => step.map((lane) => lane.map(({ type }) => type)));
+
+it('a start: row and finalizer together, and both before anything of it is in the cluster', () => {
+  expect(types(decide(snapshot()).actions)).toEqual([[['addFinalizer'], ['recordAttempt']], [['launch']]]);
+});
+
+it('an end: first the record, then what is left, the pod after its Job', () => {
+  const raw = rawEvaluation({}, { metadata: { finalizers: [CAPTURE_FINALIZER] } });
+  const subject = launched({ raw, pod: pod().ended(0).build(), output: output() });
+  expect(types(decide(subject).actions)).toEqual([
+    [['recordEnd']],
+    [['settleJob', 'releasePod'], ['deleteConfigMap'], ['removeFinalizer']],
+  ]);
+  const { actions } = decide(subject);
+  expect(types(actions, true)).toEqual(actions.map(({ type }) => [[type]]));
+});
+
+it('what is to be done after that waits for all of it', () => {
+  const actions = [
+    { type: 'deleteConfigMap', name: 'a' },
+    { type: 'recordPhase', phase: 'Queued' },
+    { type: 'removeFinalizer' },
+  ] as const;
+  expect(types(actions)).toEqual([[['deleteConfigMap']], [['recordPhase']], [['removeFinalizer']]]);
+  expect(types([])).toEqual([]);
+});

@@ -1,0 +1,32 @@
+import type { Action } from './actions.ts';
+
+/** Whose turn an action is, where those of others need not wait for it: each of these is another object, or the record. */
+const LANES: Partial<Record<Action['type'], string>> = {
+  addFinalizer: 'evaluation',
+  recordAttempt: 'record',
+  settleJob: 'run',
+  releasePod: 'run',
+  deleteConfigMap: 'configmap',
+  removeFinalizer: 'evaluation',
+};
+
+/** Actions one after the other, and beside other such lanes. */
+export type Lane = readonly Action[];
+
+/**
+ * A plan in steps: the lanes of one step may be carried out at the same time, each step when the one before is done. In
+ * the order of the plan otherwise. What goes with the run it belongs to (`inOrder`) leaves strictly in order, so that the
+ * Evaluation is what goes last. Pure.
+ */
+export function inSteps(actions: readonly Action[], inOrder: boolean): Lane[][] {
+  const steps: Map<string, Action[]>[] = [];
+  let open = false;
+  for (const action of actions) {
+    const lane = inOrder ? undefined : LANES[action.type];
+    if (lane === undefined || !open) steps.push(new Map());
+    const step = steps.at(-1)!;
+    step.set(lane ?? '', [...(step.get(lane ?? '') ?? []), action]);
+    open = lane !== undefined;
+  }
+  return steps.map((step) => [...step.values()]);
+}
