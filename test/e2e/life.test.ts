@@ -47,7 +47,7 @@ const inPhase = (phase: string): Promise<Evaluation> =>
     return found.status?.phase === phase ? found : undefined;
   });
 
-it('Queued, Starting, Running, Capturing and the end, each with its conditions', async () => {
+it('Queued, Running, Capturing and the end, each with its conditions', async () => {
   const watch = watchPhases();
   try {
     await pause({ paused: 'true', reason: 'the e2e test' });
@@ -66,10 +66,10 @@ it('Queued, Starting, Running, Capturing and the end, each with its conditions',
     expect(status?.conditions?.find(({ type }) => type === 'Passed')).toMatchObject({ status: 'False' });
     const end = 'Succeeded: Accepted Captured Complete Contained Finished Ready Started';
     await eventually('the end in the watch', 10, async () => (watch.seen.at(-1) === end ? true : undefined)).catch(() => undefined);
-    // The output is scored once it is stored; that may take long enough to be seen, or not.
-    expect(watch.seen.filter((said) => said !== 'Capturing: Accepted Captured Reconciling Started')).toEqual([
+    // What passes within a second is not said: how long a pod takes to start, or a stored output to be scored, is chance.
+    const passing = ['Starting: Accepted Reconciling', 'Capturing: Accepted Captured Reconciling Started'];
+    expect(watch.seen.filter((said) => !passing.includes(said))).toEqual([
       'Queued: Accepted Reconciling',
-      'Starting: Accepted Reconciling',
       'Running: Accepted Reconciling Started',
       'Capturing: Accepted Reconciling Started',
       end,
