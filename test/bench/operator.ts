@@ -126,6 +126,11 @@ async function requests(rig: Rig): Promise<number> {
   return series.reduce((sum, [, value]) => sum + value, 0);
 }
 
+async function reconciles(rig: Rig): Promise<number> {
+  const series = [...(await rig.metrics('operator'))].filter(([name]) => /^controller_runtime_reconcile_total\{.*controller="evaluation"/.test(name));
+  return series.reduce((sum, [, value]) => sum + value, 0);
+}
+
 async function compare(rig: Rig): Promise<Measure[]> {
   const raw = await rawJob(rig);
   const rates = { raw: [] as number[], ours: [] as number[] };
@@ -169,7 +174,7 @@ async function latencies(rig: Rig, perSecond: number): Promise<Measure[]> {
   ]);
   const names = Array.from({ length: perSecond * STEADY_SECONDS }, (_, index) => `steady-${perSecond}-${index}`);
   const creating: Promise<void>[] = [];
-  const before = { cpu: rig.cpuSeconds(), requests: await requests(rig) };
+  const before = { cpu: rig.cpuSeconds(), requests: await requests(rig), reconciles: await reconciles(rig) };
   const begun = performance.now();
   for (const [index, name] of names.entries()) {
     await sleep(Math.max(0, begun + ((index + 1) * 1000) / perSecond - performance.now()));
@@ -179,7 +184,10 @@ async function latencies(rig: Rig, perSecond: number): Promise<Measure[]> {
   await Promise.all(creating);
   await end.count(names.length, 'finished');
   for (const stop of stops) stop();
-  const busy = [...spent(before.cpu, rig.cpuSeconds(), 1).values()].reduce((sum, one) => sum + one, 0);
+  const cpu = spent(before.cpu, rig.cpuSeconds(), names.length);
+  const busy = [...cpu.values()].reduce((sum, one) => sum + one, 0);
+  const seconds = (performance.now() - begun) / 1000;
+  console.log(`  at ${perSecond}/s, CPU milliseconds each: ${[...cpu].map(([name, each]) => `${name} ${each.toFixed(1)}`).join(', ')}`);
   const between = (from: (name: string) => number | undefined, to: Sightings): number[] => names.map((name) => to.at(name)! - from(name)!);
   const toJob = between((name) => created.get(name), job);
   const toEnd = between((name) => podEnd.at(name), end);
@@ -190,9 +198,10 @@ async function latencies(rig: Rig, perSecond: number): Promise<Measure[]> {
     { name: `${at}: created to Job seen, p99`, value: quantile(toJob, 0.99), unit: 'ms', ...(asked && { atMost: 250 }) },
     { name: `${at}: pod ended to status Finished seen, p50`, value: quantile(toEnd, 0.5), unit: 'ms' },
     { name: `${at}: pod ended to status Finished seen, p99`, value: quantile(toEnd, 0.99), unit: 'ms', ...(asked && { atMost: 1000 }) },
-    { name: `${at}: processor, each`, value: busy / names.length, unit: 'ms' },
-    { name: `${at}: processor, of ${availableParallelism()} cores`, value: busy / (performance.now() - begun) / availableParallelism() * 100, unit: '%' },
+    { name: `${at}: processor, each`, value: busy, unit: 'ms' },
+    { name: `${at}: processor, of ${availableParallelism()} cores`, value: ((busy * names.length) / 10 / seconds) / availableParallelism(), unit: '%' },
     { name: `${at}: requests to the API server, each`, value: ((await requests(rig)) - before.requests) / names.length, unit: '' },
+    { name: `${at}: reconciles, each`, value: ((await reconciles(rig)) - before.reconciles) / names.length, unit: '' },
   ];
 }
 
