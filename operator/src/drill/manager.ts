@@ -347,7 +347,9 @@ export class DrillManager implements GateKeeper {
   #judge(entry: Entry, startedAt: number): ClassState {
     const { settings, now, logger } = this.#deps;
     // Policies close their own namespace at once; a class is about the sandboxes.
-    const findings = entry.knowledge.findings().filter(({ attack }) => attack !== 'foreign-policies');
+    // What only the full drill could not show would stay so until the next one.
+    const counts = ({ attack, outcome }: Finding): boolean => outcome !== 'open' || QUICK.some(({ id }) => id === attack);
+    const findings = entry.knowledge.findings().filter((one) => one.attack !== 'foreign-policies' && counts(one));
     const next = judgeClass(entry.key, findings, this.#required, settings.acceptedRisks);
     const before = entry.state;
     // What answered a sandbox after this drill began is another drill's matter, which follows.
