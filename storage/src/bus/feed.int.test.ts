@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { connect } from '../database.ts';
+import { EventRepository } from '../events.ts';
 import type { CloudEvent } from './cloud-event.ts';
 import { EventFeed } from './feed.ts';
 import { TestRedis, serversHere } from './testing/redis.ts';
@@ -85,6 +86,20 @@ describe.each(serversHere())('with $kind', ({ program }) => {
     // Now that nobody reads anew: only the feed can find it.
     await world.append(await world.accept());
     await eventually(async () => expect(reader.positions).toEqual(upTo(await world.count())));
+  });
+
+  test('it has begun when it has read what was there, although the stream was flushed', async () => {
+    const uid = await world.accept();
+    const events = new EventRepository(world.operator);
+    // More than it reads at once.
+    await world.operator.transaction(async (tx) => {
+      for (let n = 0; n < 1_200; n += 1) await events.append(tx, uid, { type: 'test.happened', data: { n } });
+    });
+    while ((await world.positions.waiting()) > 0) await world.positions.assign();
+    await world.ready(server.url);
+    const source = feed(server.url);
+    await source.begun;
+    expect(source.head).toBe(await world.count());
   });
 
   test('what is missing in the stream comes from Postgres', async () => {

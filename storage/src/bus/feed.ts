@@ -68,6 +68,8 @@ export class EventFeed {
   /** Everything up to here has been seen. */
   #at = 0;
   #askAgainAt = 0;
+  /** What was there at the start has been read. */
+  #caughtUp = false;
   #listener: Listener | undefined;
   #done: Promise<void> = Promise.resolve();
 
@@ -161,17 +163,23 @@ export class EventFeed {
           // Those who were cut off by a restart come back for what was a moment ago, all at once.
           this.#at = Math.max(0, newest - this.#keep);
         }
-        if (this.#at >= newest) this.#begun.resolve();
-        const fresh = (await this.#fromStream()) ?? (await this.#fromPostgres());
+        if (this.#at >= newest) this.#hasCaughtUp();
+        const streamed = await this.#fromStream();
+        const fresh = streamed ?? (await this.#fromPostgres());
         if (fresh.length > 0) this.#add(fresh);
-        // The newest of all may have been deleted.
-        else this.#begun.resolve();
+        // The newest of all may have been deleted. That a stream is silent says nothing: it may have been flushed.
+        else if (streamed === undefined) this.#hasCaughtUp();
       } catch (error) {
         // Postgres is away: no event comes into being, and readers that need it are told by their own reads.
         this.#onError(error);
         await pause(RETRY_MILLISECONDS, signal);
       }
     }
+  }
+
+  #hasCaughtUp(): void {
+    this.#caughtUp = true;
+    this.#begun.resolve();
   }
 
   #add(fresh: readonly FeedEvent[]): void {
@@ -186,6 +194,7 @@ export class EventFeed {
   async #fromStream(): Promise<readonly FeedEvent[] | undefined> {
     const redis = this.#redis;
     if (redis === undefined || !isUp(redis)) return undefined;
+    if (!this.#caughtUp && performance.now() < this.#askAgainAt) return undefined;
     const read = await redis
       .xread('COUNT', BATCH, 'BLOCK', BLOCK_MILLISECONDS, 'STREAMS', EVENT_STREAM, streamId(this.#at))
       .catch(() => undefined);
