@@ -3,7 +3,7 @@ import { ATTEMPTS, EVALUATION, OWNER, STATE } from './evaluation-detail.ts';
 import { NEWEST } from './evaluation-list.ts';
 import { RUN_EVENTS } from './event-log.ts';
 import { STREAM } from './run-output.ts';
-import { FILES_OF_RUN, POSITIONS_OF_RUN, ROWS_OF_RUN } from './storage-locations.ts';
+import { PARTS_OF_RUN } from './storage-locations.ts';
 
 /**
  * The most frequent reads, for the `prepared` of connect(): by the key of one run, and the newest runs of a scope. One plan
@@ -11,5 +11,5 @@ import { FILES_OF_RUN, POSITIONS_OF_RUN, ROWS_OF_RUN } from './storage-locations
  * are concerned. Other lists are not among them: their best plan depends on what is asked.
  */
 export const READS_BY_KEY: ReadonlySet<string> = new Set([
-  OWNER, STATE, EVALUATION, ATTEMPTS, RUN_EVENTS, STREAM, SLICE, ROWS_OF_RUN, FILES_OF_RUN, POSITIONS_OF_RUN, NEWEST,
+  OWNER, STATE, EVALUATION, ATTEMPTS, RUN_EVENTS, STREAM, SLICE, PARTS_OF_RUN, NEWEST,
 ]);

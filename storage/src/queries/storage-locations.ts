@@ -37,32 +37,38 @@ const CONCURRENT_LOOKS = 16;
 /** Of the newest events: more than any run has. */
 const MAX_STREAM_LOOKS = 200;
 
-export const ROWS_OF_RUN = `
-  WITH run AS (SELECT e.uid, e.created_at, e.spec_bytes FROM crucible.evaluations e WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)})
-  SELECT 'record' AS holds, 'crucible.evaluations' AS location, NULL::integer AS attempt, 1::bigint AS items, spec_bytes::bigint AS bytes
+/**
+ * The rows of a run, counted by table; and what says where else to look, one row each: its artifacts' content, and the
+ * positions of its events.
+ */
+export const PARTS_OF_RUN = `
+  WITH run AS (
+    SELECT e.uid, e.created_at, e.spec_bytes, e.artifacts_deleted_at FROM crucible.evaluations e
+    WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)}),
+  own AS MATERIALIZED (
+    SELECT v.seq, v.position, octet_length(v.data::text) AS bytes
+    FROM run JOIN crucible.events v ON v.evaluation_uid = run.uid AND v.evaluation_created_at = run.created_at)
+  SELECT 'record' AS holds, 'crucible.evaluations' AS location, NULL::integer AS attempt, 1::bigint AS items, spec_bytes::bigint AS bytes,
+         NULL AS path
     FROM run
-  UNION ALL SELECT 'submission', 'crucible.submissions', NULL, 1, 0
+  UNION ALL SELECT 'submission', 'crucible.submissions', NULL, 1, 0, NULL
     FROM crucible.submissions s WHERE s.uid = $1 AND ${inScope('s.namespace_uid', 2)}
-  UNION ALL SELECT 'attempts', 'crucible.attempts', NULL, count(*), 0
+  UNION ALL SELECT 'attempts', 'crucible.attempts', NULL, count(*), 0, NULL
     FROM run JOIN crucible.attempts a ON a.evaluation_uid = run.uid HAVING count(*) > 0
-  UNION ALL SELECT 'ledger', 'crucible.streams', s.attempt, count(*), 0
+  UNION ALL SELECT 'ledger', 'crucible.streams', s.attempt, count(*), 0, NULL
     FROM run JOIN crucible.streams s ON s.evaluation_uid = run.uid GROUP BY s.attempt
-  UNION ALL SELECT o.stream, 'crucible.output_chunks', o.attempt, count(*), sum(octet_length(o.data))
+  UNION ALL SELECT o.stream, 'crucible.output_chunks', o.attempt, count(*), sum(octet_length(o.data)), NULL
     FROM run JOIN crucible.output_chunks o ON o.evaluation_uid = run.uid GROUP BY o.attempt, o.stream
-  UNION ALL SELECT 'artifactNames', 'crucible.artifacts', f.attempt, count(*), 0
+  UNION ALL SELECT 'artifactNames', 'crucible.artifacts', f.attempt, count(*), 0, NULL
     FROM run JOIN crucible.artifacts f ON f.evaluation_uid = run.uid GROUP BY f.attempt
-  UNION ALL SELECT 'events', 'crucible.events', NULL, count(*), coalesce(sum(octet_length(v.data::text)), 0)
-    FROM run JOIN crucible.events v ON v.evaluation_uid = run.uid AND v.evaluation_created_at = run.created_at HAVING count(*) > 0`;
+  UNION ALL SELECT 'events', 'crucible.events', NULL, count(*), sum(bytes), NULL FROM own HAVING count(*) > 0
+  UNION ALL (
+    SELECT 'artifact', f.sha256, f.attempt, 1, f.size, f.path FROM run JOIN crucible.artifacts f ON f.evaluation_uid = run.uid
+    WHERE f.complete AND run.artifacts_deleted_at IS NULL ORDER BY f.attempt, f.index LIMIT ${MAX_FILES})
+  UNION ALL (
+    SELECT 'eventStream', position::text, NULL, 1, 0, NULL FROM own WHERE position IS NOT NULL ORDER BY seq DESC LIMIT ${MAX_STREAM_LOOKS})`;
 
-export const FILES_OF_RUN = `
-  SELECT f.sha256, f.attempt, f.path, f.size FROM crucible.evaluations e JOIN crucible.artifacts f ON f.evaluation_uid = e.uid
-  WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)} AND f.complete AND e.artifacts_deleted_at IS NULL
-  ORDER BY f.attempt, f.index LIMIT ${MAX_FILES}`;
-
-export const POSITIONS_OF_RUN = `
-  SELECT v.seq, v.position FROM crucible.evaluations e
-  JOIN crucible.events v ON v.evaluation_uid = e.uid AND v.evaluation_created_at = e.created_at
-  WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)} AND v.position IS NOT NULL ORDER BY v.seq DESC LIMIT ${MAX_STREAM_LOOKS}`;
+type Part = Omit<StorageLocation, 'backend'>;
 
 /** Empty for what is not in the scope. A backend that cannot be asked is not named; Postgres must answer. */
 export async function listStorageLocations(
@@ -72,35 +78,33 @@ export async function listStorageLocations(
   scope: Scope,
 ): Promise<StorageLocation[]> {
   if (!isUid(uid)) return [];
-  const values = [uid, scopeParameter(scope)];
-  const { rows } = await db.query<Omit<StorageLocation, 'backend' | 'path'>>(ROWS_OF_RUN, values);
-  if (rows.length === 0) return [];
-  const [files, keys] = await Promise.all([inFileStore(db, backends.files, values), inRedis(db, backends.redis, values)]);
-  return [...rows.map((row): StorageLocation => ({ backend: 'database', path: null, ...row })), ...files, ...keys];
+  const { rows } = await db.query<Part>(PARTS_OF_RUN, [uid, scopeParameter(scope)]);
+  const artifacts = rows.filter(({ holds }) => holds === 'artifact');
+  const positions = rows.filter(({ holds }) => holds === 'eventStream').map(({ location }) => Number(location));
+  const counted = rows.filter(({ holds }) => holds !== 'artifact' && holds !== 'eventStream');
+  if (counted.length === 0) return [];
+  const [files, keys] = await Promise.all([inFileStore(backends.files, artifacts), inRedis(backends.redis, uid, positions)]);
+  return [...counted.map((row): StorageLocation => ({ backend: 'database', ...row })), ...files, ...keys];
 }
 
-async function inFileStore(db: Queryable, files: StorageBackends['files'], values: unknown[]): Promise<StorageLocation[]> {
+async function inFileStore(files: StorageBackends['files'], artifacts: readonly Part[]): Promise<StorageLocation[]> {
   if (files === undefined) return [];
-  const { rows } = await db.query<{ sha256: string; attempt: number; path: string; size: number }>(FILES_OF_RUN, values);
-  const found = await inParallel(rows, async (row): Promise<StorageLocation[]> => {
-    const info = await files.stat(row.sha256).catch(() => undefined);
-    if (info === undefined) return [];
-    return [{ backend: 'file', holds: 'artifact', location: row.sha256, attempt: row.attempt, items: 1, bytes: info.size, path: row.path }];
+  const found = await inParallel(artifacts, async (artifact): Promise<StorageLocation[]> => {
+    const info = await files.stat(artifact.location).catch(() => undefined);
+    return info === undefined ? [] : [{ ...artifact, backend: 'file', bytes: info.size }];
   });
   return found.flat();
 }
 
-async function inRedis(db: Queryable, redis: Redis | undefined, values: unknown[]): Promise<StorageLocation[]> {
+async function inRedis(redis: Redis | undefined, uid: string, positions: readonly number[]): Promise<StorageLocation[]> {
   if (redis === undefined || !isUp(redis)) return [];
-  const uid = String(values[0]);
-  const { rows } = await db.query<{ seq: number; position: number }>(POSITIONS_OF_RUN, values);
   const at = (holds: StorageLocation['holds'], key: string, items: number, bytes: number): StorageLocation[] =>
     items === 0 ? [] : [{ backend: 'redis', holds, location: key, attempt: null, items, bytes, path: null }];
   try {
     // What is older than the oldest entry is not looked for one by one: the stream is short, and most runs are older.
     const [pending, [oldest]] = await Promise.all([redis.strlen(pendingKey(uid)), redis.xrange(EVENT_STREAM, '-', '+', 'COUNT', 1)]);
     const from = oldest === undefined ? Infinity : positionOf(oldest[0]);
-    const ids = rows.filter(({ position }) => position >= from).map(({ position }) => streamId(position));
+    const ids = positions.filter((position) => position >= from).map(streamId);
     const entries = await Promise.all(ids.map((id) => redis.xrange(EVENT_STREAM, id, id)));
     // A stream that was filled by somebody else has other events at these positions.
     const own = entries.flat().map(([, fields]) => eventText(fields)).filter((text) => isOf(uid, text));
