@@ -30,7 +30,7 @@ const ROUNDS = 3;
 const CONNECTIONS = 16;
 const SHARE = 0.6;
 /** As in deploy/docker/api.Dockerfile. */
-const NODE_OPTIONS = '--enable-source-maps';
+const NODE_OPTIONS = '--max-semi-space-size=4';
 
 const uuid = (text: string): string => createHash('md5').update(text).digest('hex').replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, '$1-$2-$3-$4-$5');
 /** A finished run of the first namespace, which has every other one. */

@@ -17,6 +17,8 @@ const schema = z.object({
   CRUCIBLE_FILE_STORE_ACCESS_KEY_FILE: path.optional(),
   CRUCIBLE_FILE_STORE_SECRET_KEY_FILE: path.optional(),
   CRUCIBLE_KUBECONFIG: path.optional(),
+  /** Of this process, where a pod has it elsewhere: a folder with `token` and `ca.crt`. */
+  CRUCIBLE_SERVICE_ACCOUNT_DIR: path.optional(),
   CRUCIBLE_TLS_CERT: path.optional(),
   CRUCIBLE_TLS_KEY: path.optional(),
   CRUCIBLE_TLS_POLL_SECONDS: z.coerce.number().min(0.1).max(3600).default(5),
@@ -36,6 +38,8 @@ const schema = z.object({
   CRUCIBLE_RATE_DOWNLOAD: perMinute(600),
   CRUCIBLE_RATE_SESSION: perMinute(30),
   CRUCIBLE_MAX_STREAMS: z.coerce.number().int().min(1).max(100_000).default(5000),
+  /** The newest events, for streams: who is further behind is told from Postgres. */
+  CRUCIBLE_KEPT_EVENTS: z.coerce.number().int().min(1).max(1_000_000).default(5000),
   CRUCIBLE_MAX_STREAMS_PER_CALLER: z.coerce.number().int().min(1).max(100_000).default(100),
   /** For tests: each answer is compared with the contract before it is sent, which takes longer than to write it. */
   CRUCIBLE_CHECK_ANSWERS: z.enum(['true', 'false']).default('false'),
@@ -53,6 +57,7 @@ export interface ApiConfig {
   readonly redisUrl: string | undefined;
   readonly files: { readonly location: FileStoreLocation; readonly credentials: () => FileStoreCredentials | undefined };
   readonly kubeconfig: string | undefined;
+  readonly serviceAccountRoot: string | undefined;
   /** Paths of certificate and key (PEM); undefined only for plain HTTP on loopback. */
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   readonly tlsPollSeconds: number;
@@ -61,6 +66,7 @@ export interface ApiConfig {
   readonly dashboardDirectory: string | undefined;
   readonly trustedProxies: readonly string[];
   readonly rateLimits: RateLimits;
+  readonly keptEvents: number;
   readonly maxStreams: number;
   readonly maxStreamsPerCaller: number;
   readonly checkAnswers: boolean;
@@ -96,6 +102,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
     redisUrl: values.CRUCIBLE_REDIS_URL,
     files: { location: values.CRUCIBLE_FILE_STORE_URL, credentials: () => fileStoreCredentials(values) },
     kubeconfig: values.CRUCIBLE_KUBECONFIG,
+    serviceAccountRoot: values.CRUCIBLE_SERVICE_ACCOUNT_DIR,
     tls: tlsFiles(values),
     tlsPollSeconds: values.CRUCIBLE_TLS_POLL_SECONDS,
     sessionSecrets: sessionSecrets(values.CRUCIBLE_SESSION_KEY_FILE),
@@ -110,6 +117,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
       download: values.CRUCIBLE_RATE_DOWNLOAD,
       session: values.CRUCIBLE_RATE_SESSION,
     },
+    keptEvents: values.CRUCIBLE_KEPT_EVENTS,
     maxStreams: values.CRUCIBLE_MAX_STREAMS,
     maxStreamsPerCaller: values.CRUCIBLE_MAX_STREAMS_PER_CALLER,
     checkAnswers: values.CRUCIBLE_CHECK_ANSWERS === 'true',

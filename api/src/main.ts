@@ -72,7 +72,7 @@ async function createServices(config: ApiConfig, logger: Logger, registry: Regis
   const onError = (error: unknown): void => logger.warn({ err: error }, 'events cannot be read at the moment');
   return {
     database, redis, cluster, snapshots, now,
-    feed: new EventFeed({ database, redis: forEvents, onError }),
+    feed: new EventFeed({ database, redis: forEvents, keep: config.keptEvents, onError }),
     watch: new OutputWatch({ database, redis: forOutput }),
     listeners: [forEvents, forOutput].filter((one) => one !== undefined),
     files: await openFileStore(config.files.location, { credentials: config.files.credentials() }),
@@ -88,7 +88,7 @@ async function createServices(config: ApiConfig, logger: Logger, registry: Regis
 }
 
 async function connectCluster(config: ApiConfig, logger: Logger, registry: Registry): Promise<Cluster> {
-  const access = await loadAccess({ kubeconfig: config.kubeconfig });
+  const access = await loadAccess({ kubeconfig: config.kubeconfig, serviceAccountRoot: config.serviceAccountRoot });
   const common = { logger, metrics: new KubeMetrics(registry), userAgent: 'crucible-api' };
   return new Cluster(new KubeClient({ ...common, access }), new KubeClient({ ...common, access: withoutCredentials(access) }));
 }

@@ -42,6 +42,8 @@ export class EventStream {
       // nginx would collect events otherwise.
       'x-accel-buffering': 'no',
     });
+    // By themselves: joined with what follows, the lines of the head stay in memory one by one, for as long as the stream is open.
+    this.#reply.raw.flushHeaders();
     this.#reply.raw.write(RETRY);
   }
 

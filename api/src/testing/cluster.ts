@@ -96,13 +96,14 @@ export class TestCluster {
       .sign(key);
   }
 
-  /** For the API's process: its own account. */
-  async kubeconfig(folder: string): Promise<string> {
-    const config = JSON.parse(readFileSync(testServer('CRUCIBLE_TEST_KUBECONFIG'), 'utf8')) as { users: { user: object }[] };
-    config.users[0]!.user = { token: await this.token('api') };
-    const path = join(folder, 'kubeconfig');
-    writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
-    return path;
+  /** For the API's process, its own account as a pod has it: a folder with its token and the cluster's certificate authority. */
+  async serviceAccount(folder: string): Promise<{ [name: string]: string }> {
+    const { clusters } = JSON.parse(readFileSync(testServer('CRUCIBLE_TEST_KUBECONFIG'), 'utf8')) as { clusters: { cluster: { server: string; 'certificate-authority-data': string } }[] };
+    const { server, 'certificate-authority-data': ca } = clusters[0]!.cluster;
+    writeFileSync(join(folder, 'token'), await this.token('api'), { mode: 0o600 });
+    writeFileSync(join(folder, 'ca.crt'), Buffer.from(ca, 'base64'));
+    const { hostname, port } = new URL(server);
+    return { CRUCIBLE_KUBECONFIG: '', CRUCIBLE_SERVICE_ACCOUNT_DIR: folder, KUBERNETES_SERVICE_HOST: hostname, KUBERNETES_SERVICE_PORT: port };
   }
 
   async remove(): Promise<void> {

@@ -26,13 +26,13 @@ export interface Call {
 
 /** With the very options of deploy/docker/api.Dockerfile. */
 export async function bundleApi(folder: string): Promise<string> {
-  const outfile = join(folder, 'api.mjs');
+  const outdir = join(folder, 'app');
   await build({
-    entryPoints: [resolve(import.meta.dirname, '../main.ts')], outfile, bundle: true, platform: 'node', target: 'node24', format: 'esm',
-    external: ['pg-native'], logLevel: 'warning',
+    entryPoints: { api: resolve(import.meta.dirname, '../main.ts') }, outdir, outExtension: { '.js': '.mjs' }, bundle: true, splitting: true,
+    platform: 'node', target: 'node24', format: 'esm', external: ['pg-native'], logLevel: 'warning',
     banner: { js: "import { createRequire as createRequireForBundle } from 'node:module'; const require = createRequireForBundle(import.meta.url);" },
   });
-  return outfile;
+  return join(outdir, 'api.mjs');
 }
 
 /** Self-signed for 127.0.0.1, to be trusted by name. */

@@ -59,7 +59,7 @@ export class World {
     execFileSync('openssl', ['genpkey', '-algorithm', 'ed25519', '-out', join(folder, 'signing-key.pem')], { stdio: 'ignore' });
     writeFileSync(join(folder, 'session'), randomBytes(32).toString('hex'), { mode: 0o600 });
     this.env = {
-      CRUCIBLE_KUBECONFIG: await cluster.kubeconfig(folder),
+      ...(await cluster.serviceAccount(folder)),
       CRUCIBLE_DATABASE_URL: this.dsns.api,
       CRUCIBLE_REDIS_URL: redisUrl(),
       CRUCIBLE_FILE_STORE_URL: `file://${join(folder, 'files')}`,
