@@ -1,6 +1,7 @@
 import type { Database, Queryable, Transaction } from './database.ts';
 import { admitArtifacts } from './artifact-rules.ts';
 import type { ArtifactRules } from './artifact-rules.ts';
+import { joined } from './bytes.ts';
 import { checkAppend, checkFinish, checkReconcile } from './capture-rules.ts';
 import { ConflictError, IntegrityError, NotFoundError, isForeignPod } from './errors.ts';
 import { appendEvent } from './events.ts';
@@ -53,7 +54,7 @@ export class CaptureRepository {
    */
   async append(input: AppendChunks): Promise<AppendOutcome> {
     checkAppend(input);
-    const { rows } = await this.#db.query<AppendedRow>(appendStatement(input.chunks.length), appendValues(input));
+    const { rows } = await this.#db.query<AppendedRow>(APPEND, appendValues(input));
     const [first] = rows;
     if (first === undefined) return await this.#db.transaction((tx) => lost(tx, input));
     return { outcome: 'appended', position: positionOf(first, rows) };
@@ -198,51 +199,42 @@ function positionOf({ lastSeq, missing }: Pick<CaptureRow, 'lastSeq' | 'missing'
   return { lastSeq, missing, streams: { stdout: of('stdout'), stderr: of('stderr') } };
 }
 
-const CHUNK_TYPES = ['text', 'bigint', 'bigint', 'bigint', 'bigint', 'bytea'];
-const FIXED_VALUES = 11;
-
 /**
  * The compare-and-set on the capture, its streams' sizes and its chunks: one statement, because this is done for every
- * 64 KiB of output, and each way to the server and back would cost more than the work. A chunk whose stream has no ledger
- * has no offset, which the table refuses.
+ * batch of output, and each way to the server and back would cost more than the work. The bytes of all chunks are one
+ * value, which the driver copies once; of several it makes room again for each. A chunk whose stream has no ledger has no
+ * offset, which the table refuses.
  */
-function appendStatement(chunks: number): string {
-  const tuples = Array.from({ length: chunks }, (_, row) => {
-    const first = FIXED_VALUES + row * CHUNK_TYPES.length + 1;
-    return `(${CHUNK_TYPES.map((type, column) => `$${first + column}::${type}`).join(', ')})`;
-  });
-  const stored = `, stored AS (
-      INSERT INTO crucible.output_chunks (evaluation_uid, attempt, stream, first_seq, last_seq, byte_offset, lines, data)
-      SELECT m.evaluation_uid, m.attempt, c.stream, c.first_seq, c.last_seq, g.start + c.at, c.lines, c.data
-      FROM moved m CROSS JOIN (VALUES ${tuples.join(', ')}) AS c(stream, first_seq, last_seq, at, lines, data) LEFT JOIN grown g USING (stream))`;
-  return `
-    WITH moved AS (
-      UPDATE crucible.captures SET last_seq = $3, recorder = $4, missing = missing + $5::int8multirange
-      WHERE ${KEY} AND pod_uid = $6 AND state = 'following' AND last_seq = $7
-      RETURNING evaluation_uid, attempt, last_seq, missing
-    ), grown AS (
-      UPDATE crucible.streams s SET bytes = s.bytes + n.bytes, lines = s.lines + n.lines
-      FROM moved m, (VALUES ('stdout', $8::bigint, $9::bigint), ('stderr', $10::bigint, $11::bigint)) AS n(stream, bytes, lines)
-      WHERE s.evaluation_uid = m.evaluation_uid AND s.attempt = m.attempt AND s.stream = n.stream AND n.bytes > 0
-      RETURNING s.stream, s.bytes, s.lines, s.bytes - n.bytes AS start
-    )${chunks === 0 ? '' : stored}
-    SELECT m.last_seq AS "lastSeq", ${MISSING_RANGES}, s.stream, coalesce(g.bytes, s.bytes) AS bytes, coalesce(g.lines, s.lines) AS lines
-    FROM moved m JOIN crucible.streams s USING (evaluation_uid, attempt) LEFT JOIN grown g ON g.stream = s.stream`;
-}
+const APPEND = `
+  WITH moved AS (
+    UPDATE crucible.captures SET last_seq = $3, recorder = $4, missing = missing + $5::int8multirange
+    WHERE ${KEY} AND pod_uid = $6 AND state = 'following' AND last_seq = $7
+    RETURNING evaluation_uid, attempt, last_seq, missing
+  ), chunks AS (
+    SELECT * FROM unnest($8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::integer[], $13::integer[])
+      AS c(stream, first_seq, last_seq, lines, at, bytes)
+  ), grown AS (
+    UPDATE crucible.streams s SET bytes = s.bytes + n.bytes, lines = s.lines + n.lines
+    FROM moved m, (SELECT stream, sum(bytes)::bigint AS bytes, sum(lines)::bigint AS lines FROM chunks GROUP BY stream) n
+    WHERE s.evaluation_uid = m.evaluation_uid AND s.attempt = m.attempt AND s.stream = n.stream
+    RETURNING s.stream, s.bytes, s.lines, s.bytes - n.bytes AS start
+  ), stored AS (
+    INSERT INTO crucible.output_chunks (evaluation_uid, attempt, stream, first_seq, last_seq, byte_offset, lines, data)
+    SELECT m.evaluation_uid, m.attempt, c.stream, c.first_seq, c.last_seq,
+           g.start + sum(c.bytes) OVER (PARTITION BY c.stream ORDER BY c.first_seq) - c.bytes, c.lines,
+           substring($14::bytea FROM c.at + 1 FOR c.bytes)
+    FROM moved m CROSS JOIN chunks c LEFT JOIN grown g USING (stream)
+  )
+  SELECT m.last_seq AS "lastSeq", ${MISSING_RANGES}, s.stream, coalesce(g.bytes, s.bytes) AS bytes, coalesce(g.lines, s.lines) AS lines
+  FROM moved m JOIN crucible.streams s USING (evaluation_uid, attempt) LEFT JOIN grown g ON g.stream = s.stream`;
 
-function appendValues(input: AppendChunks): unknown[] {
-  const sizes: Record<StreamName, { bytes: number; lines: number }> = { stdout: { bytes: 0, lines: 0 }, stderr: { bytes: 0, lines: 0 } };
-  const rows = input.chunks.flatMap(({ stream, firstSeq, lastSeq, lines, data }) => {
-    const size = sizes[stream];
-    const at = size.bytes;
-    size.bytes += data.length;
-    size.lines += lines;
-    return [stream, firstSeq, lastSeq, at, lines, data];
-  });
-  const { stdout, stderr } = sizes;
+function appendValues({ evaluationUid, attempt, lastSeq, recorder, missing, podUid, afterSeq, chunks }: AppendChunks): unknown[] {
+  let end = 0;
+  const at = chunks.map(({ data }) => (end += data.length) - data.length);
   return [
-    input.evaluationUid, input.attempt, input.lastSeq, input.recorder, multirange(input.missing ?? []), input.podUid, input.afterSeq,
-    stdout.bytes, stdout.lines, stderr.bytes, stderr.lines, ...rows,
+    evaluationUid, attempt, lastSeq, recorder, multirange(missing ?? []), podUid, afterSeq,
+    chunks.map(({ stream }) => stream), chunks.map(({ firstSeq }) => firstSeq), chunks.map(({ lastSeq }) => lastSeq),
+    chunks.map(({ lines }) => lines), at, chunks.map(({ data }) => data.length), joined(chunks.map(({ data }) => data)),
   ];
 }
 

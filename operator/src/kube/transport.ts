@@ -1,3 +1,4 @@
+import { createSecureContext } from 'node:tls';
 import type { Logger } from 'pino';
 import { Agent, type Dispatcher } from 'undici';
 import type { Clock } from './clock.ts';
@@ -140,7 +141,14 @@ export class Transport {
       pipelining: 1,
       keepAliveTimeout: KEEP_ALIVE_MS,
       keepAliveMaxTimeout: KEEP_ALIVE_MS,
-      connect: { ...defined, timeout: CONNECT_TIMEOUT_MS, keepAlive: true, keepAliveInitialDelay: TCP_PROBE_DELAY_MS },
+      connect: {
+        ...defined,
+        // Once for all connections: else each parses the certificates anew, and keeps them.
+        secureContext: createSecureContext(defined),
+        timeout: CONNECT_TIMEOUT_MS,
+        keepAlive: true,
+        keepAliveInitialDelay: TCP_PROBE_DELAY_MS,
+      },
     });
     // Lets what is under way finish: a watch ends by itself within its timeoutSeconds.
     void old?.close();

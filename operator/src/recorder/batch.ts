@@ -35,7 +35,7 @@ export function frameCharge(frame: Frame): number {
  * Turns ascending frames after `afterSeq` into chunks and holes. A chunk never spans a missing number, so that what a
  * final read finds can be put between chunks. What exceeds the limits is declared missing, never silently dropped.
  */
-export function buildBatch(frames: readonly Frame[], afterSeq: number, limits: BatchLimits): Batch {
+export function buildBatch(frames: Iterable<Frame>, afterSeq: number, limits: BatchLimits): Batch {
   const chunks = new ChunkBuilder();
   const missing: { from: number; to: number }[] = [];
   let { bytesLeft } = limits;
@@ -64,6 +64,7 @@ export function buildBatch(frames: readonly Frame[], afterSeq: number, limits: B
 }
 
 interface OpenChunk {
+  readonly stream: StreamName;
   readonly firstSeq: number;
   lastSeq: number;
   readonly parts: Buffer[];
@@ -74,7 +75,8 @@ interface OpenChunk {
 const NEWLINE = Buffer.of(LF);
 
 export class ChunkBuilder {
-  readonly #done: OutputChunk[] = [];
+  readonly #done: OpenChunk[] = [];
+  #bytes = 0;
   readonly #open = new Map<StreamName, OpenChunk>();
 
   add(stream: StreamName, frame: Frame): void {
@@ -82,11 +84,11 @@ export class ChunkBuilder {
     if (length === 0) return;
     let chunk = this.#open.get(stream);
     if (chunk !== undefined && chunk.bytes + length > MAX_CHUNK_BYTES) {
-      this.#close(stream, chunk);
+      this.#close(chunk);
       chunk = undefined;
     }
     if (chunk === undefined) {
-      chunk = { firstSeq: frame.seq, lastSeq: frame.seq, parts: [], bytes: 0, lines: 0 };
+      chunk = { stream, firstSeq: frame.seq, lastSeq: frame.seq, parts: [], bytes: 0, lines: 0 };
       this.#open.set(stream, chunk);
     }
     chunk.lastSeq = frame.seq;
@@ -98,17 +100,25 @@ export class ChunkBuilder {
 
   /** Nothing may be added to the chunks so far. */
   cut(): void {
-    for (const [stream, chunk] of this.#open) this.#close(stream, chunk);
+    for (const chunk of this.#open.values()) this.#close(chunk);
   }
 
+  /** Copied, and side by side in one buffer: storage need not put them together once more. */
   finish(): OutputChunk[] {
     this.cut();
-    return this.#done.sort((a, b) => a.firstSeq - b.firstSeq);
+    const chunks = this.#done.sort((a, b) => a.firstSeq - b.firstSeq);
+    const all = Buffer.allocUnsafeSlow(this.#bytes);
+    let at = 0;
+    return chunks.map(({ stream, firstSeq, lastSeq, parts, lines }) => {
+      const start = at;
+      for (const part of parts) at += part.copy(all, at);
+      return { stream, firstSeq, lastSeq, data: all.subarray(start, at), lines };
+    });
   }
 
-  #close(stream: StreamName, chunk: OpenChunk): void {
-    this.#open.delete(stream);
-    const { firstSeq, lastSeq, lines } = chunk;
-    this.#done.push({ stream, firstSeq, lastSeq, data: Buffer.concat(chunk.parts, chunk.bytes), lines });
+  #close(chunk: OpenChunk): void {
+    this.#open.delete(chunk.stream);
+    this.#done.push(chunk);
+    this.#bytes += chunk.bytes;
   }
 }

@@ -87,6 +87,14 @@ describe('FrameDecoder', () => {
     );
   });
 
+  it("holds a line that is cut in memory of its own: of Node's pool it would keep 64 KiB for each log", () => {
+    const decoder = new FrameDecoder();
+    expect([...decoder.push(Buffer.from('1 o|half a '))]).toEqual([]);
+    const [frame] = [...decoder.push(Buffer.from('line\n2 o|and'))];
+    expect(frame?.text.toString()).toBe('half a line');
+    expect(frame?.text.buffer.byteLength).toBeLessThan(64);
+  });
+
   it('survives garbage, and holds no more than one line', () => {
     const almost = fc.tuple(
       fc.constantFrom('1', '0', '01', '7', '199999', '999999999999999999', '-1', ''),

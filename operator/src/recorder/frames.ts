@@ -78,7 +78,8 @@ export class FrameDecoder {
   };
   readonly #limits: DecoderLimits;
   #firstForeign: string | undefined;
-  // Allocated once per decoder and only when a line is split across chunks: at most one line is ever held.
+  // Of a line that is split across chunks: at most one is ever held, and nothing between two. Never of Node's pool, of
+  // which a line that is waited for would keep 64 KiB.
   #carry: Buffer | undefined;
   #carried = 0;
   // Bytes of the current over-long line seen so far; 0 when not skipping one.
@@ -124,21 +125,32 @@ export class FrameDecoder {
     if (this.#carried > 0)
       this.#firstForeign ??= this.#carry!.toString('latin1', 0, Math.min(this.#carried, FOREIGN_SAMPLE));
     this.stats.unterminatedBytes += this.#carried + this.#skipped;
-    this.#carried = 0;
+    this.#drop();
     this.#skipped = 0;
-    this.#carry = undefined;
   }
 
   #hold(chunk: Buffer, start: number, end: number): void {
     const length = end - start;
     if (this.#skipped > 0 || this.#carried + length > this.#limits.maxLineBytes) {
       this.#skipped += this.#carried + length;
-      this.#carried = 0;
+      this.#drop();
       return;
     }
-    this.#carry ??= Buffer.allocUnsafe(this.#limits.maxLineBytes);
-    chunk.copy(this.#carry, this.#carried, start, end);
+    chunk.copy(this.#room(this.#carried + length), this.#carried, start, end);
     this.#carried += length;
+  }
+
+  #room(bytes: number): Buffer {
+    const old = this.#carry;
+    if (old !== undefined && bytes <= old.length) return old;
+    this.#carry = Buffer.allocUnsafeSlow(Math.min(Math.max(bytes, 2 * (old?.length ?? 0)), this.#limits.maxLineBytes));
+    old?.copy(this.#carry, 0, 0, this.#carried);
+    return this.#carry;
+  }
+
+  #drop(): void {
+    this.#carry = undefined;
+    this.#carried = 0;
   }
 
   #complete(chunk: Buffer, start: number, end: number): Buffer | undefined {
@@ -146,14 +158,14 @@ export class FrameDecoder {
     if (this.#skipped > 0 || length > this.#limits.maxLineBytes) {
       this.stats.oversizedLines += 1;
       this.stats.oversizedBytes += this.#skipped + length + 1;
-      this.#carried = 0;
+      this.#drop();
       this.#skipped = 0;
       return undefined;
     }
     if (this.#carried === 0) return chunk.subarray(start, end);
     this.#hold(chunk, start, end);
     const line = this.#carry!.subarray(0, this.#carried);
-    this.#carried = 0;
+    this.#drop();
     return line;
   }
 }

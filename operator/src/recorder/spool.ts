@@ -50,8 +50,8 @@ export class Spool {
    * a frame. Nothing is ever written behind one, which would make it a frame with wrong text: every process, and every
    * append after a failed one, begins a new file. So replicas may share the directory too.
    */
-  async append(key: SpoolKey, frames: readonly Frame[]): Promise<void> {
-    const data = Buffer.concat(frames.map(encodeFrame));
+  async append(key: SpoolKey, frames: Iterable<Frame>): Promise<void> {
+    const data = Buffer.concat(Array.from(frames, encodeFrame));
     if (this.#bytes + data.length > this.#maxBytes) throw new SpoolFull('the spool is full');
     this.#bytes += data.length;
     try {

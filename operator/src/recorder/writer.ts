@@ -1,11 +1,12 @@
 import { isUnavailable, type CapturePosition, type CaptureRepository } from '@crucible/storage';
 import type { Clock } from '../kube/index.ts';
-import { buildBatch, frameCharge, MAX_MISSING_RANGES, ownFrame } from './batch.ts';
+import { buildBatch, frameCharge, MAX_MISSING_RANGES } from './batch.ts';
 import type { MemoryBudget } from './budget.ts';
 import type { DatabaseHealth } from './database.ts';
 import { FrameDecoder, type Frame } from './frames.ts';
 import type { RecorderMetrics } from './metrics.ts';
 import type { LogPass } from './pass.ts';
+import { PendingFrames } from './pending.ts';
 import type { Slots } from './slots.ts';
 import type { Spool, SpoolKey } from './spool.ts';
 
@@ -50,7 +51,7 @@ export class CaptureWriter {
   #position: CapturePosition;
   /** Highest number taken, whether stored, spooled or pending. */
   #readSeq: number;
-  #pending: Frame[] = [];
+  #pending = new PendingFrames();
   #pendingCharge = 0;
   #cancelTimer: (() => void) | undefined;
   #tail: Promise<void> = Promise.resolve();
@@ -86,7 +87,7 @@ export class CaptureWriter {
     if (frame.seq <= this.#readSeq) return false;
     this.#readSeq = frame.seq;
     const charge = frameCharge(frame);
-    this.#pending.push(ownFrame(frame));
+    this.#pending.add(frame);
     this.#pendingCharge += charge;
     this.#options.budget.change(charge);
     // A failure of the timed flush is kept and thrown by the reader's next own flush.
@@ -156,17 +157,18 @@ export class CaptureWriter {
 
   async #flushPending(): Promise<void> {
     const [frames, charge] = [this.#pending, this.#pendingCharge];
-    this.#pending = [];
+    this.#pending = new PendingFrames();
     this.#pendingCharge = 0;
     try {
       if (this.#failure !== undefined) throw this.#failure;
-      if (frames.length > 0 || (this.#spooled && !this.#closed)) await this.#write(frames);
+      if (frames.size > 0 || (this.#spooled && !this.#closed)) await this.#write(frames);
     } finally {
+      frames.release();
       this.#options.budget.change(-charge);
     }
   }
 
-  async #write(frames: readonly Frame[]): Promise<void> {
+  async #write(frames: PendingFrames): Promise<void> {
     const { database } = this.#options;
     try {
       if (!this.#spooled) return await this.#store(frames);
@@ -178,7 +180,7 @@ export class CaptureWriter {
       if (!isUnavailable(error)) throw error;
       database.reportDown();
     }
-    if (frames.length > 0) await this.#park(frames);
+    if (frames.size > 0) await this.#park(frames);
     if (this.#spooled) this.#awaitReturn();
   }
 
@@ -197,12 +199,12 @@ export class CaptureWriter {
   }
 
   /** Postgres is away: to the spool, or wait here, which stops the reader. */
-  async #park(frames: readonly Frame[]): Promise<void> {
+  async #park(frames: PendingFrames): Promise<void> {
     const { spool, key, database, signal, metrics } = this.#options;
     try {
       await spool.append(key, frames);
       this.#spooled = true;
-      metrics.spooled.inc(frames.reduce((sum, frame) => sum + frame.text.length, 0));
+      metrics.spooled.inc(frames.textBytes);
       return;
     } catch {
       metrics.stalls.inc();
@@ -213,7 +215,7 @@ export class CaptureWriter {
     }, signal);
   }
 
-  async #store(frames: readonly Frame[]): Promise<void> {
+  async #store(frames: Iterable<Frame>): Promise<void> {
     const { captures, key, metrics } = this.#options;
     for (;;) {
       const { streams, missing, lastSeq } = this.#position;
@@ -271,16 +273,16 @@ export class CaptureWriter {
 }
 
 class DrainBatch {
-  readonly #store: (frames: readonly Frame[]) => Promise<void>;
-  #frames: Frame[] = [];
+  readonly #store: (frames: Iterable<Frame>) => Promise<void>;
+  readonly #frames = new PendingFrames();
   #charge = 0;
 
-  constructor(store: (frames: readonly Frame[]) => Promise<void>) {
+  constructor(store: (frames: Iterable<Frame>) => Promise<void>) {
     this.#store = store;
   }
 
   add(frame: Frame): void {
-    this.#frames.push(ownFrame(frame));
+    this.#frames.add(frame);
     this.#charge += frameCharge(frame);
   }
 
@@ -289,10 +291,12 @@ class DrainBatch {
   }
 
   async flush(): Promise<void> {
-    const frames = this.#frames;
-    this.#frames = [];
-    this.#charge = 0;
-    await this.#store(frames);
+    try {
+      await this.#store(this.#frames);
+    } finally {
+      this.#frames.release();
+      this.#charge = 0;
+    }
   }
 }
 
