@@ -61,12 +61,14 @@ export interface RecorderRigOptions {
   readonly maxFollows?: number;
   /** How V8 is to treat memory. Default: as on a machine that has plenty. */
   readonly v8?: readonly string[];
+  /** As the chart sets it. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 /** `groups`: how many pods there are of each; where logs are must be said before the node starts. */
 export async function startRecorderRig(
   groups: Readonly<Record<string, number>>,
-  { node = 'kwok', maxFollows = 500, v8 = [] }: RecorderRigOptions = {},
+  { node = 'kwok', maxFollows = 500, v8 = [], environment = {} }: RecorderRigOptions = {},
 ): Promise<RecorderRig> {
   const sandbox = new Sandbox();
   process.once('exit', () => sandbox.kill());
@@ -78,7 +80,7 @@ export async function startRecorderRig(
   const dsns = await prepareDatabase(postgres);
   const [operator, owner] = [connect(dsns.operator), connect(dsns.owner)];
   const port = await freePort();
-  const recorder = startRecorder(sandbox, { kubeconfig, port, database: dsns.recorder, redis, maxFollows, v8 });
+  const recorder = startRecorder(sandbox, { kubeconfig, port, database: dsns.recorder, redis, maxFollows, v8, environment });
   await recorder.ready(async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).ok, READY_SECONDS);
   const arrivals = new Arrivals(owner, pods);
   return {
@@ -142,12 +144,14 @@ interface RecorderSettings {
   readonly redis: string | undefined;
   readonly maxFollows: number;
   readonly v8: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
 }
 
-function startRecorder(sandbox: Sandbox, { kubeconfig, port, database, redis, maxFollows, v8 }: RecorderSettings): Server {
+function startRecorder(sandbox: Sandbox, { kubeconfig, port, database, redis, maxFollows, v8, environment }: RecorderSettings): Server {
   const profile = process.env['BENCH_PROFILE'];
   const flags = profile === undefined ? v8 : [...v8, '--cpu-prof', `--cpu-prof-dir=${profile}`];
   return sandbox.start('recorder', process.execPath, [...flags, join(ROOT, 'operator/src/recorder/main.ts')], undefined, {
+    ...environment,
     CRUCIBLE_KUBECONFIG: kubeconfig,
     CRUCIBLE_NAMESPACES: NAMESPACE,
     CRUCIBLE_DATABASE_URL: database,

@@ -8,24 +8,24 @@ const MAX_SPARE = 256;
 /** Of all captures. A new one for each piece of a log would have V8 collect all the time, and leave holes in the heap. */
 const spare: Buffer[] = [];
 
-interface Entry {
-  readonly seq: number;
-  readonly kind: FrameKind;
-  readonly newline: boolean;
-  readonly slab: number;
-  readonly start: number;
-  readonly end: number;
+const KINDS: readonly FrameKind[] = ['stdout', 'stderr', 'artifact', 'receipt', 'summary'];
+/** Before each text: number, kind with newline, length. Objects instead, one for each line, would grow old in V8's heap. */
+const HEAD_BYTES = 16;
+const [KIND_AT, LENGTH_AT] = [8, 12];
+
+interface Slab {
+  readonly bytes: Buffer;
+  used: number;
 }
 
-/** Frames that wait to be stored: their text is copied, back to back, into few large buffers that are used again. */
+/** Frames that wait to be stored, copied into few large buffers that are used again. */
 export class PendingFrames implements Iterable<Frame> {
-  readonly #entries: Entry[] = [];
-  readonly #slabs: Buffer[] = [];
-  #used = 0;
+  readonly #slabs: Slab[] = [];
+  #size = 0;
   #textBytes = 0;
 
   get size(): number {
-    return this.#entries.length;
+    return this.#size;
   }
 
   /** Of all texts. */
@@ -34,36 +34,45 @@ export class PendingFrames implements Iterable<Frame> {
   }
 
   add({ seq, kind, newline, text }: Frame): void {
-    const slab = this.#room(text.length);
-    text.copy(slab, this.#used);
-    const start = this.#used;
-    this.#used += text.length;
+    const slab = this.#room(HEAD_BYTES + text.length);
+    const { bytes, used } = slab;
+    bytes.writeDoubleLE(seq, used);
+    bytes.writeUInt32LE(KINDS.indexOf(kind) * 2 + (newline ? 1 : 0), used + KIND_AT);
+    bytes.writeUInt32LE(text.length, used + LENGTH_AT);
+    text.copy(bytes, used + HEAD_BYTES);
+    slab.used += HEAD_BYTES + text.length;
+    this.#size += 1;
     this.#textBytes += text.length;
-    this.#entries.push({ seq, kind, newline, slab: this.#slabs.length - 1, start, end: this.#used });
   }
 
   /** Texts are views: none may be used any more after release(). */
   *[Symbol.iterator](): Generator<Frame, void, undefined> {
-    for (const { seq, kind, newline, slab, start, end } of this.#entries)
-      yield { seq, kind, newline, text: this.#slabs[slab]!.subarray(start, end) };
+    for (const { bytes, used } of this.#slabs) {
+      for (let at = 0; at < used;) {
+        const code = bytes.readUInt32LE(at + KIND_AT);
+        const start = at + HEAD_BYTES;
+        const end = start + bytes.readUInt32LE(at + LENGTH_AT);
+        yield { seq: bytes.readDoubleLE(at), kind: KINDS[code >> 1]!, newline: code % 2 === 1, text: bytes.subarray(start, end) };
+        at = end;
+      }
+    }
   }
 
   /** They are stored, or given up. */
   release(): void {
-    for (const slab of this.#slabs.splice(0)) {
-      if (slab.length === SLAB_BYTES && spare.length < MAX_SPARE) spare.push(slab);
+    for (const { bytes } of this.#slabs.splice(0)) {
+      if (bytes.length === SLAB_BYTES && spare.length < MAX_SPARE) spare.push(bytes);
     }
-    this.#entries.length = 0;
-    this.#used = 0;
+    this.#size = 0;
     this.#textBytes = 0;
   }
 
-  #room(bytes: number): Buffer {
+  #room(bytes: number): Slab {
     const last = this.#slabs.at(-1);
-    if (last !== undefined && this.#used + bytes <= last.length) return last;
-    const slab = bytes > SLAB_BYTES ? Buffer.allocUnsafeSlow(bytes) : (spare.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES));
+    if (last !== undefined && last.used + bytes <= last.bytes.length) return last;
+    const own = bytes > SLAB_BYTES ? undefined : spare.pop();
+    const slab = { bytes: own ?? Buffer.allocUnsafeSlow(Math.max(bytes, SLAB_BYTES)), used: 0 };
     this.#slabs.push(slab);
-    this.#used = 0;
     return slab;
   }
 }

@@ -134,6 +134,19 @@ test('Redis is flushed and loses the group: everything since its own mark comes 
   expect(rewrites).toBeGreaterThan(0);
 });
 
+test('an operator takes the group away, then the stream: each time every event is handled again', async () => {
+  relay();
+  const ledger = new Ledger();
+  consumer('a', ledger.handle);
+  await world.load(5, 10);
+  await expectAllHandled(ledger);
+  const { asked, effects } = ledger;
+  await redis.xgroup('DESTROY', EVENT_STREAM, 'test');
+  await eventually(() => expect(ledger.asked).toBe(asked + effects.size));
+  await redis.del(EVENT_STREAM);
+  await eventually(() => expect(ledger.asked).toBe(asked + 2 * effects.size));
+});
+
 test('Redis is killed and comes back empty, with nothing remembered: every event is handled again', async () => {
   const troubles: (string | undefined)[] = [];
   relay();
