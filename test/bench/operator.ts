@@ -1,6 +1,6 @@
 /**
  * How fast evaluations go through Crucible, beside raw Jobs with the same pods on the same servers in the same run:
- * `node test/bench/operator.ts [--evaluations=200] [--queued=10000] [--rates=10,5] [--only=compare|steady|unlimited|queued]`.
+ * `node test/bench/operator.ts [--evaluations=200] [--queued=10000] [--rates=10,5] [--only=compare|steady|growth|unlimited|queued]`.
  * Exit code 1 when something asked for is missed.
  */
 import { availableParallelism } from 'node:os';
@@ -18,7 +18,7 @@ const { values: flags } = parseArgs({
     evaluations: { type: 'string', default: '200' },
     queued: { type: 'string', default: '10000' },
     rates: { type: 'string', default: '10' },
-    only: { type: 'string', multiple: true, default: ['compare', 'steady', 'unlimited', 'queued'] },
+    only: { type: 'string', multiple: true, default: ['compare', 'steady', 'growth', 'unlimited', 'queued'] },
   },
 });
 const COUNT = Number(flags.evaluations);
@@ -30,6 +30,8 @@ const ROUNDS = 3;
 const CREATORS = 16;
 const STEADY_SECONDS = 15;
 const IDLE_SECONDS = 20;
+/** At once, to see whether one of many costs what one of few does. */
+const CROWDS = [100, 1000];
 const LIMIT_SECONDS = 900;
 /** As platforms raise them. */
 const RAISED = 50;
@@ -243,6 +245,23 @@ async function onRig(controllerRequestsPerSecond: number, work: (rig: Rig) => Pr
   }
 }
 
+/** What each costs when more of them wait and run at once. */
+async function growth(rig: Rig): Promise<Measure[]> {
+  const measures: Measure[] = [];
+  for (const count of CROWDS) {
+    const before = { cpu: rig.cpuSeconds(), requests: await requests(rig) };
+    const objects = Array.from({ length: count }, (_, index) => evaluation(`crowd-${count}-${index}`));
+    const rate = await throughput(rig, EVALUATIONS, objects, succeeded);
+    const cpu = [...spent(before.cpu, rig.cpuSeconds(), count).values()].reduce((sum, one) => sum + one, 0);
+    measures.push(
+      { name: `of ${count} at once: evaluations to Finished`, value: rate, unit: '/s' },
+      { name: `of ${count} at once: processor, each`, value: cpu, unit: 'ms' },
+      { name: `of ${count} at once: requests to the API server, each`, value: ((await requests(rig)) - before.requests) / count, unit: '' },
+    );
+  }
+  return measures;
+}
+
 async function steady(rig: Rig): Promise<Measure[]> {
   const measures: Measure[] = [];
   for (const rate of RATES) measures.push(...(await latencies(rig, rate)));
@@ -251,10 +270,13 @@ async function steady(rig: Rig): Promise<Measure[]> {
 
 async function main(): Promise<void> {
   const measures: Measure[] = [];
-  if (wanted('compare') || wanted('steady'))
-    measures.push(
-      ...(await onRig(RAISED, async (rig) => [...(wanted('compare') ? await compare(rig) : []), ...(wanted('steady') ? await steady(rig) : [])])),
-    );
+  const parts = Object.entries({ compare, steady, growth }).filter(([name]) => wanted(name));
+  const inTurn = async (rig: Rig): Promise<Measure[]> => {
+    const all: Measure[] = [];
+    for (const [, part] of parts) all.push(...(await part(rig)));
+    return all;
+  };
+  if (parts.length > 0) measures.push(...(await onRig(RAISED, inTurn)));
   // For the record: there the API server is what is measured.
   if (wanted('unlimited'))
     measures.push(...(await onRig(UNLIMITED, compare)).map(({ name, value, unit }) => ({ name: `controllers unlimited: ${name}`, value, unit })));
