@@ -257,6 +257,7 @@ test('finds by name the newest, and lists what is unfinished in pages', async ()
   expect(all).toEqual([...all].sort());
   const page = await evaluations.listUnfinished({ after: all[0] as string, limit: 2 });
   expect(page.map(({ uid }) => uid)).toEqual(all.slice(1, 3));
+  expect(Object.keys(page[0]!)).toEqual(['uid', 'acceptedAt']);
 });
 
 test('an attempt keeps what it was allowed, and notes why its start was given up until it is finalized', async () => {

@@ -141,9 +141,10 @@ export class Janitor {
     try {
       for (let after: string | undefined; ;) {
         const page = await evaluations.listUnfinished(after === undefined ? {} : { after });
-        for (const record of page) {
-          if (!known(record.uid) && now() - record.acceptedAt.getTime() > minAgeSeconds * 1000)
-            orphans.set(record.uid, record);
+        for (const { uid, acceptedAt } of page) {
+          if (known(uid) || now() - acceptedAt.getTime() <= minAgeSeconds * 1000) continue;
+          const record = await evaluations.get(uid);
+          if (record !== undefined) orphans.set(uid, record);
         }
         after = page.at(-1)?.uid;
         if (page.length === 0 || after === undefined) break;
