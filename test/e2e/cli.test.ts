@@ -64,14 +64,14 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-test('what npm installs is one file that needs nothing else', () => {
+test('what npm installs is one file that needs nothing else, and the licences of what is in it', () => {
   const installed = join(folder, 'npm', 'lib', 'node_modules', 'kubectl-crucible');
   expect(
     readdirSync(installed, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map(({ name }) => name)
       .sort(),
-  ).toEqual(['kubectl-crucible.js', 'package.json']);
+  ).toEqual(['LICENSES.txt', 'kubectl-crucible.js', 'package.json']);
 });
 
 test('run ends with the verdict’s exit code; output, artifacts and evidence are fetched and checked', async () => {

@@ -49,6 +49,8 @@ class Container {
   /** Metadata of its pod. */
   readonly of: Json;
   ended: (End & { at: Date }) | undefined;
+  /** That it runs, and that it has ended: each is told until it was heard. */
+  introduced = false;
   reported = false;
   /** Lines. */
   #written = 0;
@@ -208,10 +210,12 @@ export class PlayedNode {
       if (deletionTimestamp !== undefined || this.gate('start', evaluation)) await this.#startContainer(path, pod);
       return;
     }
-    if (container.ended === undefined) this.#endIfDue(pod, container);
+    if (container.ended === undefined) {
+      if (!container.introduced) container.introduced = await this.#introduce(path, container);
+      this.#endIfDue(pod, container);
+    }
     if (container.ended !== undefined && !container.reported) {
       if (!this.gate('report', evaluation)) return;
-      // Told only when it was heard: a kubelet says it again until then.
       container.reported = await this.#report(path, pod, container);
     } else if (container.reported && deletionTimestamp !== undefined && pod['metadata'].deletionGracePeriodSeconds !== 0) {
       // As a kubelet, once the containers have ended.
@@ -243,8 +247,12 @@ export class PlayedNode {
     }
     const container = new Container(script, pod['metadata'] as Json);
     this.#containers.set(pod['metadata'].uid, container);
+    container.introduced = await this.#introduce(path, container);
+  }
+
+  async #introduce(path: string, container: Container): Promise<boolean> {
     const startedAt = kubeTime(container.startedAt);
-    await this.#status(path, {
+    return await this.#status(path, {
       phase: 'Running',
       startTime: startedAt,
       containerStatuses: [containerStatus({ running: { startedAt } })],
