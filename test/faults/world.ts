@@ -123,6 +123,7 @@ export class World {
   /** From here on there are readers and an owner, through every fault that comes. */
   start(): void {
     this.operator.start();
+    this.#standby?.start();
     this.recorder.start();
     this.#attendance = new Attendance({
       api: this.api,
