@@ -10,6 +10,8 @@ import { CATALOGUE, QUICK } from './catalogue/index.ts';
 import { watchChanges } from './changes.ts';
 import type { AskControl, AskPeer } from './control.ts';
 import { runDrill } from './drill.ts';
+import type { Entry } from './entry.ts';
+import { newEntry } from './entry.ts';
 import type { ClassState, Gate, GateKeeper } from './gate.ts';
 import { classKey, className, doubted, judgeClass, pending } from './gate.ts';
 import { DrillHistory } from './history.ts';
@@ -46,28 +48,6 @@ export interface ManagerDependencies {
 const SETTLE_MS = 1500;
 /** A class that has held stays open while its drills cannot be completed (a full cluster, a control that restarts). */
 const INCOMPLETE_GRACE_MS = 300_000;
-
-interface Entry {
-  readonly key: string;
-  knowledge: Knowledge;
-  /** Counts the runtimes that the name has meant. */
-  generation: number;
-  state: ClassState;
-  /** Since when its drills cannot be completed. */
-  incompleteSince: number | undefined;
-  /** When something answered a sandbox: only a drill that began later shows anything. */
-  answeredAt: number;
-  failed: boolean;
-  /** Evaluations ask for it: it is kept drilled, not only when somebody wants a report. */
-  wanted: boolean;
-  /** A drill of it is to begin when the one that runs has ended. */
-  waiting: boolean;
-  /** Drills of a class run one after another. */
-  turn: Promise<unknown>;
-  watched: boolean;
-  timer: NodeJS.Timeout | undefined;
-  dueAt: number;
-}
 
 interface Term {
   readonly epoch: number;
@@ -213,26 +193,8 @@ export class DrillManager implements GateKeeper {
   }
 
   #entry(key: string): Entry {
-    let entry = this.#classes.get(key);
-    if (entry === undefined) {
-      const state: ClassState = { state: 'closed', closed: pending(key) };
-      entry = {
-        key,
-        knowledge: new Knowledge(),
-        generation: 0,
-        state,
-        incompleteSince: undefined,
-        answeredAt: 0,
-        failed: false,
-        wanted: false,
-        waiting: false,
-        turn: Promise.resolve(),
-        watched: false,
-        timer: undefined,
-        dueAt: 0,
-      };
-      this.#classes.set(key, entry);
-    }
+    const entry = this.#classes.get(key) ?? newEntry(key);
+    this.#classes.set(key, entry);
     return entry;
   }
 
