@@ -13,6 +13,7 @@ import { CATALOGUE, QUICK } from '../../operator/src/drill/catalogue/index.ts';
 import { judgeKernel, missingClass } from '../../operator/src/drill/catalogue/kernel.ts';
 import { peerThrough } from '../../operator/src/drill/control.ts';
 import { parseReport } from '../../operator/src/drill/report.ts';
+import { skip } from '../skip.ts';
 import { apply, condition, DRILL_NAMESPACE, evaluation, eventually, getJson, kubectl, ok, uniqueName, waitFor } from './cluster.ts';
 import { INTERNET, METADATA_PORT, play } from './internet.ts';
 import type { Internet } from './internet.ts';
@@ -244,7 +245,7 @@ describe.runIf(native)('a deliberately weak pod', () => {
     const checks = attack.method.kind === 'alone' ? attack.method.judge(end) : [];
     // Where others leave it less than it would be allowed, nothing can be shown.
     if (id === 'spinners' && checks.every(({ blocked }) => blocked) && loadavg()[0]! > 3 * availableParallelism())
-      return void context.skip('the machine is too busy to give spinners more than their limit');
+      return skip(context, 'the machine is too busy to give spinners more than their limit');
     const found = checks.filter(({ blocked }) => blocked === false).map(({ check }) => check);
     expect(found, JSON.stringify({ checks, end: { ...end, stdout: end.stdout.slice(0, 500) } })).toEqual(expect.arrayContaining([...WEAKNESSES[id]!.found]));
     expect(judgeChecks(attack, [], checks, undefined).outcome).toBe('broken');
