@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { newestAnswer } from './sentinel.ts';
+import type { Target } from './canary.ts';
+import { newestAnswer, sameTargets } from './sentinel.ts';
 
 const line = (beat: number, ...answered: string[]) => JSON.stringify({ beat, answered });
 
@@ -21,4 +22,11 @@ it('takes nothing else for one', () => {
     '[1]',
   ])
     expect(newestAnswer(text, -1)).toBeUndefined();
+});
+
+it('another one is kept when something else answers the control, not when less does', () => {
+  const at = (name: string, group = 'egress'): Target => ({ name, group, protocol: 'tcp', address: '10.0.0.1', port: 1 });
+  expect(sameTargets([at('a'), at('b')], [at('a')])).toBe(true);
+  expect(sameTargets([at('a')], [at('a'), at('m', 'metadata')])).toBe(true);
+  expect(sameTargets([at('a')], [at('a'), at('c')])).toBe(false);
 });
