@@ -118,8 +118,9 @@ function isFinished({ status }: RawDrill): boolean {
 export function classesOf(spec: SecurityDrillSpec, known: readonly (string | undefined)[]): (string | undefined)[] {
   const { runtimeClassNames, defaultRuntime } = spec;
   if (runtimeClassNames === undefined) {
-    const all = defaultRuntime === undefined ? [...known] : known.filter((name) => (name === undefined) === defaultRuntime);
-    return defaultRuntime === true ? [undefined] : all;
+    // Asked for by name, also where the configured default is another one.
+    if (defaultRuntime === true) return [undefined];
+    return known.filter((name) => defaultRuntime === undefined || name !== undefined);
   }
   return [...(defaultRuntime === true ? [undefined] : []), ...runtimeClassNames];
 }

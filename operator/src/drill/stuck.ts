@@ -9,11 +9,11 @@ export const STUCK_MS = 30_000;
  * Why nothing that is started like this run will run while a drill waits: admission refuses it, it ended without the code's
  * doing, or no node has taken its pod for `unscheduledMs`. Undefined: there is still time. Pure.
  */
-export function whyStuck({ status }: Pick<RawEvaluation, 'status'>, pods: readonly Pod[], unscheduledMs: number): string | undefined {
-  const refused = status?.conditions?.find(({ type, status: holds }) => type === 'Accepted' && holds === 'False');
+export function whyStuck(raw: RawEvaluation, pods: readonly Pod[], unscheduledMs: number): string | undefined {
+  const refused = raw.status?.conditions?.find(({ type, status: holds }) => type === 'Accepted' && holds === 'False');
   if (refused !== undefined) return refused.message;
-  const { verdict } = status ?? {};
-  if (isFinished({ status } as RawEvaluation) && verdict !== undefined && verdict.attributableTo !== 'Code') return verdict.message;
+  const verdict = raw.status?.verdict;
+  if (isFinished(raw) && verdict !== undefined && verdict.attributableTo !== 'Code') return verdict.message;
   const unscheduled = pods.map(unscheduledBecause).find((why) => why !== undefined);
   return unscheduledMs < STUCK_MS || unscheduled === undefined ? undefined : `no node takes it: ${unscheduled}`;
 }
