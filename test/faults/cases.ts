@@ -257,7 +257,8 @@ async function connected(world: World): Promise<void> {
 
 /** 12. Redis is slow, flushed, frozen, cannot be reached, and dies with all it has; one after another in random order. */
 export function redisTroubled(): FaultCase {
-  let published = 0;
+  let happened = 0;
+  let lost = 0;
   return {
     id: '12/redis-slow-flushed-frozen-away-killed',
     arm: (world, seed) => {
@@ -289,16 +290,24 @@ export function redisTroubled(): FaultCase {
       ];
       return async () => {
         await world.until('something that is published', () => (proxy.points.length > 0 ? true : undefined));
-        const before = proxy.points.length;
+        const [lostBefore, before] = [proxy.lost, await recorded(world)];
         while (troubles.length > 0) {
           await pause(next() * 300);
           await troubles.splice(Math.floor(next() * troubles.length), 1)[0]!();
         }
-        published = proxy.points.length - before;
+        lost = proxy.lost - lostBefore;
+        happened = (await recorded(world)) - before;
       };
     },
-    struck: () => published > 0,
+    // Not whether something was published meanwhile: while Redis is away nobody tries.
+    struck: () => lost > 0 && happened > 0,
   };
+}
+
+/** Events there are by now, each of which is to be published. */
+async function recorded(world: World): Promise<number> {
+  const { rows } = await world.record.query<{ count: number }>('SELECT count(*)::int AS count FROM crucible.events');
+  return rows[0]!.count;
 }
 
 async function flush(url: string): Promise<void> {

@@ -38,6 +38,11 @@ export class RedisProxy {
     return this.#points;
   }
 
+  /** Connections that were lost without the client's doing. */
+  get lost(): number {
+    return this.#tcp.lost;
+  }
+
   through = (url: string): string => this.#tcp.through(url);
   up = (): Promise<void> => this.#tcp.up();
   down = (): Promise<void> => this.#tcp.down();

@@ -34,6 +34,8 @@ export function connectRedis(options: RedisOptions): Redis {
     enableOfflineQueue: false,
     // A command whose connection broke may have been done: that is for the caller to think about.
     autoResendUnfulfilledCommands: false,
+    // Nobody would catch it when that fails, and the process would end: who subscribes does it again when it is ready.
+    autoResubscribe: false,
     maxRetriesPerRequest: 0,
     disableClientInfo: true,
     protocol: 2,
