@@ -57,9 +57,9 @@ test-e2e: ## tests on the real cluster; one is started, and taken down after, if
 	@$(WITH) node test/run.ts e2e
 
 MINUTES ?= 60
-soak: ## every crash point and many rounds of every fault, for at most MINUTES (60); then a thousand logs at once, a million runs; see docs/faults.md
+soak: ## every crash point and many rounds of every fault, for at most MINUTES (60); then a thousand logs at once, a million runs, 200 pods at once; see docs/faults.md
 	@$(LOCAL)/test-tools.sh integration
-	@$(WITH) bash -c 'failed=0; for b in "test/faults/soak.ts --minutes=$(MINUTES)" test/bench/recorder-memory.ts storage/bench/queries.ts; do echo "== $$b"; node $$b || failed=1; done; exit $$failed'
+	@$(WITH) bash -c 'failed=0; for b in "test/faults/soak.ts --minutes=$(MINUTES)" test/bench/recorder-memory.ts storage/bench/queries.ts "test/run.ts many"; do echo "== $$b"; node $$b || failed=1; done; exit $$failed'
 
 .PHONY: bench
 bench: ## evaluations beside raw Jobs, the recorder beside kubectl logs, events, reads at 100,000 runs, the API beside bare Fastify; see docs/benchmarks.md

@@ -69,10 +69,10 @@ interface VitestReport {
   testResults: { name: string; status: string; message: string; assertionResults: { fullName: string; status: string; failureMessages?: string[]; meta?: { skipReason?: string } }[] }[];
 }
 
-async function vitest(project: string, env: Record<string, string> = {}): Promise<void> {
+async function vitest(project: string, { files = [], env = {} }: { files?: string[]; env?: Record<string, string> } = {}): Promise<void> {
   const file = join(reports, `${project}.json`);
   rmSync(file, { force: true });
-  const code = await run(['npx', 'vitest', 'run', '--project', project, '--reporter=default', '--reporter=json', `--outputFile.json=${file}`], { env });
+  const code = await run(['npx', 'vitest', 'run', '--project', project, '--reporter=default', '--reporter=json', `--outputFile.json=${file}`, ...files], { env });
   const before = total.failed;
   try {
     const report = JSON.parse(readFileSync(file, 'utf8')) as VitestReport;
@@ -133,6 +133,16 @@ async function prepare(tier: string): Promise<boolean> {
   return false;
 }
 
+const CLUSTER = { KUBECONFIG: join(root, '.crucible', 'kubeconfig') };
+
+/** With the native cluster, which is taken down after if it did not run before. */
+async function onCluster(body: () => Promise<void>): Promise<void> {
+  const running = (await run(['bash', '-c', 'test -f .crucible/kubeconfig && kubectl --kubeconfig .crucible/kubeconfig --request-timeout=5s get nodes >/dev/null 2>&1'])) === 0;
+  if ((await run(['deploy/local/up.sh', '--cluster'])) === 0) await body();
+  else fail('deploy/local/up.sh --cluster');
+  if (!running && (await run(['deploy/local/down.sh'])) !== 0) fail('deploy/local/down.sh');
+}
+
 const tiers: Record<string, () => Promise<void>> = {
   async verify() {
     if (!(await prepare('verify'))) return;
@@ -160,17 +170,14 @@ const tiers: Record<string, () => Promise<void>> = {
     await go('deploy/local', './netpol/...');
     await go('deploy/gitops/check', './...');
   },
-  async e2e() {
-    const running = (await run(['bash', '-c', 'test -f .crucible/kubeconfig && kubectl --kubeconfig .crucible/kubeconfig --request-timeout=5s get nodes >/dev/null 2>&1'])) === 0;
-    if ((await run(['deploy/local/up.sh', '--cluster'])) !== 0) {
-      fail('deploy/local/up.sh --cluster');
-    } else {
-      await vitest('e2e', { KUBECONFIG: join(root, '.crucible', 'kubeconfig') });
+  e2e: () =>
+    onCluster(async () => {
+      await vitest('e2e', { env: CLUSTER });
       const bills = 'source .crucible/images.env; for bill in ${!CRUCIBLE_SBOM_@}; do test -s "${!bill}" || exit 1; done; test -n "${bill:-}"';
       await check('every image has its bill of materials', ['bash', '-c', bills]);
-    }
-    if (!running && (await run(['deploy/local/down.sh'])) !== 0) fail('deploy/local/down.sh');
-  },
+    }),
+  // What the cluster can bear, which takes minutes: `make soak`.
+  many: () => onCluster(() => vitest('e2e', { files: ['test/e2e/many-pods.test.ts'], env: { ...CLUSTER, CRUCIBLE_RUNS: '200' } })),
 };
 
 const chosen = process.argv.slice(2);
