@@ -8,6 +8,7 @@ import { closeSync, openSync, statSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { setTimeout as pause } from 'node:timers/promises';
 import { kubeBinary } from '../integration/kubernetes.ts';
 import { frames } from './kwok.ts';
 import { NAMESPACE, each, startRecorderRig } from './recorder-rig.ts';
@@ -32,7 +33,6 @@ const LIMIT_MS = 300_000;
 
 const groups = { ...Object.fromEntries(Array.from({ length: ROUNDS }, (_, round) => [`round${round}`, PODS])), steady: STEADY, 'warm-up': 2 };
 
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function until(what: string, holdsNow: () => Promise<boolean> | boolean): Promise<void> {
   for (const begun = performance.now(); !(await holdsNow()); await pause(POLL_MS))

@@ -1,9 +1,9 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import type { FaultCase } from './cases.ts';
 import { isOver } from './cases.ts';
 import type { End, Step } from './node.ts';
 import { random } from './seed.ts';
 import type { Json } from './state.ts';
-import { pause } from './world.ts';
 import type { World } from './world.ts';
 
 // Faults 9 and 10: what people and the cluster do to namespaces, Evaluations, Jobs and pods.

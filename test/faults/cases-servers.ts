@@ -1,8 +1,8 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import type { FaultCase } from './cases.ts';
 import { held, hold, isFinished, release } from './cases-pods.ts';
 import { random } from './seed.ts';
 import type { Json } from './state.ts';
-import { pause } from './world.ts';
 import type { World } from './world.ts';
 
 // Faults 6 to 8, of the API server and of the leader, and those of 12 and 13 that are about Postgres and about time.

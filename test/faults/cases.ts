@@ -1,6 +1,6 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { connectRedis } from '@crucible/storage';
 import { random } from './seed.ts';
-import { pause } from './world.ts';
 import type { Part } from './scenario.ts';
 import type { World, WorldOptions } from './world.ts';
 

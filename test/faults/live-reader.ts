@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import { OutputWatch, connectRedis, followOutput, isUnavailable } from '@crucible/storage';
 import type { Database } from '@crucible/storage';
-import { pause } from './world.ts';
 
 /** Somebody who watches a run while it is harmed, as the API does for its readers. */
 export class LiveReaders {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import { LABELS, SANDBOX_CONTAINER } from '@crucible/crds';
 import { ApiServer } from '../integration/api-server.ts';
 import { containerStatus, kubeTime } from './pod-status.ts';
@@ -337,8 +338,4 @@ export class PlayedNode {
 
 function once(response: ServerResponse, event: string): Promise<void> {
   return new Promise((resolve) => response.once(event, () => resolve()));
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { connect } from '@crucible/storage';
 import type { Database } from '@crucible/storage';
 import { prepareDatabase } from '@crucible/storage/testing';
@@ -414,10 +415,6 @@ export class World {
       await client.end();
     }
   }
-}
-
-export function pause(ms: number): Promise<void> {
-  return new Promise((resolvePromise) => setTimeout(resolvePromise, ms));
 }
 
 /** With what belongs to them, whatever holds it. */

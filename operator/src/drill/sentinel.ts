@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import { sleep, systemClock } from '../kube/clock.ts';
 import type { Target } from './canary.ts';
 import { LIBRARY, TARGETS_EXPRESSION, TARGETS_FILE } from './canary.ts';
 import type { AskControl } from './control.ts';
@@ -67,7 +68,7 @@ export async function keepSentinel(options: SentinelOptions): Promise<void> {
     } catch (error) {
       if (!signal.aborted) logger.warn({ err: error }, 'the sentinel of the drill could not be kept');
     }
-    if (options.now() - begun < PAUSE_MS) await pause(PAUSE_MS, signal);
+    if (options.now() - begun < PAUSE_MS) await sleep(systemClock, PAUSE_MS, signal);
   }
 }
 
@@ -91,7 +92,7 @@ async function watchOne(options: SentinelOptions): Promise<void> {
         logger.error({ addresses: answer.answered }, 'a sandbox was answered: it is drilled at once');
         onAnswer(answer.answered);
       }
-      await pause(POLL_MS, signal);
+      await sleep(systemClock, POLL_MS, signal);
       if (now() - asked < REFRESH_MS) continue;
       asked = now();
       // A control that does not answer changes nothing: what it told before is still tried.
@@ -107,17 +108,4 @@ async function watchOne(options: SentinelOptions): Promise<void> {
 export function sameTargets(tried: readonly Target[], answering: readonly Target[]): boolean {
   const names = new Set(tried.map(({ name }) => name));
   return answering.every(({ name, group }) => group === 'metadata' || names.has(name));
-}
-
-function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, milliseconds);
-    signal.addEventListener('abort', done);
-    if (signal.aborted) done();
-  });
 }

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Slots } from './slots.ts';
 import { encode, random, randomWrites, streamOf, type Produced } from './testing/encoder.ts';
@@ -22,7 +23,6 @@ beforeEach(async () => {
 });
 afterEach(() => world.close());
 
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 interface Run {
   readonly seed: number;

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createHash } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import { MemoryBudget } from './budget.ts';
 import { Slots } from './slots.ts';
 import { encode, encodeLines, random, streamOf, type Produced } from './testing/encoder.ts';
@@ -16,7 +17,6 @@ let pods = 0;
 const newPod = (options?: { known?: boolean }): Promise<TestPod> => world.addPod(`pod-${(pods += 1)}`, options);
 const text = (stream: Produced['stream'], ...lines: string[]): Produced[] =>
   lines.map((line) => ({ stream, data: Buffer.from(line) }));
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Writes the log in random pieces while it runs, then ends. */
 async function play(pod: TestPod, log: Buffer, next: () => number, steps = 12): Promise<void> {
