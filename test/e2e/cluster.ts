@@ -19,12 +19,15 @@ export interface Result {
   stderr: string;
 }
 
+/** A test may take 180 s unless it says otherwise. */
+const KUBECTL_SECONDS = 170;
+
 /** Runs kubectl; never throws. `input` goes to its standard input. */
-export function kubectl(args: string[], input?: string): Promise<Result> {
+export function kubectl(args: string[], input?: string, seconds = KUBECTL_SECONDS): Promise<Result> {
   return new Promise((resolve) => {
-    const child = execFile('kubectl', args, { maxBuffer: 64 * 1024 * 1024, timeout: 170_000 }, (error, stdout, stderr) => {
+    const child = execFile('kubectl', args, { maxBuffer: 64 * 1024 * 1024, timeout: seconds * 1000 }, (error, stdout, stderr) => {
       const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
-      resolve({ code, stdout, stderr });
+      resolve({ code, stdout, stderr: error?.killed === true ? `${stderr}ended after ${seconds} s` : stderr });
     });
     child.stdin?.on('error', () => {}); // kubectl may end before it has read all
     child.stdin?.end(input ?? '');
@@ -32,8 +35,8 @@ export function kubectl(args: string[], input?: string): Promise<Result> {
 }
 
 /** Runs kubectl; throws with its words if it fails. Resolves with stdout. */
-export async function ok(args: string[], input?: string): Promise<string> {
-  const result = await kubectl(args, input);
+export async function ok(args: string[], input?: string, seconds?: number): Promise<string> {
+  const result = await kubectl(args, input, seconds);
   if (result.code !== 0) throw new Error(`kubectl ${args.join(' ')}: ${result.stderr}`);
   return result.stdout;
 }
