@@ -23,13 +23,18 @@ export const LABELS = {
   suiteCell: 'crucible.dev/suite-cell',
   /** Which sample of the cell, from "1". */
   suiteSample: 'crucible.dev/suite-sample',
-  /** On Evaluations that a drill makes: the drill's id. Set by the operator only. */
+  /** On Evaluations that a drill makes: the drill's id. Set by the operator only. On an EvaluationRuntime: for the drill alone. */
   drill: 'crucible.dev/drill',
   /** "true" on ConfigMaps: their owner lets Evaluations of the namespace read them, whoever wrote those. */
   input: 'crucible.dev/input',
   /** Kueue's label on Jobs, set from spec.queue. */
   kueueQueue: 'kueue.x-k8s.io/queue-name',
 } as const;
+
+/** What only the drill makes or uses. */
+export function isOfDrill({ labels }: { readonly labels?: Readonly<Record<string, string>> | undefined }): boolean {
+  return labels?.[LABELS.drill] !== undefined;
+}
 
 /** One finalizer name for the Evaluation and for its pods: nothing goes before its output is captured. */
 export const CAPTURE_FINALIZER = 'crucible.dev/capture';

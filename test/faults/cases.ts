@@ -38,54 +38,72 @@ export interface Point {
 
 const named = (points: readonly Point[]): string => points.map(({ moment, number }) => `${moment}-${number}`).join(',');
 
+/** The points that were come to. Two may share a death: what was sent before it arrives at the proxy after it. */
+class Reached {
+  readonly #numbers = new Set<number>();
+  readonly #points: readonly Point[];
+
+  constructor(points: readonly Point[]) {
+    this.#points = points;
+  }
+
+  at(number: number): Point | undefined {
+    const point = this.#points.find((one) => one.number === number);
+    if (point !== undefined) this.#numbers.add(number);
+    return point;
+  }
+
+  get all(): boolean {
+    return this.#numbers.size === this.#points.length;
+  }
+}
+
 /** 1. The operator dies before mutating call N gets out, or after it was done and before the answer comes. */
 export function killedAtCalls(...points: readonly Point[]): FaultCase {
+  const reached = new Reached(points);
   return {
     id: `1/operator-killed-at-call-${named(points)}`,
     arm: (world) => {
       world.operatorApi.onCall = (call) => {
-        const point = points.find(({ number }) => number === call.number);
-        if (point === undefined) return undefined;
-        return { kind: 'cut', reached: point.moment === 'after', act: () => world.operator.kill() };
+        const point = reached.at(call.number);
+        return point && { kind: 'cut', reached: point.moment === 'after', act: () => world.operator.kill() };
       };
     },
-    struck: (world) => world.operator.starts > points.length,
+    struck: (world) => reached.all && world.operator.starts > 1,
   };
 }
 
 /** 2. A process dies, or loses its connection, before commit N is sent, or after it was done without knowing. */
 export function brokenAtCommits(program: Program, how: 'killed' | 'cut', ...points: readonly Point[]): FaultCase {
   const proxy = (world: World) => (program === 'operator' ? world.operatorCommits : world.recorderCommits);
+  const reached = new Reached(points);
   return {
     id: `2/${program}-${how}-at-commit-${named(points)}`,
     arm: (world) => {
       const act = how === 'killed' ? () => world[program].kill() : undefined;
       proxy(world).rule = (commit) => {
-        const point = points.find(({ number }) => number === commit.number);
-        return point === undefined ? undefined : { when: point.moment, ...(act && { act }) };
+        const point = reached.at(commit.number);
+        return point && { when: point.moment, ...(act && { act }) };
       };
     },
-    struck: (world) =>
-      proxy(world).points.length >= Math.max(...points.map(({ number }) => number)) &&
-      (how === 'cut' || world[program].starts > points.length),
+    struck: (world) => reached.all && (how === 'cut' || world[program].starts > 1),
   };
 }
 
 /** 2. The recorder dies, or loses Redis, before publish N is sent, or after it was done without knowing. */
 export function brokenAtPublishes(how: 'killed' | 'cut', ...points: readonly Point[]): FaultCase {
+  const reached = new Reached(points);
   return {
     id: `2/recorder-${how}-at-publish-${named(points)}`,
     arm: (world) => {
       if (world.redis === undefined) return;
       const act = how === 'killed' ? () => world.recorder.kill() : undefined;
       world.redis.rule = (publish) => {
-        const point = points.find(({ number }) => number === publish.number);
-        return point === undefined ? undefined : { when: point.moment, ...(act && { act }) };
+        const point = reached.at(publish.number);
+        return point && { when: point.moment, ...(act && { act }) };
       };
     },
-    struck: (world) =>
-      (world.redis?.points.length ?? 0) >= Math.max(...points.map(({ number }) => number)) &&
-      (how === 'cut' || world.recorder.starts > points.length),
+    struck: (world) => reached.all && (how === 'cut' || world.recorder.starts > 1),
   };
 }
 

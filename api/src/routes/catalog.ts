@@ -1,4 +1,4 @@
-import { API_VERSION } from '@crucible/crds';
+import { API_VERSION, isOfDrill } from '@crucible/crds';
 import type { KubeObject } from '@crucible/operator/kube';
 import { SCHEMA_VERSION, isUp } from '@crucible/storage';
 import { z } from 'zod';
@@ -41,7 +41,7 @@ export const catalogRoutes: Routes = (app, services) => {
     if (!(await services.authorizer.may(caller, { verb: 'list', namespace: '', resource: 'evaluationruntimes' })))
       throw forbidden('you may not list evaluationruntimes: ask for the ClusterRole crucible-runtime-viewer');
     const items = await runtimes.get('', () => services.cluster.runtimes(caller.token), () => RUNTIME_SECONDS);
-    return { items: items.map(({ metadata, spec, status }) => ({ name: metadata.name ?? '', spec: { ...spec }, status: status ? { ...status } : null })) };
+    return { items: items.filter(({ metadata }) => !isOfDrill(metadata)).map(({ metadata, spec, status }) => ({ name: metadata.name ?? '', spec: { ...spec }, status: status ? { ...status } : null })) };
   });
 
   app.get('/api/system', {

@@ -65,6 +65,17 @@ describe('admit refuses', () => {
     });
   });
 
+  it("the drill's runtime to everybody else, and does not name it", () => {
+    const drill = runtime('crucible-drill');
+    const runtimes = [runtime('python'), { ...drill, metadata: { ...drill.metadata, labels: { 'crucible.dev/drill': 'runtime' } } }];
+    const mine = evaluation({ runtime: 'crucible-drill' });
+    const admission = admit(mine, facts({ runtimes }), settings());
+    expect(admission).toMatchObject({ admitted: false, reason: 'RuntimeNotFound' });
+    expect((admission as { message: string }).message).toContain('Known ones: python.');
+    const its = { ...mine, metadata: { ...mine.metadata, labels: { 'crucible.dev/drill': 'an-id' } } };
+    expect(admit(its, facts({ runtimes }), settings())).toMatchObject({ admitted: true });
+  });
+
   it('a default RuntimeClass that is not there, rather than fall back', () => {
     const strict = settings();
     const admission = admit(evaluation(), facts(), {

@@ -1,4 +1,4 @@
-import { DEFAULTS, DEFAULT_ENTRY_FILE, LABELS, SANDBOX_PATHS, parseBytes, parseCpu } from '@crucible/crds';
+import { DEFAULTS, DEFAULT_ENTRY_FILE, LABELS, SANDBOX_PATHS, isOfDrill, parseBytes, parseCpu } from '@crucible/crds';
 import type { Evaluation, EvaluationRuntime, EvaluationSpec, Resources } from '@crucible/crds';
 import type { Namespace } from './objects.ts';
 import type { Settings } from './settings.ts';
@@ -60,24 +60,30 @@ export function admit(evaluation: Evaluation, facts: ClusterFacts, settings: Set
   if (!enabled || !settings.evaluationNamespaces.includes(name)) {
     return refuse(
       'NamespaceNotEnabled',
-      `Evaluations may not run in namespace "${name}". Use one that is enabled, or have an administrator add it to the chart's evaluationNamespaces.`,
+      `Evaluations may not run in namespace "${name}". Create it in one that is enabled, or have an administrator add it to the chart's evaluationNamespaces.`,
     );
   }
   let runtime: EvaluationRuntime | undefined;
   if (spec.runtime !== undefined) {
-    runtime = facts.runtimes.find((candidate) => candidate.metadata.name === spec.runtime);
-    if (runtime === undefined) return runtimeNotFound(spec.runtime, facts.runtimes);
+    const usable = facts.runtimes.filter((candidate) => mayUse(evaluation, candidate));
+    runtime = usable.find((candidate) => candidate.metadata.name === spec.runtime);
+    if (runtime === undefined) return runtimeNotFound(spec.runtime, usable);
   }
   const runtimeClass = chooseRuntimeClass(spec, runtime, facts, settings);
   if ('admitted' in runtimeClass) return runtimeClass;
   if (spec.queue !== undefined && !settings.kueue)
     return refuse(
       'KueueNotEnabled',
-      'spec.queue hands the run to Kueue, which this installation does not use. Leave it out, or have an administrator set the chart’s kueue.enabled.',
+      'spec.queue hands the run to Kueue, which this installation does not use. Leave it out of another Evaluation, or have an administrator set the chart’s kueue.enabled.',
     );
   const excess = runtime && overMaximum(spec, runtime);
   if (excess !== undefined) return refuse('ResourcesExceedRuntime', excess);
   return resolve(spec, runtime, runtimeClass.name);
+}
+
+/** The drill's own runtime has maxima of its own: it is nobody else's. Only the operator labels an Evaluation so. */
+function mayUse({ metadata }: Evaluation, runtime: EvaluationRuntime): boolean {
+  return !isOfDrill(runtime.metadata) || isOfDrill(metadata);
 }
 
 function refuse(reason: string, message: string): Refusal {
@@ -92,7 +98,7 @@ function runtimeNotFound(wanted: string, runtimes: readonly EvaluationRuntime[])
   const choice = known.length === 0 ? 'The cluster has none yet' : `Known ones: ${known.join(', ')}`;
   return refuse(
     'RuntimeNotFound',
-    `There is no EvaluationRuntime "${wanted}". ${choice}. Use one of those, or have a platform administrator create it.`,
+    `There is no EvaluationRuntime "${wanted}". ${choice}. Use one of those in another Evaluation, or have a platform administrator create it.`,
   );
 }
 
@@ -109,7 +115,7 @@ function chooseRuntimeClass(
   if (fixed !== undefined && wanted !== undefined && wanted !== fixed) {
     return refuse(
       'RuntimeClassNotAllowed',
-      `Runtime "${spec.runtime}" always uses RuntimeClass "${fixed}". Leave out spec.isolation.runtimeClassName, or set it to that.`,
+      `Runtime "${spec.runtime}" always uses RuntimeClass "${fixed}". Leave spec.isolation.runtimeClassName out of another Evaluation, or set it to that.`,
     );
   }
   const name = wanted ?? fixed ?? settings.sandbox.runtimeClassName;
@@ -117,7 +123,7 @@ function chooseRuntimeClass(
     const known = [...facts.runtimeClasses].sort().slice(0, 20).join(', ') || 'none';
     return refuse(
       'RuntimeClassNotFound',
-      `The cluster has no RuntimeClass "${name}" (it has: ${known}), and Crucible never falls back to another. Use one of those, or have it installed.`,
+      `The cluster has no RuntimeClass "${name}" (it has: ${known}), and Crucible never falls back to another. Use one of those in another Evaluation, or have it installed.`,
     );
   }
   return { name };
@@ -126,7 +132,7 @@ function chooseRuntimeClass(
 function overMaximum(spec: EvaluationSpec, runtime: EvaluationRuntime): string | undefined {
   const { maximum } = runtime.spec;
   const remedy = (field: string, most: string | number): string =>
-    `spec.${field} is more than runtime "${spec.runtime}" allows. Set it to at most ${most}.`;
+    `spec.${field} is more than runtime "${spec.runtime}" allows. Set it to at most ${most} in another Evaluation.`;
   for (const kind of ['cpu', 'memory', 'disk'] as const) {
     const most = maximum?.resources?.[kind];
     const wanted = spec.resources?.[kind];

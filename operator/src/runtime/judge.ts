@@ -1,4 +1,4 @@
-import { clip } from '@crucible/crds';
+import { clip, isOfDrill } from '@crucible/crds';
 import type { Condition, EvaluationRuntime, EvaluationRuntimeStatus } from '@crucible/crds';
 import type { Claim } from '../evaluation/actions.ts';
 import { time } from '../evaluation/view.ts';
@@ -18,9 +18,10 @@ type Claims = Readonly<Record<string, Claim>>;
 export function judgeRuntime(facts: RuntimeFacts): Claims {
   const { runtime } = facts;
   const problem = problemOf(facts);
+  const forDrill = runtime !== undefined && isOfDrill(runtime.metadata);
   const ready: Claims =
     problem === undefined
-      ? { Ready: { status: 'True', reason: 'Usable', message: 'Evaluations can use it.' } }
+      ? { Ready: { status: 'True', reason: 'Usable', message: `${forDrill ? 'The drill' : 'Evaluations'} can use it.` } }
       : { Ready: { status: 'False', ...problem }, Stalled: { status: 'True', ...problem } };
   return runtime === undefined ? ready : { ...ready, ImagePinned: pinned(runtime.spec.image) };
 }
