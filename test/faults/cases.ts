@@ -47,9 +47,9 @@ class Reached {
     this.#points = points;
   }
 
-  at(number: number): Point | undefined {
+  at(number: number | undefined): Point | undefined {
     const point = this.#points.find((one) => one.number === number);
-    if (point !== undefined) this.#numbers.add(number);
+    if (point !== undefined) this.#numbers.add(point.number);
     return point;
   }
 
