@@ -19,7 +19,7 @@ import type { Services } from './services.ts';
 import { Snapshots } from './snapshots.ts';
 
 const POOL_SIZE = 10;
-const LOG_BYTES = 4096;
+const LOG_BYTES = 16_000;
 const LOG_MILLISECONDS = 100;
 
 /** Serves until the signal aborts; then requests under way end, streams are told to come back, and everything is closed. */

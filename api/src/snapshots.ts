@@ -1,5 +1,5 @@
 import { NamespaceRepository, findOwner, readQueue } from '@crucible/storage';
-import type { Database, EvaluationOwner, Queue } from '@crucible/storage';
+import type { Awaitable, Database, EvaluationOwner, Queue } from '@crucible/storage';
 import { Cache } from '@crucible/storage';
 import type { Redis } from 'ioredis';
 import type { KnownNamespaces } from './auth/authorizer.ts';
@@ -42,12 +42,12 @@ export class Snapshots implements KnownNamespaces {
     this.owners = new Cache({ redis: options.redis, name: 'owner', ttlSeconds: OWNER_SECONDS });
   }
 
-  owner(id: string): Promise<EvaluationOwner | undefined> {
+  owner(id: string): Awaitable<EvaluationOwner | undefined> {
     const load = () => this.owners.get(id, () => findOwner(this.#database, id));
     return this.#owners.get(id, load, (found) => (found === undefined ? 0 : OWN_OWNER_SECONDS));
   }
 
-  names(): Promise<readonly string[]> {
+  names(): Awaitable<readonly string[]> {
     const load = async () => {
       const known = await this.#namespaces.current();
       return [...new Set([...this.#configured, ...known.map(({ name }) => name)])];
@@ -61,7 +61,7 @@ export class Snapshots implements KnownNamespaces {
   }
 
   /** Of everybody: positions are counted among all. */
-  queue(): Promise<Queue> {
+  queue(): Awaitable<Queue> {
     return this.#queue.get('', () => readQueue(this.#database, 'all', this.limits), () => QUEUE_SECONDS);
   }
 }

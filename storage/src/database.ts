@@ -99,8 +99,8 @@ export class Database implements Queryable {
   }
 
   /** One statement in a transaction of its own. */
-  async query<R extends object = Record<string, unknown>>(text: string, values: readonly unknown[] = []): Promise<Result<R>> {
-    return await this.#withClient((client) => run<R>(this.#statements(client), text, values));
+  query<R extends object = Record<string, unknown>>(text: string, values: readonly unknown[] = []): Promise<Result<R>> {
+    return this.#withClient((client) => run<R>(this.#statements(client), text, values));
   }
 
   /**
@@ -158,12 +158,16 @@ export class Database implements Queryable {
     return { client, names: this.#names, answered: () => this.#turns?.answered() };
   }
 
-  async #withClient<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
-    await this.#turns?.take();
+  #withClient<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
+    return this.#turns === undefined ? this.#onClient(work) : this.#inTurn(this.#turns, work);
+  }
+
+  async #inTurn<T>(turns: Turns, work: (client: PoolClient) => Promise<T>): Promise<T> {
+    await turns.take();
     try {
       return await this.#onClient(work);
     } finally {
-      this.#turns?.giveBack();
+      turns.giveBack();
     }
   }
 
@@ -236,7 +240,7 @@ async function run<R extends object>({ client, names, answered }: Connection, te
   try {
     const safe = values.map((value) => (typeof value === 'string' ? safeText(value) : value));
     const name = names === undefined || values.length === 0 ? undefined : names.of(text);
-    const { rows, rowCount } = await client.query<R>({ text, values: safe, ...(name !== undefined && { name }) });
+    const { rows, rowCount } = await client.query<R>(name === undefined ? { text, values: safe } : { text, values: safe, name });
     answered();
     return { rows, rowCount: rowCount ?? 0 };
   } catch (error) {

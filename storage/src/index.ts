@@ -3,6 +3,8 @@ export {
   ConflictError, FencedError, IntegrityError, LimitError, MigrationError, MissingContentError, NotFoundError, QueryError,
   StorageError, UnavailableError, isConflict, isUnavailable,
 } from './errors.ts';
+export { after } from './awaitable.ts';
+export type { Awaitable } from './awaitable.ts';
 export { Database, connect } from './database.ts';
 export type { DatabaseOptions, Queryable, Transaction } from './database.ts';
 export type { ListenSignal, Listener } from './listen.ts';

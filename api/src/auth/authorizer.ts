@@ -1,4 +1,5 @@
 import type { KubeObject } from '@crucible/operator/kube';
+import { after, type Awaitable } from '@crucible/storage';
 import type { AccessQuestion, Cluster } from '../cluster.ts';
 import { forbidden, type Problem } from '../problems.ts';
 import type { Caller } from './authenticator.ts';
@@ -10,7 +11,7 @@ export type Scope = 'all' | readonly string[];
 /** What the record knows of namespaces. */
 export interface KnownNamespaces {
   /** Of those that exist. */
-  names(): Promise<readonly string[]>;
+  names(): Awaitable<readonly string[]>;
   /** All that ever had the name. */
   uidsOf(name: string): Promise<readonly string[]>;
 }
@@ -48,9 +49,11 @@ export class Authorizer {
     this.#uids = new TtlCache(MAX_ANSWERS, now);
   }
 
-  async may(caller: Caller, question: AccessQuestion): Promise<boolean> {
-    const key = JSON.stringify([caller.key, question.verb, question.namespace, question.resource, question.name ?? '']);
-    return await this.#answers.get(key, () => this.#cluster.mayThey(caller.identity, question), () => ANSWER_SECONDS);
+  may(caller: Caller, question: AccessQuestion): Awaitable<boolean> {
+    const { verb, resource, name = '', namespace } = question;
+    // No two questions have the same: only the namespace, which comes last, may be anything that somebody asked for.
+    const key = `${caller.key} ${verb} ${resource} ${name}/${namespace}`;
+    return this.#answers.get(key, () => this.#cluster.mayThey(caller.identity, question), () => ANSWER_SECONDS);
   }
 
   async scope(caller: Caller, resource: Resource = 'evaluations'): Promise<Scope> {
@@ -79,20 +82,21 @@ export class Authorizer {
   }
 
   /** By the namespace's UID: one made again under an old name inherits nothing. */
-  async mayGet(caller: Caller, owned: Owned, resource: Resource = 'evaluations'): Promise<boolean> {
-    if (await this.may(caller, { verb: 'get', namespace: '', resource })) return true;
-    if (!(await this.#mayGetIn(caller, owned, resource))) return false;
-    const found = await this.uidOf(caller, owned.namespace);
-    return typeof found === 'object' && found.uid === owned.namespaceUid;
+  mayGet(caller: Caller, owned: Owned, resource: Resource = 'evaluations'): Awaitable<boolean> {
+    return after(this.may(caller, { verb: 'get', namespace: '', resource }), (everywhere) =>
+      everywhere || after(this.#mayGetIn(caller, owned, resource), (may) => may && this.#isStill(caller, owned)));
+  }
+
+  #isStill(caller: Caller, { namespace, namespaceUid }: Owned): Awaitable<boolean> {
+    return after(this.uidOf(caller, namespace), (found) => typeof found === 'object' && found.uid === namespaceUid);
   }
 
   /**
    * The namespace's UID now, as the cluster tells the caller. Never the record's: it only follows what the operator has told,
    * and an operator that is away tells nothing of a namespace that was made again.
    */
-  async uidOf(caller: Caller, namespace: string): Promise<NamespaceUid> {
-    const load = () => this.freshUidOf(caller, namespace);
-    return await this.#uids.get(JSON.stringify([caller.key, namespace]), load, () => NAMESPACE_SECONDS);
+  uidOf(caller: Caller, namespace: string): Awaitable<NamespaceUid> {
+    return this.#uids.get(`${caller.key} ${namespace}`, () => this.freshUidOf(caller, namespace), () => NAMESPACE_SECONDS);
   }
 
   /** The same, of this very moment. */
@@ -107,9 +111,9 @@ export class Authorizer {
   }
 
   /** Most rules name no objects: one question answers for the whole namespace, and only if it says no the name is asked for. */
-  async #mayGetIn(caller: Caller, { namespace, name }: Owned, resource: Resource): Promise<boolean> {
+  #mayGetIn(caller: Caller, { namespace, name }: Owned, resource: Resource): Awaitable<boolean> {
     const question = { verb: 'get', namespace, resource };
-    return (await this.may(caller, question)) || (await this.may(caller, { ...question, name }));
+    return after(this.may(caller, question), (all) => all || this.may(caller, { ...question, name }));
   }
 }
 

@@ -1,4 +1,4 @@
-import type { EvaluationOwner } from '@crucible/storage';
+import { after, type Awaitable, type EvaluationOwner } from '@crucible/storage';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { forbidden, notFound, unauthorized, unavailable } from '../problems.ts';
 import type { RouteClass } from '../http/rate-limit.ts';
@@ -42,21 +42,38 @@ export function installAccess(app: FastifyInstance, services: Services): void {
     if (config?.access === undefined || (config.access !== 'public' && config.limit === undefined))
       throw new Error(`${String(method)} ${url}: a route says who may use it (config.access) and how it is limited (config.limit)`);
   });
-  app.addHook('onRequest', async (request, reply) => {
-    request.rateLimits = [];
-    const { access, limit } = request.routeOptions.config;
-    if (access === undefined || (access === 'public' && limit === undefined)) return;
-    const reason = services.notReady();
-    if (reason !== undefined) throw unavailable(`Crucible is starting: ${reason}`);
-    // By address first, so that nobody makes us ask the cluster too often. Who is known already is not asked about: both at once.
-    const known = access === 'public' ? undefined : services.authenticator.known(bearerToken(request.headers.authorization));
-    const own = known !== undefined && limit !== undefined ? [[limit, known.who] as const] : [];
-    await services.rateLimiter.take(request, reply, [['client', request.ip], ...own]);
-    if (known !== undefined) request.caller = known;
-    else if (access !== 'public') await authenticate(request, services);
-    if (limit !== undefined && own.length === 0) await services.rateLimiter.take(request, reply, [[limit, request.caller?.who ?? request.ip]]);
-    if (access === 'evaluation') await authorise(request, services);
+  // A hook that returns no promise: most callers are known and have permits, and are let in at once.
+  app.addHook('onRequest', (request, reply, done) => {
+    try {
+      const entering = enter(request, reply, services);
+      if (entering instanceof Promise) entering.then(() => done(), done);
+      else done();
+    } catch (error) {
+      done(error as Error);
+    }
   });
+}
+
+function enter(request: FastifyRequest, reply: FastifyReply, services: Services): Awaitable<void> {
+  request.rateLimits = [];
+  const { access, limit } = request.routeOptions.config;
+  if (access === undefined || (access === 'public' && limit === undefined)) return undefined;
+  const reason = services.notReady();
+  if (reason !== undefined) throw unavailable(`Crucible is starting: ${reason}`);
+  const { authenticator, rateLimiter } = services;
+  // By address first, so that nobody makes us ask the cluster too often. Who is known already is not asked about: both at once.
+  const known = access === 'public' ? undefined : authenticator.known(bearerToken(request.headers.authorization));
+  if (known === undefined || limit === undefined)
+    return after(rateLimiter.take(request, reply, [['client', request.ip]]), () => enterUnknown(request, reply, services));
+  request.caller = known;
+  return after(rateLimiter.take(request, reply, [['client', request.ip], [limit, known.who]]), () => authorise(request, services));
+}
+
+async function enterUnknown(request: FastifyRequest, reply: FastifyReply, services: Services): Promise<void> {
+  const { access, limit } = request.routeOptions.config;
+  if (access !== 'public') await authenticate(request, services);
+  if (limit !== undefined) await services.rateLimiter.take(request, reply, [[limit, request.caller?.who ?? request.ip]]);
+  await authorise(request, services);
 }
 
 async function authenticate(request: FastifyRequest, { authenticator, sealer }: Services): Promise<void> {
@@ -84,11 +101,16 @@ function checkCsrf(request: FastifyRequest, session: Session): void {
     throw forbidden(`a change with a session needs the header ${CSRF_HEADER} with the csrfToken that POST /api/session gave`);
 }
 
-async function authorise(request: FastifyRequest, { snapshots, authorizer }: Services): Promise<void> {
+function authorise(request: FastifyRequest, { snapshots, authorizer }: Services): Awaitable<void> {
+  if (request.routeOptions.config.access !== 'evaluation') return undefined;
   const { id } = request.params as { id: string };
-  const owner = await snapshots.owner(id);
-  if (owner === undefined || !(await authorizer.mayGet(request.caller, owner))) throw notFound();
-  request.evaluation = owner;
+  return after(snapshots.owner(id), (owner) => {
+    if (owner === undefined) throw notFound();
+    return after(authorizer.mayGet(request.caller, owner), (may) => {
+      if (!may) throw notFound();
+      request.evaluation = owner;
+    });
+  });
 }
 
 export function setSessionCookie(reply: FastifyReply, value: string, maxAgeSeconds: number): void {

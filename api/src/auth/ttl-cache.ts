@@ -1,3 +1,5 @@
+import { type Awaitable } from '@crucible/storage';
+
 /** Answers kept for a short while, a bounded number of them; what is asked for twice at once is asked once. */
 export class TtlCache<T> {
   readonly #entries = new Map<string, { value: T; until: number }>();
@@ -10,10 +12,13 @@ export class TtlCache<T> {
     this.#now = now;
   }
 
-  /** `secondsFor` says how long an answer holds; a failure is never kept. */
-  async get(key: string, load: () => Promise<T>, secondsFor: (value: T) => number): Promise<T> {
+  /** `secondsFor` says how long an answer holds; a failure is never kept. At once when it is known. */
+  get(key: string, load: () => Promise<T>, secondsFor: (value: T) => number): Awaitable<T> {
     const found = this.#entries.get(key);
-    if (found !== undefined && found.until > this.#now()) return found.value;
+    return found !== undefined && found.until > this.#now() ? found.value : this.#load(key, load, secondsFor);
+  }
+
+  async #load(key: string, load: () => Promise<T>, secondsFor: (value: T) => number): Promise<T> {
     const running = this.#loading.get(key);
     if (running !== undefined) return await running;
     const loading = load().finally(() => this.#loading.delete(key));

@@ -26,12 +26,12 @@ export function installAccessLog(app: App, metrics: HttpMetrics | undefined): vo
     const route = request.routeOptions.url ?? 'none';
     const { method } = request;
     const status = reply.raw.statusCode;
-    const stream = reply.raw.getHeader('content-type')?.toString().startsWith('text/event-stream') ?? false;
-    const seconds = reply.elapsedTime / 1000;
-    if (!stream) metrics?.seconds.observe({ method, route, status: String(status) }, seconds);
+    const milliseconds = reply.elapsedTime;
+    const stream = request.routeOptions.config?.limit === 'stream' && status === 200;
+    if (!stream) metrics?.seconds.observe({ method, route, status: String(status) }, milliseconds / 1000);
     const reason = REFUSED[status];
     if (reason !== undefined) metrics?.refused.inc({ reason });
-    const fields = { requestId: request.id, method, route, status, milliseconds: Math.round(reply.elapsedTime), client: request.ip, user: request.caller?.identity.username };
+    const fields = { requestId: request.id, method, route, status, milliseconds: Math.round(milliseconds), client: request.ip, user: request.caller?.identity.username };
     request.log[request.routeOptions.config?.access === 'public' ? 'debug' : 'info'](fields, 'request');
     done();
   });

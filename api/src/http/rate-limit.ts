@@ -1,4 +1,4 @@
-import { RateLimiter } from '@crucible/storage';
+import { RateLimiter, after, type Awaitable, type RateLimitAnswer } from '@crucible/storage';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Redis } from 'ioredis';
 import { Problem } from '../problems.ts';
@@ -30,12 +30,16 @@ declare module 'fastify' {
 }
 
 /** draft-ietf-httpapi-ratelimit-headers: two structured fields, every policy that applied with what is left of it. */
-export function rateLimitHeaders(states: readonly State[]): Record<string, string> {
-  return {
-    'ratelimit-policy': states.map(({ policy, limit }) => `"${policy}";q=${limit};w=${WINDOW_SECONDS}`).join(', '),
-    ratelimit: states.map(({ policy, remaining, reset }) => `"${policy}";r=${remaining};t=${reset}`).join(', '),
-  };
+export function rateLimitHeaders(states: readonly State[]): { 'ratelimit-policy': string; ratelimit: string } {
+  let [policies, limits] = ['', ''];
+  for (const { policy, limit, remaining, reset } of states) {
+    policies += `${policies && ', '}"${policy}";q=${limit};w=${WINDOW_SECONDS}`;
+    limits += `${limits && ', '}"${policy}";r=${remaining};t=${reset}`;
+  }
+  return { 'ratelimit-policy': policies, ratelimit: limits };
 }
+
+type Take = readonly [policy: keyof RateLimits, who: string];
 
 /** One bucket for each class of routes and each caller, shared by all replicas; one for each address before that. */
 export class RequestLimiter {
@@ -54,13 +58,21 @@ export class RequestLimiter {
    * Takes of several buckets at once. `who` names an address or a caller, the same in every replica and after every restart.
    * Throws a 429.
    */
-  async take(request: FastifyRequest, reply: FastifyReply, takes: readonly (readonly [policy: keyof RateLimits, who: string])[]): Promise<void> {
-    const answers = await Promise.all(takes.map(async ([policy, who]) => ({ policy, ...(await this.#buckets[policy].take(who)) })));
-    for (const { policy, limit, remaining, resetSeconds: reset } of answers) request.rateLimits.push({ policy, limit, remaining, reset });
+  take(request: FastifyRequest, reply: FastifyReply, takes: readonly Take[]): Awaitable<void> {
+    const answers = takes.map(([policy, who]) => this.#buckets[policy].takeOne(who));
+    // All that is asked of Redis is asked at once.
+    const all = answers.some((answer) => answer instanceof Promise) ? Promise.all(answers) : (answers as RateLimitAnswer[]);
+    return after(all, (known) => this.#decide(request, reply, takes, known));
+  }
+
+  #decide(request: FastifyRequest, reply: FastifyReply, takes: readonly Take[], answers: readonly RateLimitAnswer[]): void {
+    for (const [index, { limit, remaining, resetSeconds: reset }] of answers.entries())
+      request.rateLimits.push({ policy: (takes[index] as Take)[0], limit, remaining, reset });
     reply.headers(rateLimitHeaders(request.rateLimits));
-    const refused = answers.find(({ allowed }) => !allowed);
-    if (refused === undefined) return;
-    const { policy, limit, retryAfterSeconds } = refused;
+    const index = answers.findIndex(({ allowed }) => !allowed);
+    if (index < 0) return;
+    const policy = (takes[index] as Take)[0];
+    const { limit, retryAfterSeconds } = answers[index] as RateLimitAnswer;
     const what = policy === 'client' ? 'requests from your address' : `requests of yours of the class "${policy}"`;
     throw new Problem(429, `more than ${limit} ${what} in ${WINDOW_SECONDS} seconds: wait ${retryAfterSeconds} s`, {
       headers: { 'retry-after': String(retryAfterSeconds) },

@@ -1,3 +1,5 @@
+import type { Awaitable } from '../awaitable.ts';
+
 /** What one call took of a bucket. */
 export interface Taken {
   /** How many; 0: refused. */
@@ -19,7 +21,7 @@ export interface LeaseOptions {
 }
 
 const PART = 100;
-const MOST = 16;
+const MOST = 64;
 /** For so long permits may be used that were taken ahead, and so long a refusal is believed. */
 const LEASE_MICROSECONDS = 1_000_000;
 
@@ -36,7 +38,7 @@ interface Lease {
 
 /**
  * Permits of shared buckets that this process has taken ahead of their use. One at first; twice as many each time that all
- * were used within a second, up to a hundredth of the limit and 16. What is not used within the second is lost, and the next
+ * were used within a second, up to a hundredth of the limit and 64. What is not used within the second is lost, and the next
  * time it is one again: so less is lost than was used, and whoever stays below half of the limit is not refused for it. A
  * limit below 200 is counted one by one.
  */
@@ -51,21 +53,30 @@ export class Leases {
   }
 
   /** Undefined when Redis had to be asked and is away. */
-  async take(key: string): Promise<Taken | undefined> {
-    if (this.#ahead === 1) return await this.#options.ask(key, 1);
+  take(key: string): Awaitable<Taken | undefined> {
+    if (this.#ahead === 1) return this.#options.ask(key, 1);
     const lease = this.#of(key);
+    return this.#use(lease) ?? this.#wait(key, lease);
+  }
+
+  /** Undefined when Redis has to be asked. */
+  #use(lease: Lease): Taken | undefined {
+    const now = this.#options.now();
+    if (now < lease.refusedUntil) return { allowed: 0, debt: lease.fullAt - now };
+    if (now >= lease.until || lease.left <= 0) return undefined;
+    lease.left -= 1;
+    return { allowed: 1, debt: Math.max(0, lease.fullAt - now - lease.left * this.#options.emission) };
+  }
+
+  async #wait(key: string, lease: Lease): Promise<Taken | undefined> {
     lease.waiting += 1;
     try {
       for (;;) {
-        const now = this.#options.now();
-        if (now < lease.refusedUntil) return { allowed: 0, debt: lease.fullAt - now };
-        if (now < lease.until && lease.left > 0) {
-          lease.left -= 1;
-          return { allowed: 1, debt: Math.max(0, lease.fullAt - now - lease.left * this.#options.emission) };
-        }
         // Asked once for all who wait for it.
         lease.asking ??= this.#renew(key, lease).finally(() => (lease.asking = undefined));
         if (!(await lease.asking)) return undefined;
+        const taken = this.#use(lease);
+        if (taken !== undefined) return taken;
       }
     } finally {
       lease.waiting -= 1;

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import type { Redis } from 'ioredis';
+import { after, type Awaitable } from '../awaitable.ts';
 import { isUp } from './connection.ts';
 import { Leases, type Taken } from './lease.ts';
 
@@ -87,16 +88,25 @@ export class RateLimiter {
     this.#now = options.now ?? (() => performance.now() * 1000);
     this.#leases = new Leases({
       limit, window: this.#window, emission: this.#emission, maxKeys: options.maxLocalKeys ?? MAX_LOCAL_KEYS, now: this.#now,
-      ask: (hashed, most) => this.#ask(hashed, 1, most),
+      ask: (key, most) => this.#ask(key, 1, most),
     });
   }
 
   /** `key` may be anything that names a client, a token too: only a hash of it leaves this process. Never throws for Redis. */
   async take(key: string, cost = 1): Promise<RateLimitAnswer> {
     if (!Number.isInteger(cost) || cost < 1 || cost > this.#rule.limit) throw new RangeError(`a cost of ${cost} never fits into the limit of ${this.#rule.limit}`);
-    const hashed = hash('sha256', key, 'base64url');
-    const local = this.#local.take(hashed, this.#now(), this.#window, this.#emission, cost);
-    const shared = await (cost === 1 ? this.#leases.take(hashed) : this.#ask(hashed, cost, cost));
+    if (cost === 1) return await this.takeOne(key);
+    const local = this.#local.take(key, this.#now(), this.#window, this.#emission, cost);
+    return this.#answer(await this.#ask(key, cost, cost), local, cost);
+  }
+
+  /** The same for one, at once when a permit is there. */
+  takeOne(key: string): Awaitable<RateLimitAnswer> {
+    const local = this.#local.take(key, this.#now(), this.#window, this.#emission, 1);
+    return after(this.#leases.take(key), (shared) => this.#answer(shared, local, 1));
+  }
+
+  #answer(shared: Taken | undefined, local: Taken, cost: number): RateLimitAnswer {
     const { allowed, debt } = shared ?? local;
     return {
       allowed: allowed > 0,
@@ -108,9 +118,10 @@ export class RateLimiter {
     };
   }
 
-  async #ask(hashed: string, cost: number, most: number): Promise<Taken | undefined> {
+  async #ask(key: string, cost: number, most: number): Promise<Taken | undefined> {
     const redis = this.#redis;
     if (redis === undefined || !isUp(redis) || performance.now() < this.#restUntil) return undefined;
+    const hashed = hash('sha256', key, 'base64url');
     const answer = redis
       .eval(TAKE, 1, `rate:${this.#rule.name}:${hashed}`, this.#window, this.#emission, cost, most)
       .then((taken) => taken as [number, string])
@@ -128,6 +139,8 @@ export class RateLimiter {
 class LocalBuckets {
   readonly #fullAt = new Map<string, number>();
   readonly #max: number;
+  /** It is the last already: to take it out and put it in again would have the Map made anew every few times. */
+  #newest: string | undefined;
 
   constructor(max: number) {
     this.#max = max;
@@ -138,8 +151,9 @@ class LocalBuckets {
     const allowed = full + cost * emission - now <= window;
     const next = allowed ? full + cost * emission : full;
     // Taken out and put in again: a Map keeps the order, so the first one is the one not used for longest.
-    this.#fullAt.delete(key);
+    if (key !== this.#newest) this.#fullAt.delete(key);
     this.#fullAt.set(key, next);
+    this.#newest = key;
     for (const [oldest, fullAt] of this.#fullAt) {
       if (this.#fullAt.size <= this.#max && fullAt > now) break;
       if (oldest === key) break;
