@@ -1,20 +1,25 @@
 import { inTransaction } from './database.ts';
 import type { Database, Queryable, Transaction } from './database.ts';
 import { ConflictError, NotFoundError } from './errors.ts';
-import { lockEvaluation, lockUnlessFenced } from './evaluations.ts';
+import { STATE_COLUMNS, lockEvaluation, lockUnlessFenced } from './evaluations.ts';
 import { appendEvent } from './events.ts';
+import { selectList } from './fields.ts';
+import { NEW_ATTEMPT, attemptValues, recordFirst, setJobAtOnce, setPodAtOnce } from './first-attempt.ts';
 import { jsonbText } from './json.ts';
 import { EVENT_TYPES } from './types.ts';
 import type {
-  AcceptOutcome, AttemptIdentity, AttemptPod, AttemptRecord, FinalAttempt, FinalizeOutcome, NewAttempt,
-  VerdictRecord,
+  AcceptOutcome, AcceptedEvaluation, AttemptIdentity, AttemptPod, AttemptRecord, EvaluationProgress, FinalAttempt, FinalizeOutcome,
+  NewAttempt, VerdictRecord,
 } from './types.ts';
 
-const COLUMNS = `evaluation_uid AS "evaluationUid", number, job_name AS "jobName", job_uid AS "jobUid", pod_name AS "podName",
-  pod_uid AS "podUid", node, runtime_class AS "runtimeClass", image, image_digest AS "imageDigest", state, epoch,
-  created_at AS "createdAt", started_at AS "startedAt", finished_at AS "finishedAt", finalized_at AS "finalizedAt",
-  exit_code AS "exitCode", signal, verdict, timeout_seconds AS "timeoutSeconds", ending, receipt,
-  accepted_risks AS "acceptedRisks", inputs`;
+const FIELDS = [
+  'evaluation_uid', 'number', 'job_name', 'job_uid', 'pod_name', 'pod_uid', 'node', 'runtime_class', 'image', 'image_digest', 'state',
+  'epoch', 'created_at', 'started_at', 'finished_at', 'finalized_at', 'exit_code', 'signal', 'verdict', 'timeout_seconds', 'ending',
+  'receipt', 'accepted_risks', 'inputs',
+] as const;
+const COLUMNS = selectList(FIELDS);
+/** Before the names of an attempt's columns beside those of its evaluation. */
+const OF_ATTEMPT = 'attempt.';
 
 interface AttemptKey {
   evaluationUid: string;
@@ -47,13 +52,8 @@ export class AttemptRepository {
         throw new ConflictError(`attempt ${input.number - 1} of evaluation ${input.evaluationUid} is not finalized`);
       }
       const { rows } = await tx.query<AttemptRecord>(
-        `INSERT INTO crucible.attempts (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, accepted_risks, inputs, epoch)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING ${COLUMNS}`,
-        [
-          input.evaluationUid, input.number, input.jobName, input.image, input.runtimeClass, input.timeoutSeconds ?? null,
-          input.acceptedRisks === undefined ? null : jsonbText(input.acceptedRisks),
-          input.inputs === undefined ? null : jsonbText(input.inputs), input.epoch,
-        ],
+        `INSERT INTO crucible.attempts (${NEW_ATTEMPT}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING ${COLUMNS}`,
+        attemptValues(input),
       );
       const data = { attempt: input.number, jobName: input.jobName };
       await appendEvent(tx, input.evaluationUid, { type: EVENT_TYPES.attemptCreated, data });
@@ -61,8 +61,17 @@ export class AttemptRepository {
     });
   }
 
+  /**
+   * upsertAccepted and create of what is not recorded at all, which is how most runs begin, in one statement. False: the
+   * evaluation is there already, and nothing was done.
+   */
+  async createFirst(evaluation: AcceptedEvaluation, attempt: NewAttempt): Promise<boolean> {
+    return await recordFirst(this.#db, evaluation, attempt);
+  }
+
   /** Once known, the Job's UID makes its pods trusted by the recorder. Idempotent. Throws ConflictError on another UID. */
   async setJob(input: AttemptKey & { jobUid: string; epoch: number }, tx?: Transaction): Promise<void> {
+    if (await setJobAtOnce(tx ?? this.#db, input)) return;
     await inTransaction(this.#db, tx, async (tx) => {
       const attempt = await lock(tx, input);
       if (attempt.jobUid === input.jobUid) return;
@@ -80,6 +89,7 @@ export class AttemptRepository {
    * makes the attempt `running`. Throws ConflictError when it is bound to, or captured from, another pod, or finalized.
    */
   async setPod(input: AttemptKey & AttemptPod & { epoch: number }, tx?: Transaction): Promise<void> {
+    if (await setPodAtOnce(tx ?? this.#db, input)) return;
     await inTransaction(this.#db, tx, async (tx) => {
       const attempt = await lock(tx, input);
       const next = {
@@ -130,13 +140,15 @@ export class AttemptRepository {
       const attempt = await readLocked(tx, input);
       if (attempt.state === 'finalized') return (await sameEnd(tx, input)) ? 'already' : 'conflict';
       if (allowed === undefined || (attempt.podUid ?? input.podUid) !== input.podUid) return 'conflict';
-      if (await capturedFromAnother(tx, input)) return 'conflict';
-      await tx.query(
+      // Exact, because a new capture waits for the attempt's row lock that we hold.
+      const { rowCount } = await tx.query(
         `UPDATE crucible.attempts SET state = 'finalized', finalized_at = now(), pod_uid = $3, started_at = coalesce($4, started_at),
            finished_at = $5, exit_code = $6, signal = $7, verdict = $8, receipt = $9, epoch = $10
-         WHERE evaluation_uid = $1 AND number = $2`,
+         WHERE evaluation_uid = $1 AND number = $2 AND NOT EXISTS (
+           SELECT FROM crucible.captures c WHERE c.evaluation_uid = $1 AND c.attempt = $2 AND c.pod_uid IS DISTINCT FROM $3::uuid)`,
         [...endValues(input), input.epoch],
       );
+      if (rowCount === 0) return 'conflict';
       const { number, exitCode, signal, verdict } = input;
       const data = { attempt: number, exitCode, signal, verdict };
       await appendEvent(tx, input.evaluationUid, { type: EVENT_TYPES.attemptFinalized, data });
@@ -157,6 +169,7 @@ export class AttemptRepository {
       ]);
       const data = { attempt: input.number };
       await appendEvent(tx, input.evaluationUid, { type: EVENT_TYPES.attemptAccepted, data });
+      row.acceptedAttempt = input.number;
       return 'accepted';
     });
   }
@@ -174,6 +187,17 @@ export class AttemptRepository {
     return rows;
   }
 
+  /** An evaluation and its attempts, in order of their numbers. */
+  async withEvaluation(evaluationUid: string): Promise<{ evaluation: EvaluationProgress | undefined; attempts: AttemptRecord[] }> {
+    const { rows } = await this.#db.query<Record<string, unknown>>(
+      `SELECT ${selectList(STATE_COLUMNS, 'e.')}, ${selectList(FIELDS, 'a.', OF_ATTEMPT)}
+       FROM crucible.evaluations e LEFT JOIN crucible.attempts a ON a.evaluation_uid = e.uid WHERE e.uid = $1 ORDER BY a.number`,
+      [evaluationUid],
+    );
+    const parts = rows.map(splitRow);
+    return { evaluation: parts[0]?.evaluation, attempts: parts.flatMap(({ attempt }) => attempt ?? []) };
+  }
+
   /** For the recorder, whose role sees only this much: it trusts pods of Jobs that are found here. */
   async findByJobUid(jobUid: string): Promise<AttemptIdentity | undefined> {
     const { rows } = await this.#db.query<AttemptIdentity>(
@@ -189,6 +213,17 @@ export class AttemptRepository {
 async function read(db: Queryable, key: AttemptKey, suffix = ''): Promise<AttemptRecord | undefined> {
   const text = `SELECT ${COLUMNS} FROM crucible.attempts WHERE evaluation_uid = $1 AND number = $2 ${suffix}`;
   return (await db.query<AttemptRecord>(text, [key.evaluationUid, key.number])).rows[0];
+}
+
+function splitRow(row: Record<string, unknown>): { evaluation: EvaluationProgress; attempt: AttemptRecord | undefined } {
+  const evaluation: Record<string, unknown> = {};
+  const attempt: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(row)) {
+    if (name.startsWith(OF_ATTEMPT)) attempt[name.slice(OF_ATTEMPT.length)] = value;
+    else evaluation[name] = value;
+  }
+  const found = attempt['number'] === null ? undefined : (attempt as unknown as AttemptRecord);
+  return { evaluation: evaluation as unknown as EvaluationProgress, attempt: found };
 }
 
 async function readLocked(tx: Transaction, key: AttemptKey): Promise<AttemptRecord> {
@@ -224,13 +259,4 @@ async function sameEnd(tx: Transaction, input: FinalAttempt): Promise<boolean> {
     [input.evaluationUid, input.number, input.podUid, input.exitCode, input.signal, jsonbText(input.verdict)],
   );
   return rows[0]?.same === true;
-}
-
-/** Exact, because a new capture waits for the attempt's row lock that we hold. */
-async function capturedFromAnother(tx: Transaction, input: FinalAttempt): Promise<boolean> {
-  const { rowCount } = await tx.query(
-    'SELECT FROM crucible.captures WHERE evaluation_uid = $1 AND attempt = $2 AND pod_uid IS DISTINCT FROM $3::uuid',
-    [input.evaluationUid, input.number, input.podUid],
-  );
-  return rowCount > 0;
 }

@@ -10,7 +10,7 @@ import { MISSING_RANGES, readSlice } from './output.ts';
 import { CAPTURED_CHANNEL, EVENT_TYPES, STREAM_NAMES } from './types.ts';
 import type {
   AppendChunks, AppendOutcome, ArtifactInput, BeginCapture, BeginOutcome, CaptureKey, CapturePosition, CaptureRecord,
-  FinishCapture, FinishCaptureOutcome, FollowingCapture, OutputChunk, OutputSlice, Reconcile, SeqRange, StreamLedger, StreamName,
+  FinishCapture, FinishCaptureOutcome, FollowingCapture, OutputChunk, OutputSlice, Reconcile, SeqRange, StreamName,
 } from './types.ts';
 
 const KEY = 'evaluation_uid = $1 AND attempt = $2';
@@ -178,9 +178,12 @@ async function lost(tx: Transaction, input: CaptureKey & { podUid: string }): Pr
 }
 
 async function position(db: Queryable, key: CaptureKey): Promise<CapturePosition> {
-  const row = await readRow(db, key);
-  const { rows } = await db.query<StreamSize>(`SELECT stream, bytes, lines FROM crucible.streams WHERE ${KEY}`, [key.evaluationUid, key.attempt]);
-  return positionOf(row ?? { lastSeq: 0, missing: [] }, rows);
+  const { rows } = await db.query<AppendedRow>(
+    `SELECT last_seq AS "lastSeq", ${MISSING_RANGES}, stream, bytes, lines
+     FROM crucible.captures JOIN crucible.streams USING (evaluation_uid, attempt) WHERE ${KEY}`,
+    [key.evaluationUid, key.attempt],
+  );
+  return positionOf(rows[0] ?? { lastSeq: 0, missing: [] }, rows);
 }
 
 interface StreamSize {
@@ -336,34 +339,25 @@ async function close(tx: Transaction, input: FinishCapture): Promise<void> {
   ]);
 }
 
-/** The capture before its streams: what it says of them being complete holds for what is read then. */
+/** With streams and artifacts in one statement, so that what it says of them being complete holds for them. */
 async function readCapture(tx: Queryable, key: CaptureKey): Promise<CaptureRecord | undefined> {
-  const values = [key.evaluationUid, key.attempt];
-  const { rows } = await tx.query<Omit<CaptureRecord, 'streams' | 'artifacts'> & { artifactsComplete: boolean | null }>(
+  type Row = Omit<CaptureRecord, 'artifacts'> & { artifacts: Omit<CaptureRecord['artifacts'], 'complete'>; artifactsComplete: boolean | null };
+  const { rows } = await tx.query<Row>(
     `SELECT evaluation_uid AS "evaluationUid", attempt, pod_uid AS "podUid", recorder, state, last_seq AS "lastSeq", ${MISSING_RANGES},
             started_at AS "startedAt", captured_at AS "capturedAt", complete, reason, summary, receipt,
-            artifacts_complete AS "artifactsComplete" FROM crucible.captures WHERE ${KEY}`,
-    values,
+            artifacts_complete AS "artifactsComplete",
+            (SELECT json_object_agg(stream, json_build_object('stream', stream, 'bytes', bytes, 'lines', lines, 'gaps', gaps,
+               'truncated', truncated, 'complete', complete, 'producedBytes', produced_bytes, 'sha256', sha256))
+             FROM crucible.streams WHERE ${KEY}) AS streams,
+            (SELECT json_build_object('count', count(*) FILTER (WHERE refused IS NULL),
+               'bytes', coalesce(sum(size) FILTER (WHERE complete), 0)::bigint, 'refused', count(*) FILTER (WHERE refused IS NOT NULL))
+             FROM crucible.artifacts WHERE ${KEY}) AS artifacts
+     FROM crucible.captures WHERE ${KEY}`,
+    [key.evaluationUid, key.attempt],
   );
   if (rows[0] === undefined) return undefined;
-  const { artifactsComplete, ...capture } = rows[0];
-  const streams = await tx.query<StreamLedger>(
-    `SELECT stream, bytes, lines, gaps, truncated, complete, produced_bytes AS "producedBytes", sha256
-     FROM crucible.streams WHERE ${KEY}`,
-    values,
-  );
-  const of = (name: StreamName) => streams.rows.find(({ stream }) => stream === name) as StreamLedger;
-  const artifacts = await tx.query<{ count: number; bytes: number; refused: number }>(
-    `SELECT count(*) FILTER (WHERE refused IS NULL) AS count, coalesce(sum(size) FILTER (WHERE complete), 0)::bigint AS bytes,
-            count(*) FILTER (WHERE refused IS NOT NULL) AS refused FROM crucible.artifacts WHERE ${KEY}`,
-    values,
-  );
-  const { count = 0, bytes = 0, refused = 0 } = artifacts.rows[0] ?? {};
-  return {
-    ...capture,
-    streams: { stdout: of('stdout'), stderr: of('stderr') },
-    artifacts: { count, bytes, refused, complete: artifactsComplete ?? false },
-  };
+  const { artifactsComplete, artifacts, ...capture } = rows[0];
+  return { ...capture, artifacts: { ...artifacts, complete: artifactsComplete ?? false } };
 }
 
 /** int8multirange text of inclusive ranges. */

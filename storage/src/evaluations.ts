@@ -2,14 +2,17 @@ import { inTransaction } from './database.ts';
 import type { Database, Queryable, Transaction } from './database.ts';
 import { FencedError, NotFoundError } from './errors.ts';
 import { appendEvent } from './events.ts';
+import { selectList } from './fields.ts';
 import { jsonbText, safeText } from './json.ts';
 import { EVENT_TYPES } from './types.ts';
-import type { AcceptedEvaluation, EvaluationRecord, FinishEvaluation, FinishOutcome } from './types.ts';
+import type { AcceptedEvaluation, EvaluationRecord, FinishEvaluation, FinishOutcome, NewEvent } from './types.ts';
 
-const COLUMNS = `uid, namespace, namespace_uid AS "namespaceUid", name, generation, spec, labels, phase, verdict, passed,
-  passed_reason AS "passedReason", passed_message AS "passedMessage", created_at AS "createdAt",
-  accepted_at AS "acceptedAt", finished_at AS "finishedAt", accepted_attempt AS "acceptedAttempt",
-  event_seq AS "eventSeq", epoch`;
+/** All but what was asked for, which may be large. */
+export const STATE_COLUMNS = [
+  'uid', 'namespace', 'namespace_uid', 'name', 'generation', 'phase', 'verdict', 'passed', 'passed_reason', 'passed_message',
+  'created_at', 'accepted_at', 'finished_at', 'accepted_attempt', 'event_seq', 'epoch',
+] as const;
+const COLUMNS = selectList([...STATE_COLUMNS, 'spec', 'labels']);
 const MAX_PAGE = 1000;
 const MAX_REASON = 100;
 const MAX_MESSAGE = 1024;
@@ -30,28 +33,18 @@ export class EvaluationRepository {
    */
   async upsertAccepted(input: AcceptedEvaluation, tx?: Transaction): Promise<{ created: boolean }> {
     return await inTransaction(this.#db, tx, async (tx) => {
-      const spec = JSON.stringify(input.spec);
-      const labels = jsonbText(input.labels ?? {});
-      const priority = priorityOf(input.spec);
-      const { rowCount } = await tx.query(
-        `INSERT INTO crucible.evaluations
-           (uid, namespace, namespace_uid, name, generation, spec, labels, phase, priority, runtime, created_at, epoch)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (uid) DO NOTHING`,
-        [
-          input.uid, input.namespace, input.namespaceUid, input.name, input.generation, spec, labels, input.phase, priority,
-          runtimeOf(input.spec), input.createdAt, input.epoch,
-        ],
-      );
+      const values = acceptedValues(input);
+      const { rowCount } = await tx.query(INSERT_ACCEPTED, values);
       if (rowCount === 1) {
-        const { namespace, name, phase } = input;
-        await appendEvent(tx, input.uid, { type: EVENT_TYPES.evaluationAccepted, data: { namespace, name, phase } });
+        await appendEvent(tx, input.uid, acceptedEvent(input));
         return { created: true };
       }
       await lockEvaluation(tx, input.uid, input.epoch);
+      const { 4: generation, 5: spec, 6: labels, 8: priority } = values;
       await tx.query(
         `UPDATE crucible.evaluations SET generation = $2, spec = $3, labels = $4, priority = $5
          WHERE uid = $1 AND generation < $2 AND finished_at IS NULL`,
-        [input.uid, input.generation, spec, labels, priority],
+        [input.uid, generation, spec, labels, priority],
       );
       return { created: false };
     });
@@ -59,8 +52,10 @@ export class EvaluationRepository {
 
   /** No change (and no event) when it has that phase or is finished. Throws NotFoundError, FencedError. */
   async setPhase(input: { uid: string; phase: string; epoch: number }, tx?: Transaction): Promise<{ changed: boolean }> {
+    if (tx === undefined && (await setPhaseAtOnce(this.#db, input))) return { changed: true };
     return await inTransaction(this.#db, tx, async (tx) => {
-      const { phase, finishedAt } = await lockEvaluation(tx, input.uid, input.epoch);
+      const row = await lockEvaluation(tx, input.uid, input.epoch);
+      const { phase, finishedAt } = row;
       if (phase === input.phase || finishedAt !== null) return { changed: false };
       await tx.query(
         `UPDATE crucible.evaluations SET phase = $2, queue_reason = CASE WHEN $2 = 'Queued' THEN queue_reason END,
@@ -68,6 +63,7 @@ export class EvaluationRepository {
         [input.uid, input.phase],
       );
       await appendEvent(tx, input.uid, { type: EVENT_TYPES.evaluationPhase, data: { from: phase, to: input.phase } });
+      row.phase = input.phase;
       return { changed: true };
     });
   }
@@ -112,6 +108,8 @@ export class EvaluationRepository {
       );
       const data = { phase: input.phase, verdict: input.verdict, passed: input.passed };
       await appendEvent(tx, input.uid, { type: EVENT_TYPES.evaluationFinished, data });
+      row.phase = input.phase;
+      row.finishedAt = input.finishedAt;
       return 'finished';
     });
   }
@@ -146,6 +144,42 @@ export class EvaluationRepository {
   }
 }
 
+/** $1 to $12: acceptedValues. */
+export const INSERT_ACCEPTED = `INSERT INTO crucible.evaluations
+    (uid, namespace, namespace_uid, name, generation, spec, labels, phase, priority, runtime, created_at, epoch)
+  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (uid) DO NOTHING`;
+
+export function acceptedValues(input: AcceptedEvaluation): unknown[] {
+  return [
+    input.uid, input.namespace, input.namespaceUid, input.name, input.generation, JSON.stringify(input.spec),
+    jsonbText(input.labels ?? {}), input.phase, priorityOf(input.spec), runtimeOf(input.spec), input.createdAt, input.epoch,
+  ];
+}
+
+export function acceptedEvent({ namespace, name, phase }: AcceptedEvaluation): NewEvent {
+  return { type: EVENT_TYPES.evaluationAccepted, data: { namespace, name, phase } };
+}
+
+/**
+ * As setPhase in steps, in one statement, for the leader that has written it last. False: it has that phase, is finished,
+ * or was written by another leader.
+ */
+async function setPhaseAtOnce(db: Queryable, { uid, phase, epoch }: { uid: string; phase: string; epoch: number }): Promise<boolean> {
+  const { rowCount } = await db.query(
+    `WITH before AS (
+       SELECT uid, phase FROM crucible.evaluations
+       WHERE uid = $1 AND epoch = $3 AND finished_at IS NULL AND phase <> $2 FOR NO KEY UPDATE
+     ), changed AS (
+       UPDATE crucible.evaluations e SET phase = $2, queue_reason = CASE WHEN $2 = 'Queued' THEN queue_reason END,
+         queue_message = CASE WHEN $2 = 'Queued' THEN queue_message END
+       FROM before WHERE e.uid = before.uid RETURNING e.uid, before.phase AS "from"
+     )
+     SELECT crucible.append_event(uid, $4, jsonb_build_object('from', "from", 'to', $2::text)) FROM changed`,
+    [uid, phase, epoch, EVENT_TYPES.evaluationPhase],
+  );
+  return rowCount === 1;
+}
+
 /** The resource's schema has made it an integer; what is kept here is only an order. */
 function priorityOf(spec: object): number {
   const { priority } = spec as { priority?: unknown };
@@ -161,27 +195,40 @@ async function one(db: Queryable, text: string, values: unknown[]): Promise<Eval
   return (await db.query<EvaluationRecord>(text, values)).rows[0];
 }
 
+/** As it is within the transaction: who changes the row changes this too. */
 export interface LockedEvaluation {
   phase: string;
   finishedAt: Date | null;
   acceptedAttempt: number | null;
+  epoch: number;
 }
+
+/** What a transaction has locked already, it need not ask for again. */
+const LOCKED = new WeakMap<Transaction, Map<string, LockedEvaluation>>();
 
 /**
  * Every change of an evaluation or its attempts locks this row first: one order, so no deadlocks, and one place for the
  * fence. A higher epoch is recorded, and from then on lower ones are refused.
  */
 export async function lockEvaluation(tx: Transaction, uid: string, epoch: number): Promise<LockedEvaluation> {
-  const { rows } = await tx.query<LockedEvaluation & { epoch: number }>(
+  const locked = LOCKED.get(tx) ?? new Map<string, LockedEvaluation>();
+  LOCKED.set(tx, locked);
+  const row = locked.get(uid) ?? (await lockRow(tx, uid));
+  if (row === undefined) throw new NotFoundError(`there is no evaluation ${uid}`);
+  locked.set(uid, row);
+  if (row.epoch > epoch) throw new FencedError(`a leader of epoch ${row.epoch} has written evaluation ${uid}, this one is of ${epoch}`);
+  if (row.epoch < epoch) await tx.query('UPDATE crucible.evaluations SET epoch = $2 WHERE uid = $1', [uid, epoch]);
+  row.epoch = epoch;
+  return row;
+}
+
+async function lockRow(tx: Transaction, uid: string): Promise<LockedEvaluation | undefined> {
+  const { rows } = await tx.query<LockedEvaluation>(
     `SELECT phase, finished_at AS "finishedAt", accepted_attempt AS "acceptedAttempt", epoch
      FROM crucible.evaluations WHERE uid = $1 FOR NO KEY UPDATE`,
     [uid],
   );
-  const row = rows[0];
-  if (row === undefined) throw new NotFoundError(`there is no evaluation ${uid}`);
-  if (row.epoch > epoch) throw new FencedError(`a leader of epoch ${row.epoch} has written evaluation ${uid}, this one is of ${epoch}`);
-  if (row.epoch < epoch) await tx.query('UPDATE crucible.evaluations SET epoch = $2 WHERE uid = $1', [uid, epoch]);
-  return row;
+  return rows[0];
 }
 
 /** Undefined when fenced, for those who answer `conflict`. The transaction stays usable. */

@@ -97,6 +97,51 @@ test('a run from admission to its end, each step twice, leaves one event a chang
   expect((await events.list(uid, { after: 5, limit: 1 })).map(({ seq }) => seq)).toEqual([6]);
 });
 
+test('what begins a run is one statement, and does nothing to what is recorded', async () => {
+  const input = buildEvaluation({ phase: 'Starting' });
+  const attempt = buildAttempt(input.uid, { timeoutSeconds: 5, acceptedRisks: [{ rules: [7], reason: 'r' }] });
+  const unrecorded = await attempts.withEvaluation(input.uid);
+  expect(unrecorded).toEqual({ evaluation: undefined, attempts: [] });
+  expect([await attempts.createFirst(input, attempt), await attempts.createFirst(input, attempt)]).toEqual([true, false]);
+  expect(await attempts.createFirst({ ...input, epoch: 9, generation: 9 }, attempt)).toBe(false);
+
+  const steps = buildEvaluation({ phase: 'Starting' });
+  await evaluations.upsertAccepted(steps);
+  await attempts.create({ ...attempt, evaluationUid: steps.uid });
+  const [one, other] = [await evaluations.get(input.uid), await evaluations.get(steps.uid)];
+  const own = { uid: expect.any(String), acceptedAt: expect.any(Date), createdAt: expect.any(Date), name: expect.any(String) };
+  expect({ ...one, ...own }).toEqual({ ...other, ...own });
+  const [first, second] = [await attempts.get(input.uid, 1), await attempts.get(steps.uid, 1)];
+  expect({ ...first, evaluationUid: '', createdAt: 0 }).toEqual({ ...second, evaluationUid: '', createdAt: 0 });
+  const told = async (uid: string) => (await events.list(uid)).map(({ seq, type }) => ({ seq, type }));
+  expect(await told(input.uid)).toEqual([{ seq: 1, type: 'evaluation.accepted' }, { seq: 2, type: 'attempt.created' }]);
+  expect(await told(input.uid)).toEqual(await told(steps.uid));
+
+  const { spec: _spec, labels: _labels, ...state } = one!;
+  expect(await attempts.withEvaluation(input.uid)).toEqual({ evaluation: state, attempts: [first] });
+});
+
+test('what changes at once is fenced, and tells what it changed from', async () => {
+  const evaluationUid = await accepted(2);
+  const key = { evaluationUid, number: 1 };
+  const pod = { podUid: randomUUID(), podName: 'p', node: 'n', startedAt: new Date(1000) };
+  await attempts.create(buildAttempt(evaluationUid, { epoch: 2 }));
+  await expect(attempts.setJob({ ...key, jobUid: randomUUID(), epoch: 1 })).rejects.toThrow(FencedError);
+  await expect(attempts.setPod({ ...key, ...pod, epoch: 1 })).rejects.toThrow(FencedError);
+  await expect(evaluations.setPhase({ uid: evaluationUid, phase: 'Running', epoch: 1 })).rejects.toThrow(FencedError);
+  expect(await attempts.get(evaluationUid, 1)).toMatchObject({ jobUid: null, podUid: null, state: 'created' });
+  await attempts.setPod({ ...key, ...pod, epoch: 2 });
+  expect(await evaluations.setPhase({ uid: evaluationUid, phase: 'Running', epoch: 3 })).toEqual({ changed: true });
+  expect(await evaluations.setPhase({ uid: evaluationUid, phase: 'Capturing', epoch: 3 })).toEqual({ changed: true });
+  await expect(attempts.setJob({ ...key, jobUid: randomUUID(), epoch: 2 })).rejects.toThrow(FencedError);
+  const before = (await evaluations.get(evaluationUid))!.phase;
+  expect(before).toBe('Capturing');
+  const data = (await events.list(evaluationUid)).filter(({ type }) => type === 'evaluation.phase').map((event) => event.data);
+  expect(data).toEqual([{ from: 'Queued', to: 'Running' }, { from: 'Running', to: 'Capturing' }]);
+  const started = (await events.list(evaluationUid)).find(({ type }) => type === 'attempt.started');
+  expect(started?.data).toEqual({ attempt: 1, podName: 'p', node: 'n' });
+});
+
 test('a newer generation takes over the spec until the end, an older one never', async () => {
   const input = buildEvaluation({ generation: 2 });
   await evaluations.upsertAccepted(input);

@@ -60,6 +60,9 @@ export interface EvaluationRecord {
   epoch: number;
 }
 
+/** What became of it so far, without what was asked for. */
+export type EvaluationProgress = Omit<EvaluationRecord, 'spec' | 'labels'>;
+
 export interface FinishEvaluation {
   uid: string;
   epoch: number;

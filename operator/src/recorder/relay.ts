@@ -23,6 +23,7 @@ export function startRelay({ config, registry, logger }: Parts): RunningRelay {
     connectionString: config.databaseUrl,
     applicationName: `crucible-relay ${config.id}`,
     poolSize: POOL_SIZE,
+    prepared: true,
   });
   const redis =
     config.redisUrl === undefined ? undefined : connectRedis({ url: config.redisUrl, connectionName: 'crucible-relay' });

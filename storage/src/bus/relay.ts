@@ -141,11 +141,12 @@ export class EventRelay {
       try {
         if (this.#redis !== undefined && !isUp(this.#redis)) throw new Error('Connection is closed');
         const from: Cursor = cursor ?? (await this.#locate(stream));
-        cursor = await this.#step(stream, from);
+        const step = await this.#step(stream, from);
+        cursor = step.cursor;
         retry.succeeded();
-        if (cursor !== from) continue;
+        if (step.more) continue;
         const rang = await this.#numbered.wait(this.#settings.checkMilliseconds, held);
-        if (!rang && !held.aborted) cursor = await this.#check(stream, from);
+        if (!rang && !held.aborted && cursor !== undefined) cursor = await this.#check(stream, cursor);
       } catch (error) {
         cursor = undefined;
         await this.#reportLag();
@@ -154,19 +155,25 @@ export class EventRelay {
     }
   }
 
-  /** One batch. The same cursor when there was nothing to publish, none when the stream is not what it was. */
-  async #step(stream: EventStream, cursor: Cursor): Promise<Cursor | undefined> {
-    const events = withinBytes(await this.#positions.after(cursor.read, this.#settings.batch));
+  /**
+   * One batch, and whether to go on at once: what is numbered while it is published rings. No cursor when the stream is not
+   * what it was.
+   */
+  async #step(stream: EventStream, cursor: Cursor): Promise<{ cursor: Cursor | undefined; more: boolean }> {
+    const found = await this.#positions.after(cursor.read, this.#settings.batch);
+    const events = withinBytes(found);
     const newest = events.at(-1);
     if (newest === undefined) {
       this.#observer.lag(0);
-      return cursor;
+      return { cursor, more: false };
     }
-    if ((await stream.publish(cursor.stream, events)) !== undefined) return undefined;
+    if ((await stream.publish(cursor.stream, events)) !== undefined) return { cursor: undefined, more: true };
     this.#published = newest.position;
     this.#observer.published(events.length);
-    if (events.length === this.#settings.batch) await this.#reportLag();
-    return { stream: newest.position, read: newest.position };
+    const more = found.length === this.#settings.batch || events.length < found.length;
+    if (more) await this.#reportLag();
+    else this.#observer.lag(0);
+    return { cursor: { stream: newest.position, read: newest.position }, more };
   }
 
   async #check(stream: EventStream, cursor: Cursor): Promise<Cursor | undefined> {
