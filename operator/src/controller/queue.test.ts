@@ -56,6 +56,26 @@ describe('WorkQueue', () => {
     expect((await drain(queue)).slice(0, 6)).toEqual(['big/0', 'small/1', 'node', 'big/1', 'small/2', 'big/2']);
   });
 
+  it('lets some come first, and the others come all the same', async () => {
+    const { queue } = make({ first: (key) => key.startsWith('a/new') });
+    for (const key of ['a/1', 'a/2', 'a/new-1', 'a/3', 'a/new-2', 'a/new-3', 'a/new-4', 'a/new-5']) queue.add(key);
+    expect(queue.length).toBe(8);
+    const order = ['a/new-1', 'a/new-2', 'a/new-3', 'a/1', 'a/new-4', 'a/new-5', 'a/2', 'a/3'];
+    expect(await drain(queue)).toEqual(order);
+  });
+
+  it('asks anew who comes first whenever a key is queued', async () => {
+    const news = new Set(['a/1']);
+    const { queue } = make({ first: (key) => news.has(key) });
+    queue.add('a/1');
+    expect(await queue.get()).toBe('a/1');
+    news.clear();
+    news.add('a/2');
+    for (const key of ['a/1', 'a/2']) queue.add(key);
+    queue.done('a/1');
+    expect(await drain(queue)).toEqual(['a/2', 'a/1']);
+  });
+
   it('keeps the earliest of several delays', async () => {
     const { queue, clock } = make();
     queue.addAfter('a/1', 10);

@@ -12,11 +12,15 @@ export interface WorkQueueOptions {
   maxDelayMs?: number | undefined;
   /** Keys of one group wait for each other, groups take turns. The namespace by default. */
   groupOf?: ((key: string) => string) | undefined;
+  /** Whose turn comes before that of the others, asked when the key is queued. Nobody by default. */
+  first?: ((key: string) => boolean) | undefined;
 }
 
 const BASE_DELAY_MS = 100;
 /** Short enough that work resumes within a minute of the end of an outage. */
 const MAX_DELAY_MS = 30_000;
+/** As long as others wait too: they come slower, but they do come. */
+const FIRST_IN_A_ROW = 3;
 
 /**
  * Keys to work on. A key is in here once however often it is added, is never handed to two workers at once, and runs
@@ -31,6 +35,10 @@ export class WorkQueue {
   readonly #baseDelayMs: number;
   readonly #maxDelayMs: number;
   readonly #ready: FairFifo;
+  /** Those that come before `#ready`. */
+  readonly #readyFirst: FairFifo;
+  readonly #isFirst: (key: string) => boolean;
+  #firstInARow = 0;
   /** When each waiting key was queued. */
   readonly #queuedAt = new Map<string, number>();
   /** When each running key was handed out. */
@@ -51,6 +59,8 @@ export class WorkQueue {
     this.#baseDelayMs = options.baseDelayMs ?? BASE_DELAY_MS;
     this.#maxDelayMs = options.maxDelayMs ?? MAX_DELAY_MS;
     this.#ready = new FairFifo(options.groupOf ?? namespaceOf);
+    this.#readyFirst = new FairFifo(options.groupOf ?? namespaceOf);
+    this.#isFirst = options.first ?? (() => false);
     this.#metrics?.initQueue(options.name, {
       unfinishedSeconds: () => this.#ages().reduce((sum, age) => sum + age, 0),
       longestRunningSeconds: () => this.#ages().reduce((most, age) => Math.max(most, age), 0),
@@ -59,7 +69,7 @@ export class WorkQueue {
 
   /** Keys that wait to be handed out; neither running nor delayed ones. */
   get length(): number {
-    return this.#ready.length;
+    return this.#ready.length + this.#readyFirst.length;
   }
 
   get delayed(): number {
@@ -153,22 +163,28 @@ export class WorkQueue {
   }
 
   #enqueue(key: string): void {
-    this.#ready.push(key);
+    (this.#isFirst(key) ? this.#readyFirst : this.#ready).push(key);
     this.#queuedAt.set(key, this.#clock.monotonic());
     const waiter = this.#waiters.shift();
     if (waiter !== undefined) waiter(this.#take());
-    this.#metrics?.depth.set(this.#labels, this.#ready.length);
+    this.#metrics?.depth.set(this.#labels, this.length);
   }
 
   #take(): string | undefined {
-    const key = this.#ready.shift();
+    const key = this.#next();
     if (key === undefined) return undefined;
     const now = this.#clock.monotonic();
     this.#metrics?.queueDuration.observe(this.#labels, (now - (this.#queuedAt.get(key) ?? now)) / 1000);
-    this.#metrics?.depth.set(this.#labels, this.#ready.length);
+    this.#metrics?.depth.set(this.#labels, this.length);
     this.#queuedAt.delete(key);
     this.#running.set(key, now);
     return key;
+  }
+
+  #next(): string | undefined {
+    const first = this.#readyFirst.length > 0 && (this.#ready.length === 0 || this.#firstInARow < FIRST_IN_A_ROW);
+    this.#firstInARow = first ? this.#firstInARow + 1 : 0;
+    return (first ? this.#readyFirst : this.#ready).shift();
   }
 
   #ages(): number[] {

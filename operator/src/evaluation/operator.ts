@@ -87,7 +87,7 @@ export class EvaluationOperator {
     const { caches, database, logger, workers, controllerMetrics } = this.#deps;
     await caches.waitForSync(signal);
     if (signal.aborted) return;
-    const queue = new WorkQueue({ name: 'evaluation', metrics: controllerMetrics });
+    const queue = new WorkQueue({ name: 'evaluation', metrics: controllerMetrics, first: this.#waitsForPod.bind(this) });
     const { settings, now } = this.#deps;
     const turns = new AdmissionQueue({
       limits: { total: settings.maxConcurrent, namespaces: settings.namespaceLimits },
@@ -180,6 +180,13 @@ export class EvaluationOperator {
       if (raw === undefined || isFinished(raw) || job.metadata.labels?.[LABELS.kueueQueue] !== undefined) continue;
       turns.hold(keyOf(raw), raw.metadata.namespace ?? '', Date.parse(job.metadata.creationTimestamp ?? ''));
     }
+  }
+
+  /** Somebody waits for its code to start; everything later, of itself or of others, is less urgent. */
+  #waitsForPod(key: string): boolean {
+    const { caches } = this.#deps;
+    const raw = caches.evaluations.get(key);
+    return raw !== undefined && !isFinished(raw) && caches.pods.ofEvaluation(raw.metadata.uid ?? '').length === 0;
   }
 
   #watch(): void {
