@@ -16,7 +16,9 @@ export type Action =
       readonly risks: readonly AcceptedRisk[];
       readonly inputs: readonly InputRecord[];
     }
-  /** ConfigMap and Job of an attempt, and the Job's uid in its row. */
+  /** What the attempt's pod mounts: code and settings. `recorded`: it holds what the attempt's row has the digests of. */
+  | { readonly type: 'createConfigMap'; readonly number: number; readonly run: Run; readonly recorded: boolean }
+  /** The Job of an attempt, and its uid in the row. */
   | { readonly type: 'launch'; readonly number: number; readonly run: Run }
   | { readonly type: 'recordJob'; readonly number: number; readonly jobUid: string }
   | { readonly type: 'recordPod'; readonly number: number; readonly pod: AttemptPod }

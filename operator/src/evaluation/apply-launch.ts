@@ -33,15 +33,23 @@ export class AttemptLauncher {
     this.#deps = deps;
   }
 
+  async createConfigMap(
+    snapshot: Snapshot,
+    { number, run }: Extract<Action, { type: 'createConfigMap' }>,
+    call: CallOptions,
+  ): Promise<void> {
+    const wanted = buildConfigMap(run, identityOf(snapshot, number), this.#deps.settings.sandbox);
+    await refusable(this.#createOnce(CONFIG_MAPS, wanted, call));
+  }
+
   async launch(
     snapshot: Snapshot,
     { number, run }: Extract<Action, { type: 'launch' }>,
     call: CallOptions,
   ): Promise<void> {
     const { settings, attempts, epoch } = this.#deps;
-    const { namespace = '', name = '', uid = '' } = snapshot.raw.metadata;
-    const identity: AttemptIdentity = { namespace, name, uid, attempt: number };
-    await refusable(this.#createOnce(CONFIG_MAPS, buildConfigMap(run, identity, settings.sandbox), call));
+    const { uid = '' } = snapshot.raw.metadata;
+    const identity = identityOf(snapshot, number);
     const sandboxUid = allocateUid(settings.sandbox.uids, { uid, number }, this.#deps.sandboxUids);
     const wanted = buildJob({ run, identity, sandboxUid, settings: settings.sandbox, patience: settings.patience });
     const job = await refusable(this.#createOnce(JOBS, wanted, call));
@@ -66,6 +74,11 @@ export class AttemptLauncher {
       throw new Error(`a ${resource.kind} of the name ${name} belongs to another evaluation`);
     }
   }
+}
+
+function identityOf({ raw }: Snapshot, attempt: number): AttemptIdentity {
+  const { namespace = '', name = '', uid = '' } = raw.metadata;
+  return { namespace, name, uid, attempt };
 }
 
 /** The API server's policies, quotas or validation refused the attempt's objects. */

@@ -1,4 +1,4 @@
-import type { AttemptRepository, Database, EvaluationRepository, Transaction } from '@crucible/storage';
+import type { AcceptedEvaluation, AttemptRepository, Database, EvaluationRepository, Transaction } from '@crucible/storage';
 import type { Action } from './actions.ts';
 import { jobName } from './names.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -20,8 +20,12 @@ export class RecordWriter {
   }
 
   async evaluation(snapshot: Snapshot, phase: string, tx?: Transaction): Promise<void> {
+    await this.#deps.evaluations.upsertAccepted(this.#accepted(snapshot, phase), tx);
+  }
+
+  #accepted(snapshot: Snapshot, phase: string): AcceptedEvaluation {
     const { uid = '', namespace = '', name = '', generation = 1, labels, creationTimestamp } = snapshot.raw.metadata;
-    const input = {
+    return {
       uid,
       namespace,
       namespaceUid: snapshot.cluster.namespace?.metadata.uid ?? '',
@@ -33,7 +37,6 @@ export class RecordWriter {
       phase,
       epoch: this.#deps.epoch(),
     };
-    await this.#deps.evaluations.upsertAccepted(input, tx);
   }
 
   async attempt(
@@ -42,19 +45,21 @@ export class RecordWriter {
   ): Promise<void> {
     const { uid = '', name = '' } = snapshot.raw.metadata;
     const epoch = this.#deps.epoch();
+    const attempt = {
+      evaluationUid: uid,
+      number,
+      jobName: jobName({ name, uid }, number),
+      image: run.image,
+      runtimeClass: run.runtimeClassName ?? null,
+      timeoutSeconds: run.timeoutSeconds,
+      ...(risks.length > 0 && { acceptedRisks: risks.map(({ rules, reason }) => ({ rules, reason })) }),
+      ...(inputs.length > 0 && { inputs }),
+      epoch,
+    };
+    const known = snapshot.record !== 'unavailable' && snapshot.record.evaluation !== undefined;
+    if (!known && (await this.#deps.attempts.createFirst(this.#accepted(snapshot, 'Starting'), attempt))) return;
     await this.#deps.database.transaction(async (tx) => {
       await this.evaluation(snapshot, 'Starting', tx);
-      const attempt = {
-        evaluationUid: uid,
-        number,
-        jobName: jobName({ name, uid }, number),
-        image: run.image,
-        runtimeClass: run.runtimeClassName ?? null,
-        timeoutSeconds: run.timeoutSeconds,
-        ...(risks.length > 0 && { acceptedRisks: risks.map(({ rules, reason }) => ({ rules, reason })) }),
-        ...(inputs.length > 0 && { inputs }),
-        epoch,
-      };
       await this.#deps.attempts.create(attempt, tx);
       await this.#deps.evaluations.setPhase({ uid, phase: 'Starting', epoch }, tx);
     });

@@ -91,6 +91,8 @@ export class Applier {
         );
       case 'launch':
         return await this.#launcher.launch(snapshot, action, call);
+      case 'createConfigMap':
+        return await this.#launcher.createConfigMap(snapshot, action, call);
       case 'lowerDeadline':
         return await this.#lowerDeadline(namespace, action, call);
       case 'settleJob':

@@ -5,7 +5,6 @@ import type {
   AttemptRepository,
   CaptureRecord,
   CaptureRepository,
-  EvaluationRepository,
 } from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
 import { CONFIG_MAPS, EVENTS, JOBS, PODS, isNotFound } from '../kube/index.ts';
@@ -42,7 +41,6 @@ export interface Caches {
 export interface GatherDependencies {
   readonly client: KubeClient;
   readonly caches: Caches;
-  readonly evaluations: EvaluationRepository;
   readonly attempts: AttemptRepository;
   readonly captures: CaptureRepository;
   readonly pauses: Pick<PauseSwitches, 'of'>;
@@ -145,10 +143,9 @@ export class Gatherer {
 
   async #record(uid: string): Promise<RecordState | 'unavailable'> {
     try {
-      const evaluation = await this.#deps.evaluations.get(uid);
-      const attempts = evaluation === undefined ? [] : await this.#deps.attempts.list(uid);
+      const record = await this.#deps.attempts.withEvaluation(uid);
       this.#unavailableSince = undefined;
-      return { evaluation, attempts };
+      return record;
     } catch (error) {
       if (!isUnavailable(error)) throw error;
       this.#unavailableSince ??= this.#deps.now();

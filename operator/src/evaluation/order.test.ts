@@ -1,4 +1,4 @@
-import { CAPTURE_FINALIZER } from '@crucible/crds';
+import { CAPTURE_FINALIZER, LABELS } from '@crucible/crds';
 import { expect, it } from 'vitest';
 import type { Action } from './actions.ts';
 import { inSteps } from './order.ts';
@@ -8,8 +8,16 @@ import { decide } from './testing/plans.ts';
 const types = (actions: readonly Action[], inOrder = false): string[][][] =>
   inSteps(actions, inOrder).map((step) => step.map((lane) => lane.map(({ type }) => type)));
 
-it('a start: row and finalizer together, and both before anything of it is in the cluster', () => {
-  expect(types(decide(snapshot()).actions)).toEqual([[['addFinalizer'], ['recordAttempt']], [['launch']]]);
+it('a start: row and finalizer together with its ConfigMap, and all of them before the Job', () => {
+  expect(types(decide(snapshot()).actions)).toEqual([[['addFinalizer'], ['recordAttempt'], ['createConfigMap']], [['launch']]]);
+});
+
+it('a start with files of others: what they were is recorded before they are copied', () => {
+  const files = [{ path: 'a', configMapRef: { name: 'm', key: 'k' } }];
+  const metadata = { name: 'm', labels: { [LABELS.input]: 'true' } };
+  const inputs = new Map([['m', { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: { k: 'text' } }]]);
+  const { actions } = decide(snapshot({ spec: { files }, inputs }));
+  expect(types(actions)).toEqual([[['addFinalizer'], ['recordAttempt', 'createConfigMap']], [['launch']]]);
 });
 
 it('an end: first the record, then what is left, the pod after its Job', () => {

@@ -4,11 +4,17 @@ import type { Action } from './actions.ts';
 const LANES: Partial<Record<Action['type'], string>> = {
   addFinalizer: 'evaluation',
   recordAttempt: 'record',
+  createConfigMap: 'configmap',
   settleJob: 'run',
   releasePod: 'run',
   deleteConfigMap: 'configmap',
   removeFinalizer: 'evaluation',
 };
+
+/** A copy of what others may change is made only once it is recorded of what. */
+function laneOf(action: Action): string | undefined {
+  return action.type === 'createConfigMap' && action.recorded ? LANES.recordAttempt : LANES[action.type];
+}
 
 /** Actions one after the other, and beside other such lanes. */
 export type Lane = readonly Action[];
@@ -22,7 +28,7 @@ export function inSteps(actions: readonly Action[], inOrder: boolean): Lane[][] 
   const steps: Map<string, Action[]>[] = [];
   let open = false;
   for (const action of actions) {
-    const lane = inOrder ? undefined : LANES[action.type];
+    const lane = inOrder ? undefined : laneOf(action);
     if (lane === undefined || !open) steps.push(new Map());
     const step = steps.at(-1)!;
     step.set(lane ?? '', [...(step.get(lane ?? '') ?? []), action]);

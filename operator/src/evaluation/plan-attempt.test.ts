@@ -404,7 +404,7 @@ describe('plan: an attempt', () => {
         raw: rawEvaluation({}, { metadata: { finalizers } }),
       });
     expect(decide(subject(5))).toMatchObject({
-      actions: [{ type: 'launch' }],
+      actions: [{ type: 'createConfigMap' }, { type: 'launch' }],
       view: { started: { reason: 'PodPending' } },
     });
     expect(find(subject(20), 'recordEnd')).toMatchObject({

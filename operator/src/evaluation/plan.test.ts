@@ -4,7 +4,7 @@ import { accepted, decide, deleting, finalized, finalizers, find, finished, type
 
 describe('plan: before an attempt', () => {
   it('starts one that has its turn, rows before objects', () => {
-    expect(types(snapshot())).toEqual(['addFinalizer', 'recordAttempt', 'launch']);
+    expect(types(snapshot())).toEqual(['addFinalizer', 'recordAttempt', 'createConfigMap', 'launch']);
     expect(decide(snapshot())).toMatchObject({ view: { phase: 'Starting' }, turn: 'hold' });
   });
 
@@ -80,7 +80,7 @@ describe('plan: killed between two actions', () => {
       types(
         launched({ attempt: { jobUid: null }, job: undefined, raw: rawEvaluation({}, { metadata: { finalizers } }) }),
       ),
-    ).toEqual(['launch']);
+    ).toEqual(['createConfigMap', 'launch']);
     expect(find(launched({ attempt: { jobUid: null }, job: undefined }), 'launch')?.number).toBe(1);
   });
 
@@ -144,6 +144,7 @@ describe('plan: retries', () => {
       'settleJob',
       'releasePod',
       'recordAttempt',
+      'createConfigMap',
       'launch',
     ]);
     expect(find(launched({ record: rows, raw }), 'launch')?.number).toBe(2);

@@ -293,6 +293,8 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   if (!hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'addFinalizer' });
   const fresh = last === undefined || retrying;
   if (fresh) actions.push({ type: 'recordAttempt', number, run, risks: pass.risks, inputs });
+  // It runs nothing, and goes with the Evaluation: it need not wait until the attempt is recorded.
+  actions.push({ type: 'createConfigMap', number, run, recorded: inputs.length > 0 });
   actions.push({ type: 'launch', number, run });
   // Once it is launched, that is; refused.ts has what the status says when it is not.
   const started = { status: 'False', reason: 'PodPending', message: 'Waits for its pod.' } as const;

@@ -1,5 +1,5 @@
 import type { Evaluation, EvaluationStatus } from '@crucible/crds';
-import type { AttemptRecord, CaptureRecord, EvaluationRecord } from '@crucible/storage';
+import type { AttemptRecord, CaptureRecord, EvaluationProgress } from '@crucible/storage';
 import type { Gate } from '../drill/gate.ts';
 import type { InputMap } from './inputs.ts';
 import type { KubeObject } from '../kube/index.ts';
@@ -16,7 +16,7 @@ export interface RawEvaluation extends KubeObject {
 
 /** What Postgres knows. */
 export interface RecordState {
-  readonly evaluation: EvaluationRecord | undefined;
+  readonly evaluation: EvaluationProgress | undefined;
   /** By number, ascending. */
   readonly attempts: readonly AttemptRecord[];
 }
