@@ -1,5 +1,5 @@
 import { API_VERSION, FIELD_MANAGERS } from '@crucible/crds';
-import { isNotFound } from '../kube/index.ts';
+import { isNotFound, trim } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache, Resource } from '../kube/index.ts';
 
 export interface StatusWriterOptions<T extends KubeObject> {
@@ -7,6 +7,8 @@ export interface StatusWriterOptions<T extends KubeObject> {
   readonly resource: Resource;
   readonly kind: string;
   readonly cache: ObjectCache<T>;
+  /** What is kept of an answer, as the cache does. */
+  readonly transform?: (raw: KubeObject) => T;
 }
 
 /**
@@ -40,15 +42,13 @@ export class StatusWriter<T extends KubeObject> {
    * no uid, so without it another object of the same name would get the status. False: the object is gone.
    */
   async write(key: string, { metadata: of }: T, resourceVersion: string | undefined, status: object, signal: AbortSignal): Promise<boolean> {
-    const { client, resource, kind } = this.#options;
+    const { client, resource, kind, transform = trim } = this.#options;
     const { namespace = '', name = '', uid = '' } = of;
     const metadata = { namespace, name, uid, ...(resourceVersion !== undefined && { resourceVersion }) };
     const object = { apiVersion: API_VERSION, kind, metadata, status };
     const options = { fieldManager: FIELD_MANAGERS.status, force: true, subresource: 'status', signal };
     try {
-      const written = await client.apply<T>(resource, object, options);
-      delete written.metadata.managedFields;
-      this.#written.set(key, written);
+      this.#written.set(key, transform(await client.apply(resource, object, options)) as T);
       return true;
     } catch (error) {
       if (isNotFound(error)) return false;

@@ -24,6 +24,7 @@ import { isDeleting, uidOf } from './objects.ts';
 import { inSteps } from './order.ts';
 import type { Lane } from './order.ts';
 import { hasNode } from './pod.ts';
+import { needsContent } from './slim.ts';
 import { isDeletingSnapshot } from './snapshot.ts';
 import type { Snapshot } from './snapshot.ts';
 
@@ -50,6 +51,7 @@ export class Applier {
   }
 
   async apply(snapshot: Snapshot, actions: readonly Action[], signal: AbortSignal): Promise<Left> {
+    if (snapshot.raw.slim === true && needsContent(actions)) throw new Error('the content of the Evaluation has not been read');
     let left: Left = { version: snapshot.raw.metadata.resourceVersion };
     for (const step of inSteps(actions, isDeletingSnapshot(snapshot))) {
       const done = await Promise.allSettled(step.map((lane) => this.#lane(snapshot, lane, signal)));
@@ -89,10 +91,10 @@ export class Applier {
             ...call,
           }),
         );
-      case 'launch':
-        return await this.#launcher.launch(snapshot, action, call);
       case 'createConfigMap':
         return await this.#launcher.createConfigMap(snapshot, action, call);
+      case 'launch':
+        return await this.#launcher.launch(snapshot, action, call);
       case 'lowerDeadline':
         return await this.#lowerDeadline(namespace, action, call);
       case 'settleJob':

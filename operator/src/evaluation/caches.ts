@@ -29,6 +29,7 @@ import { PauseSwitches } from './pause.ts';
 import type { PauseConfigMap } from './pause.ts';
 import { PodIndex } from './pod-index.ts';
 import type { RawSuite } from '../suite/snapshot.ts';
+import { slimEvaluation } from './slim.ts';
 import type { RawEvaluation } from './snapshot.ts';
 
 export interface CacheOptions {
@@ -41,6 +42,9 @@ export interface CacheOptions {
   readonly logger: Logger;
   readonly metrics?: KubeMetrics;
 }
+
+/** A page of the largest ones there may be is some 13 MiB, and is in memory several times until it is read. */
+const EVALUATIONS_PER_PAGE = 100;
 
 /** Every watch of the operator. They run in every replica, so that one that takes over knows the cluster already. */
 export class ClusterCaches implements Caches {
@@ -64,7 +68,7 @@ export class ClusterCaches implements Caches {
   constructor({ client, namespaces, ownNamespace, kueue = false, logger, metrics }: CacheOptions) {
     const common = { client, logger, metrics };
     const owned = { ...common, namespaces, labelSelector: LABELS.evaluationUid };
-    this.evaluations = new Informer<RawEvaluation>({ ...common, resource: EVALUATIONS });
+    this.evaluations = new Informer<RawEvaluation>({ ...common, resource: EVALUATIONS, transform: slimEvaluation, pageSize: EVALUATIONS_PER_PAGE });
     this.suites = new Informer<RawSuite>({ ...common, resource: EVALUATION_SUITES });
     this.namespaces = new Informer<Namespace>({ ...common, resource: NAMESPACES });
     this.runtimes = new Informer<KubeObject>({ ...common, resource: EVALUATION_RUNTIMES });

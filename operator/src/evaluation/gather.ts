@@ -7,7 +7,7 @@ import type {
   CaptureRepository,
 } from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
-import { CONFIG_MAPS, EVENTS, JOBS, PODS, isNotFound } from '../kube/index.ts';
+import { CONFIG_MAPS, EVALUATIONS, EVENTS, JOBS, PODS, isNotFound, trim } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
 import type { GateKeeper } from '../drill/gate.ts';
 import { inputNames } from './inputs.ts';
@@ -130,6 +130,13 @@ export class Gatherer {
     ]);
     const workload = caches.workloads?.ofJob(job?.metadata.uid ?? '');
     return { ...base, record, job, pod, others: others(pod), warnings, workload, capture, output, inputs };
+  }
+
+  /** With all of its content; undefined when it is gone, or another one has its name. */
+  async whole({ metadata }: RawEvaluation, signal: AbortSignal): Promise<RawEvaluation | undefined> {
+    const { namespace, name = '', uid } = metadata;
+    const live = await this.#deps.client.get<KubeObject>(EVALUATIONS, namespace, name, { signal }).catch(undefinedIfGone);
+    return live?.metadata.uid === uid ? trim(live!) : undefined;
   }
 
   /** Live: what is read here is what runs. */

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { EVALUATIONS } from '../kube/index.ts';
+import type { RawEvaluation } from './snapshot.ts';
 import { TestCluster } from './testing/cluster.ts';
 
 const cluster = new TestCluster();
@@ -61,4 +63,28 @@ it('a file from a ConfigMap is waited for, copied, recorded, and never another o
   await cluster.ended(again, 0);
   await cluster.capture(uid, again, 'ok\n', 2);
   await cluster.phase('inputs', 'Succeeded');
+}, 60_000);
+
+it('large code is not kept in memory, and is recorded and run byte for byte all the same', async () => {
+  const code = '# é"\\\t漢\u{1f600}\r\n'.repeat(5_000);
+  const files = [{ path: 'data', content: 'z'.repeat(10_000) }];
+  const uid = await cluster.submit('large', { code, files, stdin: 'in', priority: 1 });
+  const pod = await cluster.makePod('large');
+  const kept = (): number => JSON.stringify(cluster.current.caches.evaluations.get(`${cluster.namespace}/large`)).length;
+  expect(kept()).toBeLessThan(4_000);
+  const [copy] = await given(uid);
+  expect(copy!['data']).toMatchObject({ f0: code, f1: files[0]!.content, stdin: 'in' });
+  const { rows } = await cluster.record.query<{ spec: object }>('select spec from crucible.evaluations where uid = $1', [uid]);
+  expect(rows[0]?.spec).toMatchObject({ code, files, stdin: 'in' });
+
+  await cluster.running(pod);
+  await cluster.phase('large', 'Running');
+  // Its first list, and what a status write answers.
+  await cluster.stopOperator();
+  await cluster.startOperator();
+  expect(kept()).toBeLessThan(8_000);
+  await cluster.ended(pod, 0);
+  await cluster.capture(uid, pod);
+  await cluster.phase('large', 'Succeeded');
+  expect((await cluster.current.client.get<RawEvaluation>(EVALUATIONS, cluster.namespace, 'large')).spec).toMatchObject({ code });
 }, 60_000);

@@ -18,6 +18,7 @@ import type { AdmissionQueue } from './queue.ts';
 import { refusedView } from './refused.ts';
 import type { Scores } from './scores.ts';
 import type { Settings } from './settings.ts';
+import { needsContent, slimEvaluation } from './slim.ts';
 import type { RawEvaluation, Snapshot } from './snapshot.ts';
 import { announcements, buildStatus, observedStatus, sameStatus, waitingOf } from './status.ts';
 
@@ -38,6 +39,11 @@ export interface ReconcilerDependencies {
   readonly now: () => number;
 }
 
+interface Decision {
+  readonly snapshot: Snapshot;
+  readonly decision: Plan;
+}
+
 /** One Evaluation, from whatever state it is in, one decision further. */
 export class Reconciler {
   readonly #deps: ReconcilerDependencies;
@@ -48,7 +54,7 @@ export class Reconciler {
   constructor(deps: ReconcilerDependencies) {
     this.#deps = deps;
     const { client, evaluations: cache } = deps;
-    this.#statuses = new StatusWriter({ client, cache, resource: EVALUATIONS, kind: 'Evaluation' });
+    this.#statuses = new StatusWriter({ client, cache, resource: EVALUATIONS, kind: 'Evaluation', transform: slimEvaluation });
   }
 
   async reconcile(key: string, signal: AbortSignal, context: ReconcileContext): Promise<Result> {
@@ -97,7 +103,16 @@ export class Reconciler {
     }
   }
 
-  async #decide(key: string, raw: RawEvaluation, signal: AbortSignal): Promise<{ snapshot: Snapshot; decision: Plan }> {
+  async #decide(key: string, raw: RawEvaluation, signal: AbortSignal): Promise<Decision> {
+    const first = await this.#plan(key, raw, signal);
+    if (raw.slim !== true || !needsContent(first.decision.actions)) return first;
+    const whole = await this.#deps.gatherer.whole(raw, signal);
+    // Gone: the watch is about to say so.
+    if (whole === undefined) return { ...first, decision: { actions: [], view: undefined, turn: 'release' } };
+    return await this.#plan(key, whole, signal);
+  }
+
+  async #plan(key: string, raw: RawEvaluation, signal: AbortSignal): Promise<Decision> {
     const { gatherer, turns, scores, settings, now } = this.#deps;
     const { namespace = '', name = '', uid = '' } = raw.metadata;
     const own = {

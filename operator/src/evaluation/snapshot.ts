@@ -12,6 +12,8 @@ import type { HeldBack } from './queue.ts';
 export interface RawEvaluation extends KubeObject {
   spec?: unknown;
   status?: EvaluationStatus;
+  /** Its content was left out of the cache; see slim.ts. */
+  slim?: boolean;
 }
 
 /** What Postgres knows. */

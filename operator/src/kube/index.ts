@@ -5,7 +5,7 @@ export type * from './types.ts';
 export { loadAccess, withoutCredentials, type AccessOptions } from './access.ts';
 export { KubeMetrics } from './metrics.ts';
 export { KubeClient } from './client.ts';
-export { Informer, type InformerOptions } from './informer.ts';
+export { Informer, trim, type InformerOptions } from './informer.ts';
 export { InformerSet } from './informer-set.ts';
 export { LeaderElector, type LeaderElectorOptions } from './leader.ts';
 export { EventRecorder, type EventInit, type EventRecorderOptions } from './events.ts';

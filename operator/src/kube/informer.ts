@@ -317,7 +317,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
 const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration';
 
 /** Without what nobody reads: the two can be larger than the object itself. */
-function trim(raw: KubeObject): KubeObject {
+export function trim(raw: KubeObject): KubeObject {
   delete raw.metadata.managedFields;
   if (raw.metadata.annotations !== undefined) delete raw.metadata.annotations[LAST_APPLIED];
   return raw;
