@@ -1,6 +1,6 @@
 /**
  * How fast evaluations go through Crucible, beside raw Jobs with the same pods on the same servers in the same run:
- * `node test/bench/operator.ts [--evaluations=200] [--queued=10000] [--rates=10,5] [--only=compare|steady|growth|unlimited|queued]`.
+ * `node test/bench/operator.ts [--evaluations=200] [--queued=10000] [--code-kib=0] [--rates=10,5] [--only=compare|steady|growth|unlimited|queued]`.
  * Exit code 1 when something asked for is missed.
  */
 import { availableParallelism } from 'node:os';
@@ -17,12 +17,15 @@ const { values: flags } = parseArgs({
   options: {
     evaluations: { type: 'string', default: '200' },
     queued: { type: 'string', default: '10000' },
+    'code-kib': { type: 'string', default: '0' },
     rates: { type: 'string', default: '10' },
     only: { type: 'string', multiple: true, default: ['compare', 'steady', 'growth', 'unlimited', 'queued'] },
   },
 });
 const COUNT = Number(flags.evaluations);
 const QUEUED = Number(flags.queued);
+/** Of each of them; 0: a line. */
+const CODE_KIB = Number(flags['code-kib']);
 /** The first one is what is asked about; the others stand beside it. */
 const RATES = flags.rates.split(',').map(Number);
 const wanted = (part: string): boolean => flags.only.includes(part);
@@ -45,11 +48,11 @@ const PODS = `/api/v1/namespaces/${NAMESPACE}/pods`;
 
 type Json = Record<string, any>;
 
-const evaluation = (name: string): Json => ({
+const evaluation = (name: string, code = 'print("played")'): Json => ({
   apiVersion: 'crucible.dev/v1alpha1',
   kind: 'Evaluation',
   metadata: { name },
-  spec: { runtime: RUNTIME, code: 'print("played")' },
+  spec: { runtime: RUNTIME, code },
 });
 const conditionIs = (object: WatchedObject, type: string): boolean =>
   (object.status?.['conditions'] ?? []).some((condition: { type: string; status: string }) => condition.type === type && condition.status === 'True');
@@ -217,7 +220,8 @@ async function queued(): Promise<Measure[]> {
     const waiting = new Sightings();
     const stop = await watch(rig.kubeconfig, EVALUATIONS, (object) => object.status?.['phase'] !== undefined && waiting.see(object.metadata.name));
     const begun = performance.now();
-    await createAll(rig, EVALUATIONS, Array.from({ length: QUEUED }, (_, index) => evaluation(`queued-${index}`)));
+    const code = CODE_KIB === 0 ? undefined : '#'.repeat(CODE_KIB * 1024 - 1);
+    await createAll(rig, EVALUATIONS, Array.from({ length: QUEUED }, (_, index) => evaluation(`queued-${index}`, code)));
     await waiting.count(QUEUED, 'have a status');
     const seconds = (performance.now() - begun) / 1000;
     stop();
@@ -226,9 +230,14 @@ async function queued(): Promise<Measure[]> {
     await sleep(IDLE_SECONDS * 1000);
     const after = await rig.metrics('operator');
     const cpu = after.get('process_cpu_seconds_total')! - before.get('process_cpu_seconds_total')!;
+    const most = rig.mostMemory('operator');
+    await rig.restartOperator();
+    await sleep((IDLE_SECONDS * 1000) / 2);
     return [
       { name: `${QUEUED} created, each with a status`, value: seconds, unit: 's' },
       { name: `operator's memory with ${QUEUED} queued`, value: after.get('process_resident_memory_bytes')! / 2 ** 20, unit: 'MiB', atMost: 300 },
+      { name: `operator's memory while they were created, at most`, value: most / 2 ** 20, unit: 'MiB' },
+      { name: `operator's memory after a restart with ${QUEUED} queued, at most`, value: rig.mostMemory('operator') / 2 ** 20, unit: 'MiB' },
       { name: `operator's CPU with ${QUEUED} queued, idle`, value: (cpu / IDLE_SECONDS) * 100, unit: '%', atMost: 2 },
     ];
   } finally {

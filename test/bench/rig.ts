@@ -29,6 +29,10 @@ export interface Rig {
   metrics(process: 'operator' | 'recorder'): Promise<Map<string, number>>;
   /** CPU seconds that each server has used so far, its children's with it. */
   cpuSeconds(): Map<string, number>;
+  /** The most bytes that a process has held so far. */
+  mostMemory(process: 'operator' | 'recorder'): number;
+  /** Until it leads and has read everything. */
+  restartOperator(): Promise<void>;
   /** No pod goes on from here. */
   stopNodes(): Promise<void>;
   stop(): Promise<void>;
@@ -69,7 +73,7 @@ export async function startRig({ maxConcurrent, outputBytes, controllerRequestsP
   const ports = { operator: await freePort(), recorder: await freePort() };
   const start = (name: 'operator' | 'recorder', program: string, environment: Record<string, string>): Server =>
     sandbox.start(name, process.execPath, [...V8, join(ROOT, program)], undefined, { ...common, PORT: String(ports[name]), HOSTNAME: `${name}-0`, ...environment });
-  const operator = start('operator', 'operator/src/main.ts', {
+  const startOperator = (): Server => start('operator', 'operator/src/main.ts', {
     CRUCIBLE_DATABASE_URL: dsns.operator,
     CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:bench',
     CRUCIBLE_LEASE_NAMESPACE: NAMESPACE,
@@ -77,18 +81,27 @@ export async function startRig({ maxConcurrent, outputBytes, controllerRequestsP
     // Nothing contains the pods of a played node.
     CRUCIBLE_DRILL: 'off',
   });
+  const ready = (name: keyof typeof ports, server: Server): Promise<void> =>
+    server.ready(async () => (await fetch(`http://127.0.0.1:${ports[name]}/readyz`)).ok, READY_SECONDS);
+  let operator = startOperator();
   const recorder = start('recorder', 'operator/src/recorder/main.ts', {
     CRUCIBLE_DATABASE_URL: dsns.recorder,
     CRUCIBLE_DATA_DIR: sandbox.folder('data'),
     ...(redis !== undefined && { CRUCIBLE_REDIS_URL: redis }),
   });
-  for (const [name, server] of Object.entries({ operator, recorder }))
-    await server.ready(async () => (await fetch(`http://127.0.0.1:${ports[name as 'operator']}/readyz`)).ok, READY_SECONDS);
+  await Promise.all([ready('operator', operator), ready('recorder', recorder)]);
   return {
     api,
     kubeconfig,
     metrics: async (name) => parseMetrics(await (await fetch(`http://127.0.0.1:${ports[name]}/metrics`)).text()),
     cpuSeconds: () => cpuSeconds(join(sandbox.directory, 'pids')),
+    mostMemory: (name) => mostMemory(name === 'operator' ? operator.pid : recorder.pid),
+    restartOperator: async () => {
+      operator.signal('SIGTERM');
+      await operator.ended();
+      operator = startOperator();
+      await ready('operator', operator);
+    },
     stopNodes: async () => {
       nodes.signal('SIGKILL');
       await nodes.ended();
@@ -139,6 +152,10 @@ function cpuSeconds(pidsFile: string): Map<string, number> {
     [...ofProcess].filter(([, { parent }]) => parent === pid).reduce((sum, [child]) => sum + ofTree(child), 0);
   const servers = readFileSync(pidsFile, 'utf8').trim().split('\n').map((line) => line.split(' '));
   return new Map(servers.map(([pid, name]) => [name!, ofTree(Number(pid)) / TICKS_PER_SECOND]));
+}
+
+function mostMemory(pid: number): number {
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024;
 }
 
 export function parseMetrics(text: string): Map<string, number> {
