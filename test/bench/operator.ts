@@ -1,6 +1,7 @@
 /**
  * How fast evaluations go through Crucible, beside raw Jobs with the same pods on the same servers in the same run:
- * `node test/bench/operator.ts [--evaluations=200] [--queued=10000] [--code-kib=0] [--rates=10,5] [--only=compare|steady|growth|unlimited|queued]`.
+ * `node test/bench/operator.ts [--evaluations=200] [--queued=10000] [--code-kib=0] [--rates=10,5] [--crowds=100,1000]
+ * [--only=compare|steady|growth|unlimited|queued]`.
  * Exit code 1 when something asked for is missed.
  */
 import { availableParallelism } from 'node:os';
@@ -19,6 +20,7 @@ const { values: flags } = parseArgs({
     queued: { type: 'string', default: '10000' },
     'code-kib': { type: 'string', default: '0' },
     rates: { type: 'string', default: '10' },
+    crowds: { type: 'string', default: '100,1000' },
     only: { type: 'string', multiple: true, default: ['compare', 'steady', 'growth', 'unlimited', 'queued'] },
   },
 });
@@ -36,8 +38,8 @@ const IDLE_SECONDS = 20;
 /** By then what is compiled while it runs is compiled, and connections are there. */
 const WARM_UPS = 100;
 /** At once, to see whether one of many costs what one of few does. */
-const CROWDS = [100, 1000];
-const LIMIT_SECONDS = 900;
+const CROWDS = flags.crowds.split(',').map(Number);
+const LIMIT_SECONDS = 1800;
 /** As platforms raise them. */
 const RAISED = 50;
 /** What the two cores can do, rather than what the controllers may. */
