@@ -79,6 +79,7 @@ export class ApiProxy {
   readonly #mutations: Call[] = [];
   readonly #answers = new Map<number, number>();
   #unanswered = 0;
+  #logsCut = 0;
   /** Calls under way, with the time they came; watches and logs are not waited for. */
   readonly #waiting = new Map<ServerResponse, number>();
   #url = '';
@@ -118,6 +119,11 @@ export class ApiProxy {
   /** Calls without an answer, or with half of one: the API server broke them off or was not there, or nobody waited longer. */
   get unanswered(): number {
     return this.#unanswered;
+  }
+
+  /** Logs that were cut, and not merely to be cut beyond their end. */
+  get logsCut(): number {
+    return this.#logsCut;
   }
 
   /** Whether a call has been without an answer for so long. */
@@ -211,7 +217,10 @@ export class ApiProxy {
     response.flushHeaders();
     if (call.watch && code === 200) return await this.#watch(call, upstream, response);
     const limit = call.resource === 'pods/log' ? this.onLog(call) : undefined;
-    if (limit !== undefined) return await cutAfter(limit, upstream, response);
+    if (limit !== undefined) {
+      if (await cutAfter(limit, upstream, response)) this.#logsCut += 1;
+      return;
+    }
     upstream.pipe(response);
   }
 
@@ -256,7 +265,8 @@ export function resourceOf(path: string): string {
   return sub === undefined ? plural : `${plural}/${sub}`;
 }
 
-async function cutAfter(limit: number, upstream: IncomingMessage, response: ServerResponse): Promise<void> {
+/** False: the log was over before. */
+async function cutAfter(limit: number, upstream: IncomingMessage, response: ServerResponse): Promise<boolean> {
   let left = limit;
   for await (const chunk of upstream as AsyncIterable<Buffer>) {
     await new Promise((resolve) => response.write(chunk.subarray(0, left), resolve));
@@ -266,9 +276,10 @@ async function cutAfter(limit: number, upstream: IncomingMessage, response: Serv
     await pause(5);
     upstream.destroy();
     response.destroy();
-    return;
+    return true;
   }
   response.end();
+  return false;
 }
 
 function answer(response: ServerResponse, code: number, retryAfterSeconds: number | undefined): void {

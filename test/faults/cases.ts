@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { connectRedis } from '@crucible/storage';
 import { random } from './seed.ts';
+import { flowing } from './scenario.ts';
 import type { Part } from './scenario.ts';
 import type { World, WorldOptions } from './world.ts';
 
@@ -87,6 +88,22 @@ export function brokenAtCommits(program: Program, how: 'killed' | 'cut', ...poin
       };
     },
     struck: (world) => reached.all && (how === 'cut' || world[program].starts > 1),
+  };
+}
+
+/** 2. The recorder dies, or loses Postgres, before it gives events their positions for the Nth time, or after it did so. */
+export function brokenAtNumberings(how: 'killed' | 'cut', ...points: readonly Point[]): FaultCase {
+  const reached = new Reached(points);
+  return {
+    id: `2/recorder-${how}-at-numbering-${named(points)}`,
+    arm: (world) => {
+      const act = how === 'killed' ? () => world.recorder.kill() : undefined;
+      world.recorderCommits.numberingRule = (numbering) => {
+        const point = reached.at(numbering.number);
+        return point && { when: point.moment, ...(act && { act }) };
+      };
+    },
+    struck: (world) => reached.all && (how === 'cut' || world.recorder.starts > 1),
   };
 }
 
@@ -197,27 +214,41 @@ export function brokenWatches(): FaultCase {
 
 /** Final reads begin at the first byte, back off up to 10 s, and are given up after three minutes. */
 const FINAL_CUTS = 3;
+/** A follow that has come further is tried again after some 200 ms: what one log is cut in so long. */
+const CUTS_A_PART = 25;
+const CUT_MS = 10_000;
+const CUT_BYTES = 60_000;
 
 /** 11. The log stream breaks at random bytes, so many times. */
 export function cutLogs(times: number): FaultCase {
-  let cuts = 0;
-  const finals = new Map<string, number>();
+  const parts = Array.from({ length: Math.ceil(times / CUTS_A_PART) }, (_, index) =>
+    flowing(`flows-${index}`, index + 1, CUT_BYTES, CUT_MS),
+  );
   return {
     id: `11/logs-cut-${times}-times`,
     arm: (world, seed) => {
       const next = random(seed);
+      const finals = new Map<string, number>();
+      /** How far each log was let through. */
+      const seen = new Map<string, number>();
       world.recorderApi.onLog = ({ path, query }) => {
-        if (cuts >= times) return undefined;
+        if (world.recorderApi.logsCut >= times) return undefined;
         if (query.get('follow') !== 'true') {
           const final = (finals.get(path) ?? 0) + 1;
           if (final > FINAL_CUTS) return undefined;
           finals.set(path, final);
         }
-        cuts += 1;
-        return Math.floor(next() * 8000);
+        // Mostly a little further than before, sometimes on the way there.
+        const before = seen.get(path) ?? 0;
+        const limit = 1 + Math.floor(next() < 0.8 ? before + next() * 2000 : next() * before);
+        seen.set(path, Math.max(before, limit));
+        return limit;
       };
     },
-    struck: () => cuts >= Math.min(times, 5),
+    struck: (world) => world.recorderApi.logsCut >= times,
+    parts,
+    otherwise: Object.fromEntries(parts.map(({ name }) => [name, ['Succeeded']])),
+    whole: true,
   };
 }
 

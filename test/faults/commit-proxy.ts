@@ -22,7 +22,10 @@ export interface CommitFault {
 
 export type CommitRule = (point: CommitPoint) => CommitFault | undefined;
 
-const WRITES = /\b(insert\s+into|update\s+crucible|delete\s+from|pg_notify|append_\w*event)\b/i;
+const WRITES =
+  /\b(insert\s+into|update\s+crucible|delete\s+from|pg_notify|append_\w*event|(observe|end)_namespace|(withdraw|explain)_submission)\b/i;
+/** The relay gives events their positions. It asks for that again and again, mostly when there is nothing to do. */
+const NUMBERS = /\bcrucible\.assign_positions\b/i;
 const START_UP = 0;
 const SSL_REQUEST = 80_877_103;
 const CANCEL_REQUEST = 80_877_102;
@@ -30,8 +33,11 @@ const CANCEL_REQUEST = 80_877_102;
 /** Postgres behind a proxy that knows when something is committed. */
 export class CommitProxy {
   rule: CommitRule = () => undefined;
+  /** The same for what numbers events, which is counted by itself. */
+  numberingRule: CommitRule = () => undefined;
   readonly #tcp: TcpProxy;
   readonly #points: CommitPoint[] = [];
+  readonly #numberings: CommitPoint[] = [];
   readonly #refusals = new Map<string, number>();
 
   constructor(target: { readonly host: string; readonly port: number }) {
@@ -41,6 +47,11 @@ export class CommitProxy {
   /** Everything that was committed or about to be, in order. */
   get points(): readonly CommitPoint[] {
     return this.#points;
+  }
+
+  /** How often events were numbered, or nearly. */
+  get numberings(): number {
+    return this.#numberings.length;
   }
 
   /** Connections that were lost without the client's doing. */
@@ -77,9 +88,11 @@ export class CommitProxy {
         far.write(message.bytes);
         return;
       }
-      const point = { number: this.#points.length + 1, statements };
-      this.#points.push(point);
-      const fault = this.rule(point);
+      const numbers = !statements.some((text) => WRITES.test(text));
+      const points = numbers ? this.#numberings : this.#points;
+      const point = { number: points.length + 1, statements };
+      points.push(point);
+      const fault = numbers ? this.numberingRule(point) : this.rule(point);
       if (fault === undefined) {
         far.write(message.bytes);
         return;
@@ -192,7 +205,7 @@ class TransactionTracker {
   }
 
   #end(): readonly string[] | undefined {
-    const statements = this.#statements.filter((text) => WRITES.test(text)).map((text) => text.replace(/\s+/g, ' ').trim());
+    const statements = this.#statements.filter((text) => WRITES.test(text) || NUMBERS.test(text)).map((text) => text.replace(/\s+/g, ' ').trim());
     this.#begin(false);
     return statements.length > 0 ? statements : undefined;
   }

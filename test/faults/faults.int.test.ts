@@ -3,6 +3,7 @@ import { EVENT_STREAM, connectRedis } from '@crucible/storage';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   brokenAtCommits,
+  brokenAtNumberings,
   brokenAtPublishes,
   cutLogs,
   killedAtCalls,
@@ -71,12 +72,14 @@ describe('faults', () => {
     expect(reference.operatorCommits).toBeGreaterThan(10);
     expect(reference.recorderCommits).toBeGreaterThan(8);
     expect(reference.publishes).toBeGreaterThan(8);
+    expect(reference.numberings).toBeGreaterThan(4);
   });
   const cases: Record<string, () => FaultCase> = {
     '1 and 2: the operator is killed at mutating calls, the recorder at publishes to Redis': () =>
       together(
         killedAtCalls(...points(3, reference.calls)),
         brokenAtPublishes('killed', ...points(2, reference.publishes / 2)),
+        brokenAtNumberings('cut', ...points(2, reference.numberings / 2)),
       ),
     '2 and 11: both are killed at commits, and the log is cut at random bytes': () =>
       together(

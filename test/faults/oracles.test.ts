@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { converged, endState, gaplessEvents, noOrphans, oneAcceptedAttempt, quiet, sameEnd, standing, verdictAndLedger } from './oracles.ts';
+import { FrameDecoder } from '../../operator/src/recorder/frames.ts';
+import type { Frame } from '../../operator/src/recorder/frames.ts';
 import { expectedOutput, scenario, sha256 } from './scenario.ts';
 import type { RecordedRun, StoredStream, WorldState } from './state.ts';
 
@@ -110,6 +112,32 @@ describe('(b) verdict and ledger', () => {
     expect(verdictAndLedger(state, [PART])).toEqual([]);
     for (const worse of [{ evaluations: captured('True') }, { runs: [{ ...lost, attempts: run().attempts.map((one) => ({ ...one, startedAt: null })) }] }])
       expect(verdictAndLedger({ ...state, ...worse }, [PART]).join()).toContain('a container ran, and nothing says');
+  });
+  describe('of what is incomplete', () => {
+    const gone = { ...capture, complete: false, reason: 'PodGone' };
+    const frames = [...new FrameDecoder().push(Buffer.concat(PART.scripts[0]!.lines))];
+    /** The streams as they are when only these frames were stored. */
+    const stored = (kept: (frame: Frame, index: number) => boolean): Partial<RecordedRun> => ({
+      streams: (['stdout', 'stderr'] as const).map((name) => {
+        const found = frames.filter(({ kind }) => kind === name).filter(kept);
+        const data = Buffer.concat(found.flatMap(({ text, newline }) => [text, Buffer.from(newline ? '\n' : '')]));
+        const ledger = { bytes: data.length, sha256: sha256(data) };
+        return stream(name, { ...ledger, complete: false, found: { ...ledger, joins: true } });
+      }),
+    });
+    const breaches = (missing: string, changes: Partial<RecordedRun>): string =>
+      verdictAndLedger(withRun({ captures: [{ ...gone, missing }], ...changes }), [PART]).join();
+
+    it('believes a beginning, and a gap that is named', () => {
+      expect(breaches('{}', stored((_, index) => index < 2))).toBe('');
+      expect(breaches('{[3,5)}', stored(({ seq }) => seq < 3 || seq > 4))).toBe('');
+    });
+    it('sees bytes the program never wrote, a gap that is not named, and one that is named and not there', () => {
+      const words = 'is not what the program wrote but for';
+      expect(breaches('{}', { streams: [stream('stdout', { ...other, found: other }), stream('stderr')] })).toContain(words);
+      expect(breaches('{}', stored(({ seq }) => seq < 3 || seq > 4))).toContain(words);
+      expect(breaches('{[3,5)}', stored(() => true))).toContain(words);
+    });
   });
   it('sees output of a container that never ran', () => {
     expect(verdictAndLedger(world({ ran: () => false }), [PART]).join()).toContain('it has output and never ran');

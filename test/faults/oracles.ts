@@ -1,7 +1,10 @@
+import { createHash } from 'node:crypto';
 import { CAPTURE_FINALIZER, LABELS } from '@crucible/crds';
-import { expectedOutput, sha256 } from './scenario.ts';
+import { FrameDecoder } from '../../operator/src/recorder/frames.ts';
+import type { Script } from './node.ts';
+import { expectedOutput, scriptOf, sha256 } from './scenario.ts';
 import type { Part } from './scenario.ts';
-import type { Json, RecordedRun, StartedContainer, WorldState } from './state.ts';
+import type { Json, RecordedRun, StartedContainer, StoredCapture, StoredStream, WorldState } from './state.ts';
 
 // What must hold after every fault, as pure functions over what was read. Each returns what is wrong, in words.
 
@@ -76,6 +79,7 @@ function ledgerBreaches(run: RecordedRun, part: Part | undefined, ran: (podUid: 
     if (!ran(capture.podUid)) {
       if (streams.some(({ found }) => found.bytes > 0)) breaches.push(`${what}: it has output and never ran`);
     } else if (part !== undefined && capture.complete === true) breaches.push(...outputBreaches(what, run, attempt.number, part));
+    else if (part !== undefined) breaches.push(...partBreaches(what, streams, capture, scriptOf([part], part.name, attempt.number)!));
   }
   return breaches;
 }
@@ -94,6 +98,25 @@ function outputBreaches(what: string, run: RecordedRun, attempt: number, part: P
       breaches.push(`${what}: artifact ${path} is not stored as it was`);
   }
   return breaches;
+}
+
+/** Incomplete means: what the program wrote, but for the lines that are named, and perhaps its end. */
+function partBreaches(what: string, streams: readonly StoredStream[], { missing }: StoredCapture, script: Script): Breach[] {
+  const gaps = [...missing.matchAll(/\[(\d+),(\d+)\)/g)].map(([, from, to]) => [Number(from), Number(to)] as const);
+  const frames = [...new FrameDecoder().push(Buffer.concat(script.lines))].filter(
+    ({ seq }) => !gaps.some(([from, to]) => seq >= from && seq < to),
+  );
+  return streams.flatMap(({ stream, found }) => {
+    const hash = createHash('sha256');
+    let bytes = 0;
+    for (const { text, newline } of frames.filter(({ kind }) => kind === stream)) {
+      if (bytes >= found.bytes) break;
+      hash.update(text).update(newline ? '\n' : '');
+      bytes += text.length + (newline ? 1 : 0);
+    }
+    if (bytes === found.bytes && hash.digest('hex') === found.sha256) return [];
+    return [`${what}: ${stream} is not what the program wrote but for the lines ${missing}, as far as it goes: ${found.bytes} bytes`];
+  });
 }
 
 /** (c) No orphan: no Job, pod finalizer, code or own finalizer that nothing will ever remove. */

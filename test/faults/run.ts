@@ -14,6 +14,7 @@ export interface Reference {
   readonly operatorCommits: number;
   readonly recorderCommits: number;
   readonly publishes: number;
+  readonly numberings: number;
   readonly breaches: readonly Breach[];
 }
 
@@ -37,6 +38,7 @@ export async function referenceRun(
       operatorCommits: world.operatorCommits.points.length,
       recorderCommits: world.recorderCommits.points.length,
       publishes: world.redis?.points.length ?? 0,
+      numberings: world.recorderCommits.numberings,
     };
     await after?.(world);
     return reference;

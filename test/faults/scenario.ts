@@ -56,6 +56,12 @@ export function scenario({ seed, bytes = 30_000, durationMs = 800, retry = false
   return retry ? [...parts, retried] : parts;
 }
 
+/** One more that succeeds, with so much output in so long. */
+export function flowing(name: string, seed: number, bytes: number, durationMs: number): Part {
+  const produced = randomWrites(seed, bytes);
+  return { name, spec: {}, produced, files: [], scripts: [{ lines: encodeLines(produced), exitCode: 0, durationMs }] };
+}
+
 export function scriptOf(parts: readonly Part[], evaluation: string, attempt: number): Script | undefined {
   const part = parts.find(({ name }) => name === evaluation);
   return part?.scripts[Math.min(attempt, part.scripts.length) - 1];

@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 import {
   brokenAtCommits,
+  brokenAtNumberings,
   brokenAtPublishes,
   brokenWatches,
   conflictStorm,
@@ -82,13 +83,15 @@ export function plan({ whole, usual, retried }: References, options: PlanOptions
 }
 
 /**
- * Every call, commit and publish, before and after. In one run each program is harmed once: the operator at a call or at a
+ * Every call, commit, publish and numbering of events, before and after. In one run each program is harmed once: the operator at a call or at a
  * commit, the recorder at a publish or at a commit. What is only cut off is harmed in each of its connections.
  */
 function everyPoint(reference: Reference, { seed }: PlanOptions): Planned[] {
-  const { calls, operatorCommits, recorderCommits, publishes } = reference;
+  const { calls, operatorCommits, recorderCommits, publishes, numberings } = reference;
   const at = (count: number, make: (point: Point) => FaultCase) => (point: Point) => point.number <= count ? [make(point)] : [];
   const runs = [
+    [at(numberings, (point) => brokenAtNumberings('killed', point))],
+    [at(numberings, (point) => brokenAtNumberings('cut', point))],
     [at(calls, killedAtCalls), at(publishes, (point) => brokenAtPublishes('killed', point))],
     [
       at(operatorCommits, (point) => brokenAtCommits('operator', 'killed', point)),
@@ -100,7 +103,7 @@ function everyPoint(reference: Reference, { seed }: PlanOptions): Planned[] {
       at(publishes, (point) => brokenAtPublishes('cut', point)),
     ],
   ];
-  const points = Array.from({ length: Math.max(calls, operatorCommits, recorderCommits, publishes) }, (_, index) =>
+  const points = Array.from({ length: Math.max(calls, operatorCommits, recorderCommits, publishes, numberings) }, (_, index) =>
     MOMENTS.map((moment) => ({ moment, number: index + 1 })),
   ).flat();
   return runs.flatMap((makers) =>

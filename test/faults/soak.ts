@@ -1,7 +1,8 @@
 /**
  * Every crash point and more rounds of every fault than CI has time for:
  * `node test/faults/soak.ts [--minutes=60] [--lanes=3] [--slice=1/1] [--quiet-seconds=3] [--long-quiet-seconds=60]
- * [--rounds=3] [--only=PREFIX,…]`. The last line is a summary; the exit code is 1 after a breach. A minute's quiet
+ * [--rounds=3] [--only=PREFIX,…]`. The exit code is 1 after a breach or when some fault
+ * never took place, and 3 when there was no time for everything. A minute's quiet
  * (--long-quiet-seconds) is watched in one case of each kind, --quiet-seconds in the others; seeded faults run --rounds
  * times with different seeds. So many lanes run at once, each with servers of its own: most of a case is waiting.
  * `--slice=2/5` runs the second fifth of it all, always the same one.
@@ -45,6 +46,8 @@ const KEPT = join(import.meta.dirname, '../../.crucible/soak');
 
 const count = { cases: 0, faults: 0, breached: 0, notReached: 0, skipped: 0 };
 const kinds = new Set<string>();
+/** Of each kind of fault that was tried, whether it ever took place. */
+const struck = new Map<string, boolean>();
 let caseSeconds = 0;
 
 function quietOf(id: string): number {
@@ -69,6 +72,10 @@ async function lane(servers: Servers, cases: Planned[]): Promise<void> {
     count.faults += fault.faults?.length ?? 1;
     count.notReached += result.missed.length;
     if (breaches.length > 0) count.breached += 1;
+    for (const { id } of fault.faults ?? [fault]) {
+      const kind = id.replace(/-(before|after)-.*/, '');
+      struck.set(kind, struck.get(kind) === true || !result.missed.includes(id));
+    }
     const verdict = breaches.length > 0 ? 'BREACH' : result.struck ? 'ok' : `not reached (${result.missed.join(', ')})`;
     console.log(`${verdict} ${result.id} seed ${own} (${result.seconds.toFixed(1)} s)`);
     for (const breach of breaches) console.log(`    ${breach}`);
@@ -79,9 +86,9 @@ async function undisturbed(servers: Servers, more: Omit<ScenarioOptions, 'seed'>
   const reference = await referenceRun(servers, { seed, ...more }, quietMs);
   for (const breach of reference.breaches) console.log(`BREACH reference run: ${breach}`);
   count.breached += reference.breaches.length > 0 ? 1 : 0;
-  const { calls, operatorCommits, recorderCommits, publishes } = reference;
+  const { calls, operatorCommits, recorderCommits, publishes, numberings } = reference;
   console.log(
-    `reference ${JSON.stringify(more)}: ${calls} mutating calls, ${operatorCommits} commits of the operator, ${recorderCommits} of the recorder, ${publishes} publishes`,
+    `reference ${JSON.stringify(more)}: ${calls} mutating calls, ${operatorCommits} commits of the operator, ${recorderCommits} of the recorder, ${publishes} publishes, ${numberings} times events were numbered`,
   );
   return reference;
 }
@@ -122,4 +129,7 @@ const minutes = (Date.now() - begun) / 60_000;
 console.log(
   `soak: ${count.cases} cases with ${count.faults} faults, ${count.breached} cases breached, ${count.notReached} faults not reached, ${count.skipped} skipped for want of time, CRUCIBLE_SEED=${seed}; ${(caseSeconds / Math.max(count.cases, 1)).toFixed(1)} s a case, ${minutes.toFixed(1)} minutes in all`,
 );
-process.exit(count.breached > 0 ? 1 : 0);
+const never = [...struck].filter(([, once]) => !once).map(([kind]) => kind);
+if (never.length > 0) console.log(`never took place: ${never.join(', ')}`);
+if (count.skipped > 0) console.log('not everything was tried: give it more --minutes, or a part of it with --slice');
+process.exit(count.breached > 0 || never.length > 0 ? 1 : count.skipped > 0 ? 3 : 0);
