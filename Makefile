@@ -21,7 +21,7 @@ kubeconfig: ## print the path of the cluster's kubeconfig
 
 url: ## print where the API is; its certificate authority goes to .crucible/ca.crt
 	@$(LOCAL)/url.sh
-drill: ## attack sandboxes of every RuntimeClass; fails when a rule of the sandbox contract is broken
+drill: ## attack sandboxes of every RuntimeClass; fails when a rule of the sandbox contract is broken or cannot be shown
 	@$(WITH) node deploy/local/drill.ts
 
 token: ## print a researcher's bearer token for the namespace evals, valid for an hour

@@ -17,7 +17,7 @@ describe('judge', () => {
 
   it('names what is broken, listed or not, and what is open without being listed', () => {
     expect(judge([report('gvisor', rule(22, 'broken'))], listed)).toEqual(['rule 22 is broken under gvisor: seen']);
-    expect(judge([report('', rule(22, 'open'))], listed)[0]).toContain('rule 22 is open, and not named');
+    expect(judge([report('', rule(22, 'open'))], listed)[0]).toContain('rule 22 could not be shown, and is not named');
     expect(judge([report('gvisor', rule(21, 'open'))], listed)).toHaveLength(1);
   });
 });

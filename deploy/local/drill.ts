@@ -35,7 +35,7 @@ export function judge(classes: Classes, open: readonly OpenRule[]): string[] {
   return classes.flatMap(({ runtimeClassName, rules }) =>
     rules.flatMap(({ rule, outcome, evidence }) => {
       if (outcome === 'held' || (outcome === 'open' && named(runtimeClassName, rule))) return [];
-      const what = outcome === 'broken' ? 'is broken' : 'is open, and not named in the list of open rules';
+      const what = outcome === 'broken' ? 'is broken' : 'could not be shown, and is not named in deploy/local/drill-open.yaml,';
       return [`rule ${rule} ${what} under ${runtimeClassName || 'the default runtime'}: ${evidence}`];
     }),
   );

@@ -93,6 +93,10 @@ describe('rendering', () => {
     ['a namespace that cannot be one', 'evaluationNamespaces[0].name=Evals', 'Evals'],
     ['an external Postgres without its Secret', 'postgres.embedded.enabled=false', 'postgres.external.existingSecret'],
     ['controls among evaluations', 'drill.controlNamespace=evals,evaluationNamespaces[0].name=evals', 'drill.controlNamespace: evals is an evaluation namespace'],
+    ['the drill where no evaluation runs', 'drill.namespace=nowhere', 'drill.namespace: nowhere is none of evaluationNamespaces (evals)'],
+    ['its own namespace as one of evaluations', `evaluationNamespaces[0].name=${RELEASE_NAMESPACE}`, 'is the namespace of this release'],
+    ['a namespace that is there twice', 'evaluationNamespaces[0].name=a,evaluationNamespaces[1].name=a', 'a is there twice'],
+    ['uids from last to first', 'sandbox.uids.first=200000,sandbox.uids.last=100000', 'sandbox.uids: first (200000) is greater than last (100000)'],
     ['a runtime without image', 'runtimes.perl.enabled=true,runtimes.perl.spec.command={perl},runtimes.perl.spec.entryFile=a.pl', 'runtimes.perl.image'],
   ])('refuses %s', (_, setting, message) => {
     expect(() => renderChart('--set', setting)).toThrow(message);

@@ -70,7 +70,7 @@ print(json.dumps({'attack': 'forks', 'checks': [{'check': 'refused', 'blocked': 
     judge: (end: RunEnd) => {
       const checks = reported(end.stdout, 'forks');
       // Ended without an answer: it has hurt itself only, and the limit was not shown either.
-      return checks.length > 0 ? checks : [{ check: 'refused', blocked: null, detail: `ended as ${end.verdict}` }];
+      return checks.length > 0 ? checks : [{ check: 'refused', blocked: null, detail: `the probe ended as ${end.verdict} before it said anything; try again when the machine is quieter` }];
     },
   },
 };
