@@ -22,6 +22,8 @@ export class EventStream {
     const ended = () => this.#ended();
     reply.raw.once('close', ended);
     reply.raw.once('error', ended);
+    // Who left while rights were looked up has closed already: nothing more will tell of it.
+    if (reply.raw.destroyed) this.#ended();
   }
 
   get open(): boolean {
@@ -33,6 +35,7 @@ export class EventStream {
   }
 
   begin(): void {
+    if (!this.#open) return void this.#reply.hijack();
     const headers = this.#reply.getHeaders() as Record<string, string>;
     this.#reply.hijack();
     this.#reply.raw.writeHead(200, {
