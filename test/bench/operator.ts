@@ -177,13 +177,13 @@ async function latencies(rig: Rig, perSecond: number): Promise<Measure[]> {
   const [job, podEnd, end] = [new Sightings(), new Sightings(), new Sightings()];
   const ofEvaluation = (object: WatchedObject): string => object.metadata.labels?.['crucible.dev/evaluation'] ?? '';
   const stops = await Promise.all([
-    watch(rig.kubeconfig, JOBS, (object) => job.see(ofEvaluation(object))),
-    watch(rig.kubeconfig, PODS, (object) => object.status?.['phase'] === 'Succeeded' && podEnd.see(ofEvaluation(object))),
-    watch(rig.kubeconfig, EVALUATIONS, (object) => created.has(object.metadata.name) && conditionIs(object, 'Finished') && end.see(object.metadata.name)),
+    watch(rig.kubeconfig, JOBS, (object) => job.see(ofEvaluation(object)), (line) => line.startsWith('{"type":"ADDED"')),
+    watch(rig.kubeconfig, PODS, (object) => object.status?.['phase'] === 'Succeeded' && podEnd.see(ofEvaluation(object)), (line) => line.includes('"Succeeded"')),
+    watch(rig.kubeconfig, EVALUATIONS, (object) => created.has(object.metadata.name) && conditionIs(object, 'Finished') && end.see(object.metadata.name), (line) => line.includes('"Finished"')),
   ]);
   const names = Array.from({ length: perSecond * STEADY_SECONDS }, (_, index) => `steady-${perSecond}-${index}`);
   const creating: Promise<void>[] = [];
-  const before = { cpu: rig.cpuSeconds(), requests: await requests(rig), reconciles: await reconciles(rig) };
+  const before = { cpu: rig.cpuSeconds(), own: process.cpuUsage(), requests: await requests(rig), reconciles: await reconciles(rig) };
   const begun = performance.now();
   for (const [index, name] of names.entries()) {
     await sleep(Math.max(0, begun + ((index + 1) * 1000) / perSecond - performance.now()));
@@ -193,10 +193,11 @@ async function latencies(rig: Rig, perSecond: number): Promise<Measure[]> {
   await Promise.all(creating);
   await end.count(names.length, 'finished');
   for (const stop of stops) stop();
+  const own = process.cpuUsage(before.own);
   const cpu = spent(before.cpu, rig.cpuSeconds(), names.length);
   const busy = [...cpu.values()].reduce((sum, one) => sum + one, 0);
   const seconds = (performance.now() - begun) / 1000;
-  console.log(`  at ${perSecond}/s, CPU milliseconds each: ${[...cpu].map(([name, each]) => `${name} ${each.toFixed(1)}`).join(', ')}`);
+  console.log(`  at ${perSecond}/s, CPU milliseconds each: ${[...cpu].map(([name, each]) => `${name} ${each.toFixed(1)}`).join(', ')}; the benchmark ${((own.user + own.system) / 1000 / names.length).toFixed(1)}`);
   const between = (from: (name: string) => number | undefined, to: Sightings): number[] => names.map((name) => to.at(name)! - from(name)!);
   const toJob = between((name) => created.get(name), job);
   const toEnd = between((name) => podEnd.at(name), end);
