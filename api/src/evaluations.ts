@@ -1,5 +1,6 @@
+import { randomInt } from 'node:crypto';
 import { API_VERSION } from '@crucible/crds';
-import { isConflict, isInvalid, isNotFound, type KubeObject } from '@crucible/operator/kube';
+import { KubeError, isAlreadyExists, isConflict, isInvalid, isNotFound, isTransient, type KubeObject } from '@crucible/operator/kube';
 import { SubmissionRepository, isPending, isUnavailable, readState } from '@crucible/storage';
 import type { EvaluationOwner, EvaluationState } from '@crucible/storage';
 import type { Caller } from './auth/authenticator.ts';
@@ -12,19 +13,26 @@ import type { Submission } from './schemas/submission.ts';
 
 const RECORD_ATTEMPTS = 6;
 const FIRST_PAUSE_MILLISECONDS = 100;
+// No vowels: a name is no word.
+const NAME_ALPHABET = 'bcdfghjklmnpqrstvwxz2456789';
+const NAME_CHARACTERS = 10;
 
 export const statusUrl = (id: string): string => `/api/eval-status/${id}`;
 
-/** The resource that is sent to the API server: with a name, whole, and as the caller wrote it. */
-export function toResource(body: Submission): KubeObject & { spec: unknown } {
-  const { name, generateName, namespace, labels, annotations } = body.metadata;
-  const named = name === undefined ? { generateName: generateName ?? 'eval-' } : { name };
+/** The resource that is sent to the API server: whole, and as the caller wrote it. */
+export function toResource(body: Submission, name: string): KubeObject & { spec: unknown } {
+  const { namespace, labels, annotations } = body.metadata;
   return {
     apiVersion: API_VERSION,
     kind: 'Evaluation',
-    metadata: { ...named, namespace, ...(labels && { labels }), ...(annotations && { annotations }) },
+    metadata: { name, namespace, ...(labels && { labels }), ...(annotations && { annotations }) },
     spec: body.spec,
   };
+}
+
+/** As the cluster completes a generateName, with more to choose from: 27^10. */
+function uniqueName(prefix: string): string {
+  return prefix + Array.from({ length: NAME_CHARACTERS }, () => NAME_ALPHABET[randomInt(NAME_ALPHABET.length)]).join('');
 }
 
 /**
@@ -34,31 +42,56 @@ export function toResource(body: Submission): KubeObject & { spec: unknown } {
 export async function submit(services: Services, caller: Caller, body: Submission) {
   await services.database.query('SELECT 1');
   if ((await services.authorizer.uidOf(caller, body.metadata.namespace)) === 'hidden') throw hiddenNamespace(body.metadata.namespace);
-  const created = await services.cluster.createEvaluation(caller.token, toResource(body));
-  const { uid = '', name = '', namespace = '' } = created.metadata;
-  // After it: whatever has the name now is what it was created in, or it is gone with what it was created in.
-  const home = await services.authorizer.freshUidOf(caller, namespace);
-  if (typeof home !== 'object') throw new Problem(409, `namespace "${namespace}" was deleted meanwhile, and the evaluation with it`);
-  await record(services, { uid, namespace, namespaceUid: home.uid, name, submittedBy: caller.identity.username });
+  const { uid = '', name = '', namespace = '' } = (await create(services, caller, body)).metadata;
+  await record(services, caller, { uid, namespace, name });
   return { id: uid, namespace, name, statusUrl: statusUrl(uid) };
 }
 
-async function record(services: Services, row: Parameters<SubmissionRepository['record']>[0]): Promise<void> {
-  const submissions = new SubmissionRepository(services.database);
+/** The name is made here, not by the cluster: a second try cannot make a second run, and finds what the first one made. */
+async function create({ cluster }: Services, { token }: Caller, body: Submission): Promise<KubeObject> {
+  const { name: given, generateName = 'eval-', namespace } = body.metadata;
+  const name = given ?? uniqueName(generateName);
+  const attempt = () => cluster.createEvaluation(token, toResource(body, name));
+  try {
+    return await attempt();
+  } catch (error) {
+    // With a name of the caller's own, who tries again is told that it exists.
+    if (given !== undefined || !mayHaveHappened(error)) throw error;
+  }
+  try {
+    return await attempt().catch((error: unknown) => {
+      if (isAlreadyExists(error)) return cluster.getEvaluation(token, namespace, name);
+      throw error;
+    });
+  } catch {
+    throw unavailable(`the API server did not say whether it created evaluation ${namespace}/${name}: look for it, or submit again with this metadata.name, which cannot make a second one`);
+  }
+}
+
+/** No answer, or one of which nobody knows from how far behind it comes. */
+const mayHaveHappened = (error: unknown): boolean => error instanceof KubeError && isTransient(error) && error.code !== 429;
+
+async function record(services: Services, caller: Caller, run: { uid: string; namespace: string; name: string }): Promise<void> {
   for (let attempt = 1, pause = FIRST_PAUSE_MILLISECONDS; ; attempt += 1, pause *= 2) {
     try {
-      return await submissions.record(row);
+      // After it was created: whatever has the name now is what it was created in, or it is gone with what it was created in.
+      const home = await services.authorizer.freshUidOf(caller, run.namespace);
+      if (home === 'none') throw new Problem(409, `namespace "${run.namespace}" was deleted meanwhile, and the evaluation with it`);
+      if (home === 'hidden') throw unrecorded(run, `you may not get namespace "${run.namespace}" any more`);
+      const row = { ...run, namespaceUid: home.uid, submittedBy: caller.identity.username };
+      return await new SubmissionRepository(services.database).record(row);
     } catch (error) {
-      if (!isUnavailable(error)) throw error;
-      if (attempt === RECORD_ATTEMPTS) throw unrecorded(row);
+      const away = isUnavailable(error) ? 'Postgres does not answer' : error instanceof KubeError ? 'the API server does not say which namespace it is in' : undefined;
+      if (away === undefined) throw error;
+      if (attempt === RECORD_ATTEMPTS || (error instanceof KubeError && !isTransient(error))) throw unrecorded(run, away);
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
 }
 
 /** It runs all the same, and its status is known as soon as the operator has recorded it. */
-const unrecorded = ({ uid, namespace, name }: { uid: string; namespace: string; name: string }): Problem =>
-  unavailable(`evaluation ${namespace}/${name} was created with the id ${uid}, but is not recorded yet: Postgres does not answer; do not submit it again`);
+const unrecorded = ({ uid, namespace, name }: { uid: string; namespace: string; name: string }, why: string): Problem =>
+  unavailable(`evaluation ${namespace}/${name} was created with the id ${uid}, but is not recorded yet: ${why}; do not submit it again`);
 
 export async function cancel({ cluster }: Services, caller: Caller, { uid, namespace, name }: EvaluationOwner) {
   try {

@@ -11,8 +11,7 @@ import type { Submission } from './schemas/submission.ts';
 // What would happen: the API server's own dry run, then the operator's own decision and its own way to make a pod.
 
 export async function plan(services: Services, caller: Caller, body: Submission) {
-  const named = body.metadata.name === undefined ? { ...body, metadata: { ...body.metadata, name: 'plan' } } : body;
-  const dryRun = await services.cluster.createEvaluation(caller.token, toResource(named), true);
+  const dryRun = await services.cluster.createEvaluation(caller.token, toResource(body, body.metadata.name ?? 'plan'), true);
   const evaluation = readable(dryRun);
   const { facts, assumptions } = await gather(services, caller, evaluation);
   const decision = admit(evaluation, facts, services.operator);

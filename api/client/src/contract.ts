@@ -589,7 +589,7 @@ export interface components {
                 namespace: string;
                 /** @description Default: made from generateName. */
                 name?: string;
-                /** @description Beginning of a name that the cluster completes. Default: eval- */
+                /** @description Beginning of a name, which is completed. Default: eval- */
                 generateName?: string;
                 labels?: {
                     [key: string]: string;

@@ -17,7 +17,7 @@ export const submissionSchema = z
         .string()
         .regex(/^[a-z0-9][-a-z0-9]{0,52}$/, 'must begin with a letter or digit')
         .optional()
-        .describe('Beginning of a name that the cluster completes. Default: eval-'),
+        .describe('Beginning of a name, which is completed. Default: eval-'),
       labels: z.record(z.string().max(317), label).optional(),
       annotations: z.record(z.string().max(317), z.string().max(8192)).optional(),
     }),
