@@ -70,14 +70,13 @@ export class Cluster {
   }
 
   /** Undefined: the caller may not look at the namespace, so somebody else has to know. Null: it does not exist. */
-  async namespace<T extends KubeObject>(token: string, name: string): Promise<T | null | undefined> {
-    try {
-      return await this.#callers.get<T>(NAMESPACES, undefined, name, this.#as(token));
-    } catch (error) {
-      if (isForbidden(error)) return undefined;
-      if (isNotFound(error)) return null;
-      throw error;
-    }
+  namespace<T extends KubeObject>(token: string, name: string): Promise<T | null | undefined> {
+    return this.#look<T>(NAMESPACES, token, name);
+  }
+
+  /** The same, of an EvaluationRuntime. */
+  runtime<T extends KubeObject>(token: string, name: string): Promise<T | null | undefined> {
+    return this.#look<T>(EVALUATION_RUNTIMES, token, name);
   }
 
   async runtimes<T extends KubeObject>(token: string): Promise<T[]> {
@@ -108,6 +107,16 @@ export class Cluster {
 
   async close(): Promise<void> {
     await Promise.all([this.#own.close(), this.#callers.close()]);
+  }
+
+  async #look<T extends KubeObject>(resource: Resource, token: string, name: string): Promise<T | null | undefined> {
+    try {
+      return await this.#callers.get<T>(resource, undefined, name, this.#as(token));
+    } catch (error) {
+      if (isForbidden(error)) return undefined;
+      if (isNotFound(error)) return null;
+      throw error;
+    }
   }
 
   #as(token: string): { token: string; timeoutMs: number } {

@@ -70,7 +70,15 @@ test('a plan shows the pod and the queue, makes nothing, and says why something 
   expect(good).toMatchObject({ status: 200, json: { admitted: true, pod: { kind: 'Pod', spec: { automountServiceAccountToken: false } }, queue: { limit: 20 } } });
   expect((await world.cluster.admin.get(`/apis/crucible.dev/v1alpha1/namespaces/${world.cluster.evals}/evaluations/planned`)).status).toBe(404);
   const bad = await api.call('/api/plans', { method: 'POST', token: writer, body: { ...body(), spec: { runtime: 'cobol', code: 'x' } } });
-  expect(bad.json).toMatchObject({ admitted: false, reason: 'RuntimeNotFound', pod: null });
+  expect(bad.json).toMatchObject({ admitted: false, reason: 'RuntimeNotFound', message: expect.stringContaining('Known ones: ') as string, pod: null });
+});
+
+test('a plan needs no look at the runtimes: what it takes for granted is said, and no pod is made up', async () => {
+  const blind = await world.cluster.person('no-runtimes', 'writer', world.cluster.evals, { seesRuntimes: false });
+  const plan = async (spec: object) => await api.call('/api/plans', { method: 'POST', token: blind, body: { ...body('planned'), spec: { ...body().spec, ...spec } } });
+  const assumed = `EvaluationRuntime ${world.cluster.runtime} exists and allows this: you may not look at it`;
+  expect(await plan({})).toMatchObject({ status: 200, json: { admitted: true, pod: null, policy: null, assumptions: expect.arrayContaining([expect.stringContaining(assumed)]) as object } });
+  expect(await plan({ queue: 'fair' })).toMatchObject({ status: 200, json: { admitted: false, reason: 'KueueNotEnabled' } });
 });
 
 test('output comes as it was written, whole and in ranges, and stays the same under its entity tag', async () => {

@@ -1,6 +1,6 @@
-import { API_VERSION, InvalidResourceError, LABELS, parseEvaluation, parseEvaluationRuntime } from '@crucible/crds';
+import { API_VERSION, InvalidResourceError, LABELS, parseEvaluation } from '@crucible/crds';
 import type { Evaluation, EvaluationRuntime } from '@crucible/crds';
-import type { KubeObject } from '@crucible/operator/kube';
+import { isForbidden, type KubeObject } from '@crucible/operator/kube';
 import { admit, buildJob, type ClusterFacts, type Namespace, type Run } from '@crucible/operator/sandbox';
 import type { Caller } from './auth/authenticator.ts';
 import { toResource } from './evaluations.ts';
@@ -13,11 +13,13 @@ import type { Submission } from './schemas/submission.ts';
 export async function plan(services: Services, caller: Caller, body: Submission) {
   const dryRun = await services.cluster.createEvaluation(caller.token, toResource(body, body.metadata.name ?? 'plan'), true);
   const evaluation = readable(dryRun);
-  const { facts, assumptions } = await gather(services, caller, evaluation);
+  const { facts, assumptions, runtimeHidden } = await gather(services, caller, evaluation);
   const decision = admit(evaluation, facts, services.operator);
   const queue = await services.snapshots.queue();
   const place = { waiting: queue.waiting.Queued, running: queue.running, limit: services.operator.maxConcurrent, positionAtMost: queue.waiting.Queued + 1 };
   if (!decision.admitted) return { admitted: false, reason: decision.reason, message: decision.message, assumptions, pod: null, policy: null, queue: place };
+  // Its image and its command are the runtime's: better no pod than a wrong one.
+  if (runtimeHidden) return { admitted: true, reason: null, message: null, assumptions, pod: null, policy: null, queue: place };
   return { admitted: true, reason: null, message: null, assumptions, pod: render(evaluation, decision.run, services), policy: policyOf(decision.run, services), queue: place };
 }
 
@@ -30,31 +32,51 @@ function readable(object: KubeObject): Evaluation {
   }
 }
 
-async function gather({ cluster, operator }: Services, caller: Caller, { metadata, spec }: Evaluation): Promise<{ facts: ClusterFacts; assumptions: string[] }> {
+interface Gathered {
+  readonly facts: ClusterFacts;
+  readonly assumptions: string[];
+  readonly runtimeHidden: boolean;
+}
+
+async function gather({ cluster, operator }: Services, caller: Caller, { metadata, spec }: Evaluation): Promise<Gathered> {
   const name = metadata.namespace ?? '';
-  const [namespace, runtimes, classes] = await Promise.all([
+  const [namespace, runtime, classes] = await Promise.all([
     cluster.namespace<Namespace>(caller.token, name),
-    spec.runtime === undefined ? [] : cluster.runtimes<KubeObject>(caller.token),
+    spec.runtime === undefined ? null : cluster.runtime<EvaluationRuntime & KubeObject>(caller.token, spec.runtime),
     cluster.runtimeClasses(caller.token),
   ]);
   const assumptions: string[] = [];
   if (namespace === undefined) assumptions.push(`namespace ${name} is enabled: you may not look at it`);
+  if (runtime === undefined)
+    assumptions.push(`EvaluationRuntime ${spec.runtime} exists and allows this: you may not look at it, so its pod cannot be shown (the ClusterRole crucible-runtime-viewer lets you)`);
   if (classes === undefined) assumptions.push('the RuntimeClass exists: you may not list runtimeclasses');
   for (const { configMapRef } of spec.files ?? [])
     if (configMapRef !== undefined)
       assumptions.push(`ConfigMap ${configMapRef.name} has a key ${configMapRef.key} and may be read: it is looked at when the run starts`);
   const enabled = { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels: { [LABELS.evaluations]: 'enabled' } } };
-  const parsed = runtimes.map((runtime): EvaluationRuntime => parseEvaluationRuntime(runtime));
-  const wanted = [spec.isolation?.runtimeClassName, ...parsed.map((runtime) => runtime.spec.runtimeClassName), operator.sandbox.runtimeClassName];
+  const runtimes = spec.runtime === undefined ? [] : runtime === null ? await others(cluster, caller) : [runtime ?? anything(spec.runtime)];
+  const wanted = [spec.isolation?.runtimeClassName, ...runtimes.map((each) => each.spec.runtimeClassName), operator.sandbox.runtimeClassName];
   return {
     facts: {
       namespace: namespace === undefined ? enabled : (namespace ?? undefined),
-      runtimes: parsed,
+      runtimes,
       runtimeClasses: classes ?? wanted.filter((each) => each !== undefined),
     },
     assumptions,
+    runtimeHidden: runtime === undefined,
   };
 }
+
+/** There is none of the name: the operator's refusal tells which there are. */
+async function others(cluster: Services['cluster'], caller: Caller): Promise<EvaluationRuntime[]> {
+  return await cluster.runtimes<EvaluationRuntime & KubeObject>(caller.token).catch((error: unknown) => {
+    if (isForbidden(error)) return [];
+    throw error;
+  });
+}
+
+/** A runtime that nobody may look at refuses nothing: no maximum, no RuntimeClass, no entry file that another could be. */
+const anything = (name: string): EvaluationRuntime => ({ metadata: { name }, spec: { image: '', command: [], entryFile: '' } }) as unknown as EvaluationRuntime;
 
 /** The pod of its first attempt; its uid is chosen when it runs. */
 function render(evaluation: Evaluation, run: Run, { operator }: Services): Record<string, unknown> {

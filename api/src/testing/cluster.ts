@@ -59,12 +59,12 @@ export class TestCluster {
   }
 
   /** An account in the system namespace that is bound to a role in the namespace, and a token of it. */
-  async person(name: string, role: 'reader' | 'writer' | 'blind', namespace: string): Promise<string> {
+  async person(name: string, role: 'reader' | 'writer' | 'blind', namespace: string, { seesRuntimes = true } = {}): Promise<string> {
     await this.account(name);
     await this.must('POST', `${RBAC}/namespaces/${namespace}/rolebindings`, {
       metadata: { name }, roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: `${this.system}-${role}` }, subjects: [this.subject(name)],
     });
-    await this.bindEverywhere(`${this.system}-runtimes`, name);
+    if (seesRuntimes) await this.bindEverywhere(`${this.system}-runtimes`, name);
     return await this.token(name);
   }
 
