@@ -126,7 +126,7 @@ async function stateOf({ database, redis }: Services, uid: string, namespaceUid:
 
 async function positionOf({ snapshots }: Services, uid: string): Promise<number | null> {
   try {
-    return (await snapshots.queue()).items.find((item) => item.uid === uid)?.position ?? null;
+    return (await snapshots.positions()).get(uid) ?? null;
   } catch (error) {
     if (isUnavailable(error)) return null;
     throw error;

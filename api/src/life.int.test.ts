@@ -196,3 +196,11 @@ test('drills are listed by RuntimeClass and by page; a report has its rules with
   ]);
   expect((await api.call(`/api/drills/${newUid()}`, { token: auditor })).status).toBe(404);
 });
+
+test('who waits behind hundreds is told its position', async () => {
+  await Promise.all(Array.from({ length: 510 }, () => world.record.accepted()));
+  const { uid } = await world.record.accepted();
+  const last = (await status(uid)).json.queuePosition;
+  expect(last).toBeGreaterThan(510);
+  expect((await api.call('/api/queue', { token: writer })).json.waiting.Queued).toBe(last);
+});

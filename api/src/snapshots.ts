@@ -1,4 +1,4 @@
-import { NamespaceRepository, findOwner, readQueue } from '@crucible/storage';
+import { NamespaceRepository, findOwner, readPositions, readQueue } from '@crucible/storage';
 import type { Awaitable, Database, EvaluationOwner, Queue } from '@crucible/storage';
 import { Cache } from '@crucible/storage';
 import type { Redis } from 'ioredis';
@@ -22,6 +22,7 @@ export class Snapshots implements KnownNamespaces {
   readonly #configured: readonly string[];
   readonly #names: TtlCache<readonly string[]>;
   readonly #queue: TtlCache<Queue>;
+  readonly #positions: TtlCache<ReadonlyMap<string, number>>;
   readonly limits: { total: number; namespaces: Readonly<Record<string, number>> };
 
   constructor(options: {
@@ -39,6 +40,7 @@ export class Snapshots implements KnownNamespaces {
     this.#owners = new TtlCache(OWNERS, options.now);
     this.#names = new TtlCache(1, options.now);
     this.#queue = new TtlCache(1, options.now);
+    this.#positions = new TtlCache(1, options.now);
     this.owners = new Cache({ redis: options.redis, name: 'owner', ttlSeconds: OWNER_SECONDS });
   }
 
@@ -58,6 +60,11 @@ export class Snapshots implements KnownNamespaces {
   async uidsOf(name: string): Promise<readonly string[]> {
     const { rows } = await this.#database.query<{ uid: string }>('SELECT uid FROM crucible.namespaces WHERE name = $1', [name]);
     return rows.map(({ uid }) => uid);
+  }
+
+  /** Of all that wait, however many: each of them asks for its own, again and again. */
+  positions(): Awaitable<ReadonlyMap<string, number>> {
+    return this.#positions.get('', () => readPositions(this.#database, this.limits), () => QUEUE_SECONDS);
   }
 
   /** Of everybody: positions are counted among all. */

@@ -12,7 +12,7 @@ export { readComplete } from './complete.ts';
 export type { CompleteEvaluation } from './complete.ts';
 export { buildTimeline } from './timeline.ts';
 export type { TimelineEntry } from './timeline.ts';
-export { readPosition, readQueue } from './queue.ts';
+export { readPosition, readPositions, readQueue } from './queue.ts';
 export type { Queue, QueueItem, QueueStage } from './queue.ts';
 export { listEventsAfter, listRunEvents } from './event-log.ts';
 export type { EventBatch } from './event-log.ts';

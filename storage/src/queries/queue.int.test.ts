@@ -8,7 +8,7 @@ import { EvaluationRepository } from '../evaluations.ts';
 import { grantOrder } from '../queue-order.ts';
 import type { QueueLimits, Share } from '../queue-order.ts';
 import { buildAttempt, prepareDatabase } from '../testing.ts';
-import { readPosition, readQueue } from './queue.ts';
+import { readPosition, readPositions, readQueue } from './queue.ts';
 import { connectRoles, makeRun } from './testing.ts';
 
 let database: TestDatabase;
@@ -66,6 +66,7 @@ test('positions are those of the order in which the operator gives places, whate
     expect(waiting.Queued).toBe(expected.length);
     const one = expected[below(expected.length)]!;
     expect(await readPosition(roles.api, one, limits)).toBe(expected.indexOf(one) + 1);
+    expect(await readPositions(roles.api, limits)).toEqual(new Map(expected.map((uid, index) => [uid, index + 1])));
   }
 });
 

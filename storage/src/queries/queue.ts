@@ -57,6 +57,12 @@ export async function readPosition(db: Queryable, uid: string, limits: QueueLimi
   return rows[0]?.position;
 }
 
+/** Of all that wait for a place, in the order of their places: one sort for whoever asks, not one for each. */
+export async function readPositions(db: Queryable, limits: QueueLimits = NO_LIMITS): Promise<Map<string, number>> {
+  const { rows } = await db.query<{ uid: string; position: number }>(`${ORDERED} SELECT uid, position FROM ordered`, [limitsParameter(limits)]);
+  return new Map(rows.map(({ uid, position }) => [uid, position]));
+}
+
 /**
  * What `grantOrder` computes step by step, in one sort, so that only those who are shown leave the database; a test compares
  * the two. The k-th of a namespace gets its place when the namespace holds `held` = running + k - 1: the fewest first. Of
