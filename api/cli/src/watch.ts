@@ -29,7 +29,9 @@ export interface WatchOptions {
   readonly attempt?: number | undefined;
 }
 
-const LOOK_SECONDS = 2;
+/** Between two looks without an event; longer from one to the next, so that many runs at once stay below the API's limits. */
+const FIRST_LOOK_SECONDS = 2;
+const LONGEST_LOOK_SECONDS = 10;
 /** In the order in which a run has them; the last three are ends. */
 export const PHASE_RANKS: Readonly<Record<Phase, number>> = {
   Queued: 0,
@@ -51,17 +53,17 @@ export async function watch(
   { streams, signal, attempt: only }: WatchOptions,
 ): Promise<Evaluation> {
   const { controller: done, signal: stop, release } = linked(signal);
+  const { controller: heard, signal: deaf } = linked(stop);
   const bell = new Bell();
   const phases = new Phases(watcher);
   const outputs = new Outputs(client, id, watcher, stop, (error) => bell.fail(error));
-  const events = listen(client, id, stop, (event) => {
+  // What a stream of events is refused for, a look is refused for too, or it does not matter.
+  const events = listen(client, id, deaf, (event) => {
     phases.event(event);
     bell.ring();
-  }).catch((error: unknown) => {
-    if (!stop.aborted) bell.fail(error);
-  });
+  }).catch(() => undefined);
   try {
-    for (;;) {
+    for (let seconds = FIRST_LOOK_SECONDS; ; ) {
       const status = await client.status(id, { signal });
       const record = await recordOf(client, id, status, signal);
       for (const attempt of record?.attempts ?? []) {
@@ -70,10 +72,13 @@ export async function watch(
       }
       phases.status(status);
       if (status.finished && record !== undefined) {
+        // Its place among the streams that one may have open is worth more to output that waits for one.
+        heard.abort(new DOMException('finished', 'AbortError'));
         await outputs.finished();
         return await client.evaluation(id, { signal });
       }
-      await bell.wait(LOOK_SECONDS, signal);
+      const rung = await bell.wait(seconds, signal);
+      seconds = rung ? FIRST_LOOK_SECONDS : Math.min(seconds * 1.5, LONGEST_LOOK_SECONDS);
     }
   } finally {
     release();
@@ -211,16 +216,17 @@ class Bell {
     this.#rung.reject(error as Error);
   }
 
-  async wait(seconds: number, signal: AbortSignal): Promise<void> {
+  /** Whether it rang; false: the time is over. */
+  async wait(seconds: number, signal: AbortSignal): Promise<boolean> {
     const { controller: over, signal: stop, release } = linked(signal);
     try {
-      await Promise.race([this.#rung.promise, pause(seconds, stop)]);
+      return await Promise.race([this.#rung.promise.then(() => true), pause(seconds, stop).then(() => false)]);
     } finally {
       release();
       over.abort(new DOMException('woken', 'AbortError'));
+      this.#rung = Promise.withResolvers();
+      this.#quiet();
     }
-    this.#rung = Promise.withResolvers();
-    this.#quiet();
   }
 
   /** Its failure is for who waits; nobody may. */

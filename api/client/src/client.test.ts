@@ -193,6 +193,21 @@ test('events come once each, over connections that break, restart and lie about 
   expect(seen.map(({ headers }) => headers['last-event-id'])).toEqual([undefined, '2', '2', '2']);
 });
 
+test('whoever has too many streams open waits for a turn, however long, and misses nothing', async () => {
+  const full = problem(429, '100 event streams of yours are open', { 'retry-after': '0' });
+  const send: Handler = (_, response) =>
+    void response
+      .writeHead(200, { 'content-type': 'text/event-stream' })
+      .end('id: 8\nevent: evaluation.phase\ndata: {"position":"8"}\n\n');
+  const { url } = await serve(full, full, full, send);
+  // No window at all: the transport gives up each time.
+  const { client } = clientOf(url, { patience: { startupWindowSeconds: -1 } });
+  for await (const { position } of client.events(ID())) {
+    expect(position).toBe('8');
+    break;
+  }
+});
+
 test('a stream that is cut off before its first event goes on where it said that it began', async () => {
   const send =
     (text: string): Handler =>

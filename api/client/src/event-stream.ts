@@ -1,5 +1,5 @@
 import { createParser } from 'eventsource-parser';
-import { UnreachableError } from './errors.ts';
+import { ProblemError, UnreachableError } from './errors.ts';
 import { pause } from './patience.ts';
 import { linked } from './signals.ts';
 import type { Transport } from './transport.ts';
@@ -20,13 +20,16 @@ export interface StreamOptions {
   readonly onReconnect?: ((lastEventId: string | undefined) => void) | undefined;
 }
 
+/** What a caller may have open at once, and in a minute, is limited: whoever reads one of many waits for its turn. */
+const TURN_SECONDS = 10;
 /** The API sends a comment every 15 s: three of them missing mean that nobody is there. */
 const SILENCE_MILLISECONDS = 45_000;
 const LONGEST_PAUSE_SECONDS = 10;
 
 /**
  * Server-sent events, each once: whenever the stream ends it is opened again after the last id, for as long as somebody reads.
- * Throws what opening it throws: a right that has gone, a server that stays away for longer than the start-up window.
+ * Throws what opening it throws: a right that has gone, a server that stays away for longer than the start-up window. Too many
+ * streams at once (429) are waited for without end.
  */
 export async function* readEvents(
   transport: Transport,
@@ -69,7 +72,14 @@ async function open(
   signal: AbortSignal,
 ): Promise<Response> {
   const headers = { accept: 'text/event-stream', ...(lastEventId !== undefined && { 'last-event-id': lastEventId }) };
-  return await transport.send(new Request(transport.baseUrl + path, { headers, cache: 'no-store' }), { signal });
+  for (;;) {
+    try {
+      return await transport.send(new Request(transport.baseUrl + path, { headers, cache: 'no-store' }), { signal });
+    } catch (error) {
+      if (!(error instanceof ProblemError && error.status === 429)) throw error;
+      await pause(error.retryAfterSeconds ?? TURN_SECONDS, signal);
+    }
+  }
 }
 
 async function* parse(
