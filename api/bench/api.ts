@@ -28,6 +28,9 @@ const RUNS = Number(flags.runs);
 const SECONDS = Number(flags.seconds);
 const ROUNDS = 3;
 const CONNECTIONS = 16;
+/** Before a route is measured: V8 takes some ten thousand requests to compile what one runs through, the bare server's and ours. */
+const WARM_REQUESTS = 20_000;
+const WARM_SECONDS_AT_MOST = 12;
 const SHARE = 0.6;
 /** As in deploy/docker/api.Dockerfile. */
 const NODE_OPTIONS = '--max-semi-space-size=4';
@@ -93,7 +96,7 @@ async function startBare(): Promise<{ port: number; pid: number }> {
 
 async function compare(name: string, path: (n: number) => string): Promise<Measure[]> {
   const rounds: { bare: Load; ours: Load }[] = [];
-  for (const target of [bare, ours]) await load(target, path, CONNECTIONS, 1);
+  for (const target of [bare, ours]) await load(target, path, CONNECTIONS, WARM_SECONDS_AT_MOST, WARM_REQUESTS);
   for (let round = 0; round < ROUNDS; round += 1)
     rounds.push({ bare: await load(bare, path, CONNECTIONS, SECONDS), ours: await load(ours, path, CONNECTIONS, SECONDS) });
   const of = (kind: 'bare' | 'ours', value: (load: Load) => number): number => median(rounds.map((round) => value(round[kind])));

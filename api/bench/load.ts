@@ -76,14 +76,14 @@ export function rssMiB(pid: number): number {
   return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 }
 
-/** As many requests as `connections` get answered, one after the other, for so long. Throws when one is not a success. */
-export async function load(target: Target, path: (n: number) => string, connections: number, seconds: number): Promise<Load> {
+/** As many requests as `connections` get answered, one after the other, for so long, and no more than `most`. Throws when one is not a success. */
+export async function load(target: Target, path: (n: number) => string, connections: number, seconds: number, most = Infinity): Promise<Load> {
   const clients = await Promise.all(Array.from({ length: connections }, () => Client.open(target)));
   const milliseconds: number[] = [];
   const [begun, cpu] = [performance.now(), cpuSeconds(target.pid)];
   let n = 0;
   await Promise.all(clients.map(async (client) => {
-    while (performance.now() - begun < seconds * 1000) {
+    while (performance.now() - begun < seconds * 1000 && n < most) {
       const [at, where] = [performance.now(), path(n++)];
       const status = await client.get(where);
       if (status < 200 || status > 299) throw new Error(`${where}: ${status}`);

@@ -29,7 +29,7 @@ export async function bundleApi(folder: string): Promise<string> {
   const outdir = join(folder, 'app');
   await build({
     entryPoints: { api: resolve(import.meta.dirname, '../main.ts') }, outdir, outExtension: { '.js': '.mjs' }, bundle: true, splitting: true,
-    platform: 'node', target: 'node24', format: 'esm', external: ['pg-native'], logLevel: 'warning',
+    minifyWhitespace: true, legalComments: 'external', platform: 'node', target: 'node24', format: 'esm', external: ['pg-native'], logLevel: 'warning',
     banner: { js: "import { createRequire as createRequireForBundle } from 'node:module'; const require = createRequireForBundle(import.meta.url);" },
   });
   return join(outdir, 'api.mjs');
