@@ -2,7 +2,6 @@ import { execFileSync } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { pathToFileURL } from 'node:url';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -13,8 +12,8 @@ const never = new AbortController().signal;
 /** The API server takes this pattern; on 256 KiB it would run for some fifteen seconds. */
 const SLOW = { expected: { matches: 'x{1000}$|x{999}y' }, stdout: Buffer.alloc(256 * 1024, 'x') };
 const FAST = { expected: { matches: 'h.llo' }, stdout: Buffer.from('hello\n') };
-/** Far below what the match would take, far above the pauses of a busy machine. */
-const RESPONSIVE_MS = 1000;
+/** Of the time that a match takes here the event loop may be busy so much; matching itself, it would be for all of it. */
+const RESPONSIVE = 0.5;
 
 let thread = new ScoreThread({ logger });
 afterEach(() => thread.end());
@@ -23,15 +22,12 @@ describe('ScoreThread', () => {
   it('gives up a match that takes too long; meanwhile the event loop is free, and the next one is scored', async () => {
     thread = new ScoreThread({ logger, limitSeconds: 2 });
     expect(await thread.score(FAST, never)).toMatchObject({ passed: true, reason: 'AsExpected' });
-    const delay = monitorEventLoopDelay({ resolution: 10 });
-    delay.enable();
-    const started = performance.now();
+    const before = performance.eventLoopUtilization();
     const score = await thread.score(SLOW, never);
-    delay.disable();
+    // Not how long it took or paused: a busy machine decides that.
+    expect(performance.eventLoopUtilization(before).utilization).toBeLessThan(RESPONSIVE);
     expect(score).toMatchObject({ passed: false, reason: 'MatchTooSlow' });
     expect(score.message).toContain('Simplify the pattern');
-    expect(performance.now() - started).toBeLessThan(5000);
-    expect(delay.max / 1e6).toBeLessThan(RESPONSIVE_MS);
     expect(await thread.score({ ...FAST, expected: { contains: 'nope' } }, never)).toMatchObject({
       passed: false,
       reason: 'StdoutContains',

@@ -1,4 +1,3 @@
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { TestCluster } from './testing/cluster.ts';
 
@@ -10,8 +9,6 @@ afterAll(() => cluster.stop());
 /** The API server takes it. On the output below it runs for about half a minute, longer than a liveness probe waits. */
 const SLOW = ['x{1000}$', ...Array.from({ length: 12 }, (_, index) => `x{${999 - index}}y`)].join('|');
 const OUTPUT = 'x'.repeat(65_000);
-/** Far below what the match would take, far above the pauses of a busy machine. */
-const RESPONSIVE_MS = 2000;
 
 async function finishedRun(name: string, spec: object, stdout: string): Promise<string> {
   const uid = await cluster.submit(name, spec);
@@ -31,15 +28,12 @@ const inRecord = async (uid: string) =>
   ).rows[0];
 
 it('a pattern that takes minutes fails its own evaluation, and others go on meanwhile', async () => {
-  const delay = monitorEventLoopDelay({ resolution: 10 });
-  delay.enable();
   const slow = await finishedRun('slow', { expect: { stdout: { matches: SLOW } } }, OUTPUT);
   await finishedRun('other', {}, 'hello\n');
+  // The other one ends while this one is compared; that the event loop is free meanwhile is what score-thread.test.ts is about.
   await cluster.phase('other', 'Succeeded');
   await cluster.phase('slow', 'Capturing');
   await cluster.phase('slow', 'Succeeded');
-  delay.disable();
-  expect(delay.max / 1e6).toBeLessThan(RESPONSIVE_MS);
   const passed = (await cluster.status('slow')).conditions.find(({ type }) => type === 'Passed');
   expect(passed).toMatchObject({ status: 'False', reason: 'MatchTooSlow' });
   expect(passed?.message).toContain('Simplify the pattern');
