@@ -13,7 +13,7 @@ import { startKubernetes } from '../../test/integration/kubernetes.ts';
 import { Sandbox, freePort } from '../../test/integration/processes.ts';
 import { startRedis } from '../../test/integration/redis.ts';
 import { holds, median, print, quantile, type Measure } from '../../test/bench/table.ts';
-import { NAMESPACES, fillVolume } from '../../storage/bench/volume.ts';
+import { fillVolume } from '../../storage/bench/volume.ts';
 import { World } from '../src/testing/world.ts';
 import { load, type Load, type Target } from './load.ts';
 import { measureStreams } from './streams.ts';
@@ -32,6 +32,7 @@ const CONNECTIONS = 16;
 const WARM_REQUESTS = 20_000;
 const WARM_SECONDS_AT_MOST = 12;
 const SHARE = 0.6;
+const NAMESPACES = 20;
 /** As in deploy/docker/api.Dockerfile. */
 const NODE_OPTIONS = '--max-semi-space-size=4';
 

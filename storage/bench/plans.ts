@@ -10,7 +10,7 @@ interface PlanNode {
 }
 
 /** Tables whose size grows with the number of runs. */
-const GROWING = /^(evaluations|attempts|captures|streams|output_chunks|artifacts|events.*|evaluation_labels|submissions)$/;
+const GROWING = /^(evaluations|attempts|captures|streams|output_chunks|artifacts|events.*|evaluation_labels|submissions|suites|suite_cells|suite_runs|suite_events|drills|drill_findings)$/;
 /** Below that reading all of it is the best plan: the first and the last month, and months to come. */
 const SMALL_ROWS = 5_000;
 
@@ -60,7 +60,8 @@ export async function explainPrepared(db: Database, small: ReadonlySet<string>, 
   const plan = await db.transaction(async (tx) => {
     await tx.query('SET LOCAL plan_cache_mode = force_generic_plan');
     await tx.query(`PREPARE explained AS ${text}`);
-    const { rows } = await tx.query<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(`EXPLAIN (FORMAT JSON) EXECUTE explained (${Array(parameters).fill('NULL').join()})`);
+    const values = parameters === 0 ? '' : `(${Array(parameters).fill('NULL').join()})`;
+    const { rows } = await tx.query<{ 'QUERY PLAN': [{ Plan: PlanNode }] }>(`EXPLAIN (FORMAT JSON) EXECUTE explained ${values}`);
     await tx.query('DEALLOCATE explained');
     return rows[0]?.['QUERY PLAN'][0].Plan;
   });

@@ -4,31 +4,37 @@ import { Client } from 'pg';
 
 const VACUUM_ROUNDS = 10;
 
-export const NAMESPACES = 20;
+/** A thousand at a million runs: of namespaces that are gone the rows stay, so there are ever more. */
+export const namespacesAt = (runs: number): number => Math.max(20, Math.floor(runs / 1000));
+/** Of 20 runs each. */
+export const suitesAt = (runs: number): number => Math.floor(runs / 50);
+export const DRILLS = 2_000;
 const RUNNING = 40;
 /** Events of a finished run. */
 const EVENTS = 6;
 
-/** Namespaces of a real cluster have UIDs that nobody chooses. */
 export interface VolumeOptions {
   readonly tell?: (message: string) => void;
+  /** Those of a real cluster, whose UIDs nobody chooses: all runs are in these. */
   readonly namespaceUids?: readonly string[];
 }
 
 const STEPS = (runs: number, uids: readonly string[] | undefined): [string, string][] => {
   const namespaceUid = (n: string): string => (uids === undefined ? `md5('ns' || ${n})::uuid` : `('{${uids.join()}}'::uuid[])[1 + ${n}]`);
+  const namespaces = uids?.length ?? namespacesAt(runs);
+  const suites = suitesAt(runs);
   const queued = Math.min(10_000, Math.floor(runs / 10));
   const finished = runs - queued - RUNNING;
   return [
     ['runs', `
-      CREATE TEMP TABLE v AS SELECT i, md5('run' || i)::uuid AS uid, CASE WHEN i % 2 = 0 THEN 0 ELSE (i / 2) % ${NAMESPACES} END AS ns,
+      CREATE TEMP TABLE v AS SELECT i, md5('run' || i)::uuid AS uid, CASE WHEN i % 2 = 0 THEN 0 ELSE (i / 2) % ${namespaces} END AS ns,
         date_trunc('second', now() - interval '365 days' * (1 - i::float8 / ${runs})) AS created,
         CASE WHEN i <= ${finished} THEN CASE WHEN i % 1000 = 7 THEN 'NodeLost' WHEN i % 100 < 80 THEN 'Succeeded' WHEN i % 100 < 97 THEN 'NonZeroExit'
              ELSE 'TimedOut' END END AS verdict,
         i > ${finished + RUNNING} AS queued
       FROM generate_series(1, ${runs}) i;
       ANALYZE v;
-      INSERT INTO crucible.namespaces (uid, name) SELECT ${namespaceUid('n')}, 'team-' || n FROM generate_series(0, ${NAMESPACES - 1}) n;
+      INSERT INTO crucible.namespaces (uid, name) SELECT ${namespaceUid('n')}, 'team-' || n FROM generate_series(0, ${namespaces - 1}) n;
       SELECT crucible.make_event_partition((now() - make_interval(months => m))::date) FROM generate_series(0, 12) m`],
     ['evaluations', `
       INSERT INTO crucible.evaluations (uid, namespace, namespace_uid, name, generation, spec, labels, phase, verdict, created_at, accepted_at,
@@ -75,6 +81,28 @@ const STEPS = (runs: number, uids: readonly string[] | undefined): [string, stri
       FROM v, generate_series(1, ${EVENTS}) seq WHERE verdict IS NOT NULL OR seq = 1;
       UPDATE crucible.event_positions SET last_position = (SELECT max(position) FROM crucible.events);
       SELECT setval('crucible.event_arrivals', ${runs * EVENTS + 1})`],
+    ['suites', `
+      CREATE TEMP TABLE w AS SELECT i, md5('suite' || i)::uuid AS uid, i % ${namespaces} AS ns, i > ${suites - 5} AS running,
+        date_trunc('second', now() - interval '365 days' * (1 - i::float8 / ${suites})) AS created FROM generate_series(1, ${suites}) i;
+      INSERT INTO crucible.suites (uid, namespace, namespace_uid, name, generation, spec, labels, phase, reason, message, total, summary, created_at,
+        accepted_at, finished_at, event_seq, epoch)
+      SELECT uid, 'team-' || ns, ${namespaceUid('ns')}, 'suite-' || i, 1, '{"samples": 5}', '{}', CASE WHEN running THEN 'Running' ELSE 'Succeeded' END,
+        CASE WHEN NOT running THEN 'Succeeded' END, CASE WHEN NOT running THEN 'All runs passed.' END, 20, '{"passed": 20}', created, created,
+        CASE WHEN NOT running THEN created + interval '10 minutes' END, 3, 1 FROM w;
+      INSERT INTO crucible.suite_cells (suite_uid, cell, parameters, summary) SELECT uid, c, jsonb_build_object('SIZE', c::text), '{"passed": 5}' FROM w, generate_series(1, 4) c;
+      INSERT INTO crucible.suite_runs (suite_uid, cell, sample, evaluation_uid, evaluation_name, created_at, outcome, verdict_class, attempts, finished_at)
+      SELECT uid, c, s, md5('suite' || i || '/' || c || '/' || s)::uuid, 'suite-' || i || '-' || c || '-' || s, created, 'Passed', 'Succeeded', 1, created + interval '5 minutes'
+      FROM w, generate_series(1, 4) c, generate_series(1, 5) s;
+      INSERT INTO crucible.suite_events (suite_uid, seq, type, data, at) SELECT uid, n, 'suite.phase', '{"phase": "Running"}', created FROM w, generate_series(1, 3) n;
+      DROP TABLE w`],
+    // Their number does not depend on that of the runs: what is older than 90 days goes.
+    ['drills', `
+      CREATE TEMP TABLE w AS SELECT i, md5('drill' || i)::uuid AS id, now() - interval '90 days' * (1 - i::float8 / ${DRILLS}) AS ended FROM generate_series(1, ${DRILLS}) i;
+      INSERT INTO crucible.drills (id, kind, runtime_class, trigger, outcome, held, broken, open, started_at, finished_at, epoch)
+      SELECT id, CASE WHEN i % 10 = 0 THEN 'full' ELSE 'quick' END, CASE WHEN i % 3 > 0 THEN 'class-' || i % 3 END, 'schedule', 'held', 12, 0, 0, ended, ended, 1 FROM w;
+      INSERT INTO crucible.drill_findings (drill_id, attack, rule, outcome, evidence)
+      SELECT id, 'attack-' || a, 1 + a % 12, 'held', 'refused' FROM w, generate_series(1, 20) a;
+      DROP TABLE w`],
     ['what triggers derive', `
       INSERT INTO crucible.evaluation_labels SELECT e.namespace_uid, l.key || '=' || l.value, e.created_at, e.uid FROM crucible.evaluations e, jsonb_each_text(e.labels) l;
       INSERT INTO crucible.namespace_usage SELECT namespace_uid, count(*), sum(spec_bytes), 64 * count(*) FILTER (WHERE finished_at IS NOT NULL), max(created_at)

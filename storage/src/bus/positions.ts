@@ -1,4 +1,4 @@
-import type { Database } from '../database.ts';
+import type { Queryable } from '../database.ts';
 import type { EventRecord } from '../types.ts';
 
 /** An event with its position, and what names its evaluation. */
@@ -11,16 +11,21 @@ export interface PublishedEvent extends EventRecord {
 
 export const MAX_POSITION_BATCH = 1000;
 
-const SELECT = `
+// OFFSET 0: the events in their order, then each run by its key. A join may read all runs instead.
+const select = (condition: string): string => `
   SELECT v.evaluation_uid AS "evaluationUid", v.seq, v.type, v.data, v.at, v.position,
          e.namespace, e.namespace_uid AS "namespaceUid", e.name
-  FROM crucible.events v JOIN crucible.evaluations e ON e.uid = v.evaluation_uid`;
+  FROM (SELECT evaluation_uid, seq, type, data, at, position FROM crucible.events WHERE ${condition} OFFSET 0) v
+  CROSS JOIN LATERAL (SELECT namespace, namespace_uid, name FROM crucible.evaluations WHERE uid = v.evaluation_uid OFFSET 0) e
+  ORDER BY v.position`;
+const AFTER = select('position > $1 ORDER BY position LIMIT $2');
+const AT = select('position = $1');
 
 /** Events in the global order. Postgres alone: this works, and is complete, whatever Redis does. */
 export class PositionRepository {
-  readonly #db: Database;
+  readonly #db: Queryable;
 
-  constructor(db: Database) {
+  constructor(db: Queryable) {
     this.#db = db;
   }
 
@@ -46,13 +51,11 @@ export class PositionRepository {
 
   /** Ascending, after `position`; at most 1000. Positions are dense but for what retention has deleted. */
   async after(position: number, limit = MAX_POSITION_BATCH): Promise<PublishedEvent[]> {
-    const { rows } = await this.#db.query<PublishedEvent>(`${SELECT} WHERE v.position > $1 ORDER BY v.position LIMIT $2`, [
-      position, Math.min(limit, MAX_POSITION_BATCH),
-    ]);
+    const { rows } = await this.#db.query<PublishedEvent>(AFTER, [position, Math.min(limit, MAX_POSITION_BATCH)]);
     return rows;
   }
 
   async at(position: number): Promise<PublishedEvent | undefined> {
-    return (await this.#db.query<PublishedEvent>(`${SELECT} WHERE v.position = $1`, [position])).rows[0];
+    return (await this.#db.query<PublishedEvent>(AT, [position])).rows[0];
   }
 }

@@ -2,7 +2,7 @@ import type { Queryable } from '../database.ts';
 import type { VerdictRecord } from '../types.ts';
 import { MICROS, decodeCursor, encodeCursor, timeOf } from './cursor.ts';
 import type { LabelRequirement } from './label-selector.ts';
-import { pageSize, scopeParameter } from './scope.ts';
+import { newestRows, pageSize } from './scope.ts';
 import type { Scope } from './scope.ts';
 
 /** A row of the list: no spec, which may be large. */
@@ -58,7 +58,7 @@ const LOOKS = 2_000;
 /** An index that has rows in the order of the list, and what it takes to follow it. */
 interface Path {
   from: string;
-  condition: string;
+  conditions: string[];
   /** It alone answers the filter: nothing is looked at in vain. */
   exact: boolean;
 }
@@ -91,26 +91,20 @@ export async function listEvaluations(db: Queryable, scope: Scope, filter: Evalu
   return { items, nextCursor: encodeCursor({ micros: lastMicros, uid: lastUid }) };
 }
 
-/** The first page of all that is in a scope: what is asked most, and one plan is right for every scope. */
+/** The first page of what is in a scope, and of everything: what is asked most, and one plan is right for every scope. */
 export const NEWEST = planList([], {}).sql;
+export const NEWEST_OF_ALL = planList('all', {}).sql;
 
 /** The statement for a filter. Its text holds nothing of what was asked, but which conditions there are and the size of the page. */
 function planList(scope: Scope, filter: EvaluationFilter): Scan {
   const limit = pageSize(filter.limit, USUAL_PAGE, LARGEST_PAGE);
-  const values: unknown[] = [scopeParameter(scope)];
+  const values: unknown[] = scope === 'all' ? [] : [scope];
   const bind = (value: unknown): string => `$${values.push(value)}`;
   const path = choosePath(filter, bind);
   const looks = path.exact ? limit + 1 : Math.max(LOOKS, limit + 1);
-  const conditions = [path.condition, ...within(filter, bind)].join(' AND ');
-  // Each namespace is read in the order of the list, as far as it could be needed, and the parts are merged. One condition
-  // on many namespaces instead would have all their rows sorted.
+  const conditions = [...path.conditions, ...within(filter, bind)];
   const sql = `
-    WITH looked AS MATERIALIZED (
-      SELECT s.uid, s.created_at FROM (SELECT uid AS nsuid FROM crucible.namespaces WHERE $1::uuid[] IS NULL OR uid = ANY ($1)) n
-      CROSS JOIN LATERAL (
-        SELECT uid, created_at FROM ${path.from} WHERE ${conditions}
-        ORDER BY created_at DESC, uid DESC LIMIT ${looks}) s
-      ORDER BY s.created_at DESC, s.uid DESC LIMIT ${looks}),
+    WITH looked AS MATERIALIZED (${newestRows(scope, path.from, conditions, looks)}),
     bound AS (
       SELECT count(*) AS looked, (SELECT ${MICROS} FROM looked ORDER BY created_at, uid LIMIT 1) AS "lastMicros",
              (SELECT uid FROM looked ORDER BY created_at, uid LIMIT 1) AS "lastUid" FROM looked)
@@ -131,7 +125,7 @@ function planList(scope: Scope, filter: EvaluationFilter): Scan {
 }
 
 /** `since` and the cursor, for every way to find rows: the same order in each index. */
-function within({ since, cursor }: EvaluationFilter, bind: (value: unknown) => string): string[] {
+export function within({ since, cursor }: EvaluationFilter, bind: (value: unknown) => string): string[] {
   const place = cursor === undefined ? undefined : decodeCursor(cursor);
   return [
     ...(since === undefined ? [] : [`created_at >= ${bind(since)}::timestamptz`]),
@@ -146,13 +140,13 @@ function choosePath(filter: EvaluationFilter, bind: (value: unknown) => string):
   const asked = labels.length + Number(phases !== undefined) + Number(verdictClasses !== undefined) + Number(name !== undefined);
   if (leading !== undefined) {
     const label = bind(`${leading.key}=${leading.values[0]}`);
-    return { from: 'crucible.evaluation_labels', condition: `namespace_uid = n.nsuid AND label = ${label}`, exact: asked === 1 };
+    return { from: 'crucible.evaluation_labels', conditions: [`label = ${label}`], exact: asked === 1 };
   }
   const from = 'crucible.evaluations';
   if (verdictClasses?.length === 1)
-    return { from, condition: `namespace_uid = n.nsuid AND verdict ->> 'class' = ${bind(verdictClasses[0])}`, exact: asked === 1 };
-  if (phases?.length === 1) return { from, condition: `namespace_uid = n.nsuid AND phase = ${bind(phases[0])}`, exact: asked === 1 };
-  return { from, condition: 'namespace_uid = n.nsuid', exact: asked === 0 };
+    return { from, conditions: [`verdict ->> 'class' = ${bind(verdictClasses[0])}`], exact: asked === 1 };
+  if (phases?.length === 1) return { from, conditions: [`phase = ${bind(phases[0])}`], exact: asked === 1 };
+  return { from, conditions: [], exact: asked === 0 };
 }
 
 function residual(filter: EvaluationFilter, bind: (value: unknown) => string): string[] {

@@ -6,9 +6,10 @@ import { explain, explainPrepared, smallTables } from '../../bench/plans.ts';
 import { READS } from '../../bench/reads.ts';
 import { fillVolume } from '../../bench/volume.ts';
 import { connect } from '../database.ts';
-import type { Database } from '../database.ts';
+import type { Database, Queryable } from '../database.ts';
 import { prepareDatabase } from '../testing.ts';
 import { READS_BY_KEY } from './by-key.ts';
+import { listEvaluations, listFileItems, parseLabelSelector } from './index.ts';
 
 const RUNS = 20_000;
 const GOLDEN = new URL('../../bench/plans.golden.txt', import.meta.url);
@@ -45,6 +46,19 @@ test('no read of the API scans a big table, and each has the plan that is commit
   // Another major version plans as it likes; that it scans nothing holds for all.
   if (golden.startsWith(`Postgres ${major}\n`)) expect(text).toBe(golden);
 }, 120_000);
+
+test('a list of everything is one walk, however many namespaces there ever were', async () => {
+  const small = await smallTables(api);
+  const lists: [string, (db: Queryable) => Promise<unknown>][] = [
+    ['newest', (db) => listEvaluations(db, 'all', {})],
+    ['phase', (db) => listEvaluations(db, 'all', { phases: ['Running'] })],
+    ['verdict', (db) => listEvaluations(db, 'all', { verdictClasses: ['NodeLost'] })],
+    ['label', (db) => listEvaluations(db, 'all', { labels: parseLabelSelector('suite=s1') })],
+    ['name', (db) => listEvaluations(db, 'all', { name: '99' })],
+    ['files', (db) => listFileItems(db, 'all')],
+  ];
+  for (const [name, call] of lists) expect((await explain(api, small, call)).lines.join('\n'), name).not.toMatch(/namespaces|by_time/);
+});
 
 test('no read that is prepared scans a big table, planned once for whatever it is asked for', async () => {
   const small = await smallTables(api);

@@ -1,6 +1,6 @@
 import type { Queryable } from '../database.ts';
 import type { QueueLimits } from '../queue-order.ts';
-import { scopeParameter } from './scope.ts';
+import { inScope, scopeParameter } from './scope.ts';
 import type { Scope } from './scope.ts';
 
 /**
@@ -112,20 +112,16 @@ async function describe(db: Queryable, positions: ReadonlyMap<string, number>): 
     .sort((a, b) => (a.position ?? 0) - (b.position ?? 0));
 }
 
-/** Per namespace, in the order of their age. OFFSET 0: by the index of those with a place, which are few, not by that of the phase. */
+/** In the order of their age. OFFSET 0: by the index of those with a place, which are few, not by that of the phase. */
 export const OTHERS = `
-  SELECT o.* FROM (SELECT uid AS nsuid FROM crucible.namespaces WHERE $1::uuid[] IS NULL OR uid = ANY ($1)) n
-  CROSS JOIN LATERAL (
-    (SELECT ${ITEM}, CASE WHEN e.phase = 'Starting' THEN 'Starting' WHEN e.queue_reason LIKE 'Kueue%' THEN 'Queued' ELSE 'Retrying' END AS stage
-     FROM (SELECT * FROM crucible.evaluations p WHERE p.namespace_uid = n.nsuid AND p.finished_at IS NULL AND p.attempts > 0
-           ORDER BY p.created_at OFFSET 0) e
-     WHERE e.phase IN ('Queued', 'Starting') ORDER BY e.created_at LIMIT ${SHOWN})
-    UNION ALL
-    (SELECT s.uid, s.namespace, s.namespace_uid, s.name, s.reason, s.message, 0, s.submitted_at, 'Submitted' FROM crucible.submissions s
-     WHERE s.namespace_uid = n.nsuid AND s.state = 'submitted'
-       AND NOT EXISTS (SELECT FROM crucible.evaluations r WHERE r.uid = s.uid)
-     ORDER BY s.submitted_at LIMIT ${SHOWN})) o
-  LIMIT ${4 * SHOWN}`;
+  (SELECT ${ITEM}, CASE WHEN e.phase = 'Starting' THEN 'Starting' WHEN e.queue_reason LIKE 'Kueue%' THEN 'Queued' ELSE 'Retrying' END AS stage
+   FROM (SELECT * FROM crucible.evaluations p WHERE p.finished_at IS NULL AND p.attempts > 0 AND ${inScope('p.namespace_uid', 1)} OFFSET 0) e
+   WHERE e.phase IN ('Queued', 'Starting') ORDER BY e.created_at LIMIT ${3 * SHOWN})
+  UNION ALL
+  (SELECT s.uid, s.namespace, s.namespace_uid, s.name, s.reason, s.message, 0, s.submitted_at, 'Submitted' FROM crucible.submissions s
+   WHERE s.state = 'submitted' AND ${inScope('s.namespace_uid', 1)}
+     AND NOT EXISTS (SELECT FROM crucible.evaluations r WHERE r.uid = s.uid)
+   ORDER BY s.submitted_at LIMIT ${SHOWN})`;
 
 async function readOthers(db: Queryable, scope: Scope): Promise<QueueItem[]> {
   const { rows } = await db.query<Omit<QueueItem, 'position'>>(OTHERS, [scopeParameter(scope)]);

@@ -2,11 +2,10 @@ import type { Redis } from 'ioredis';
 import type { Queryable } from '../database.ts';
 import { isUp } from '../redis/connection.ts';
 import { pendingKey } from '../redis/pending.ts';
-import { decodeCursor, encodeCursor } from './cursor.ts';
-import { listEvaluations } from './evaluation-list.ts';
+import { MICROS, encodeCursor } from './cursor.ts';
+import { listEvaluations, within } from './evaluation-list.ts';
 import type { Page } from './evaluation-list.ts';
-import { MICROS, timeOf } from './cursor.ts';
-import { pageSize, scopeParameter } from './scope.ts';
+import { newestRows, pageSize, scopeParameter } from './scope.ts';
 import type { Scope } from './scope.ts';
 
 export interface StorageTotals {
@@ -95,14 +94,12 @@ export interface FileItem {
 /** Runs that one request looks at: most have no artifacts. */
 const LOOKS = 1_000;
 
-export const FILE_ITEMS = `
-  WITH looked AS MATERIALIZED (
-    SELECT s.uid, s.created_at FROM (SELECT uid AS nsuid FROM crucible.namespaces WHERE $1::uuid[] IS NULL OR uid = ANY ($1)) n
-    CROSS JOIN LATERAL (
-      SELECT uid, created_at FROM crucible.evaluations WHERE namespace_uid = n.nsuid AND artifacts_deleted_at IS NULL
-        AND ($2::bigint IS NULL OR (created_at, uid) < (${timeOf('$2')}, $3::uuid))
-      ORDER BY created_at DESC, uid DESC LIMIT ${LOOKS}) s
-    ORDER BY s.created_at DESC, s.uid DESC LIMIT ${LOOKS}),
+function fileItems(scope: Scope, cursor: string | undefined, limit: number): { sql: string; values: unknown[] } {
+  const values: unknown[] = scope === 'all' ? [] : [scope];
+  const bind = (value: unknown): string => `$${values.push(value)}`;
+  const conditions = ['artifacts_deleted_at IS NULL', ...within(cursor === undefined ? {} : { cursor }, bind)];
+  const sql = `
+  WITH looked AS MATERIALIZED (${newestRows(scope, 'crucible.evaluations', conditions, LOOKS)}),
   bound AS (
     SELECT count(*) AS looked, (SELECT ${MICROS} FROM looked ORDER BY created_at, uid LIMIT 1) AS "lastMicros",
            (SELECT uid FROM looked ORDER BY created_at, uid LIMIT 1) AS "lastUid" FROM looked),
@@ -110,13 +107,15 @@ export const FILE_ITEMS = `
     -- LIMIT 1, and OFFSET 0 below: each run by its key. A join may read all artifacts instead.
     SELECT l.uid, l.created_at FROM looked l
     CROSS JOIN LATERAL (SELECT FROM crucible.artifacts f WHERE f.evaluation_uid = l.uid AND f.complete LIMIT 1) has
-    ORDER BY l.created_at DESC, l.uid DESC LIMIT $4 + 1)
+    ORDER BY l.created_at DESC, l.uid DESC LIMIT ${limit + 1})
   SELECT b.*, p.* FROM bound b LEFT JOIN LATERAL (
     SELECT r.uid, ${MICROS.replace('created_at', 'r.created_at')} AS micros, r.created_at AS "createdAt", e.namespace, e.name,
            f.sha256, f.size AS bytes, f.path, f.attempt, f.index
     FROM runs r JOIN crucible.evaluations e ON e.uid = r.uid
     CROSS JOIN LATERAL (SELECT * FROM crucible.artifacts WHERE evaluation_uid = r.uid AND complete OFFSET 0) f) p ON true
   ORDER BY p."createdAt" DESC, p.uid DESC, p.attempt, p.index`;
+  return { sql, values };
+}
 
 interface FileRow extends FileItem {
   micros: number;
@@ -127,9 +126,9 @@ interface FileRow extends FileItem {
 
 /** Newest runs first, all files of a run on one page: `limit` is a number of runs. */
 export async function listFileItems(db: Queryable, scope: Scope, request: PageRequest = {}): Promise<Page<FileItem>> {
-  const place = request.cursor === undefined ? undefined : decodeCursor(request.cursor);
   const limit = pageSize(request.limit, USUAL_PAGE, LARGEST_PAGE);
-  const { rows } = await db.query<FileRow>(FILE_ITEMS, [scopeParameter(scope), place?.micros ?? null, place?.uid ?? null, limit]);
+  const { sql, values } = fileItems(scope, request.cursor, limit);
+  const { rows } = await db.query<FileRow>(sql, values);
   const found = rows.filter(({ uid }) => uid !== null);
   const runs = [...new Set(found.map(({ uid }) => uid))];
   const shown = new Set(runs.slice(0, limit));
