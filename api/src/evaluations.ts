@@ -1,11 +1,11 @@
 import { randomInt } from 'node:crypto';
 import { API_VERSION } from '@crucible/crds';
 import { KubeError, isAlreadyExists, isConflict, isInvalid, isNotFound, isTransient, type KubeObject } from '@crucible/operator/kube';
-import { SubmissionRepository, isPending, isUnavailable, readState } from '@crucible/storage';
+import { SubmissionRepository, isPending, isUnavailable, readState, readSubmission } from '@crucible/storage';
 import type { EvaluationOwner, EvaluationState } from '@crucible/storage';
 import type { Caller } from './auth/authenticator.ts';
 import { hiddenNamespace } from './auth/authorizer.ts';
-import { Problem, unavailable } from './problems.ts';
+import { Problem, notFound, unavailable } from './problems.ts';
 import type { Services } from './services.ts';
 import type { Submission } from './schemas/submission.ts';
 
@@ -106,11 +106,19 @@ export async function cancel({ cluster }: Services, caller: Caller, { uid, names
   return { id: uid, namespace, name, statusUrl: statusUrl(uid) };
 }
 
+/** What nobody has recorded is said with the reason, where there is one. */
+export async function notRecorded({ database }: Services, { uid, namespaceUid }: EvaluationOwner): Promise<Problem> {
+  const found = await readSubmission(database, uid, [namespaceUid]);
+  if (found?.state !== 'submitted') return notFound();
+  if (found.reason === null) return new Problem(404, `evaluation ${found.namespace}/${found.name} is submitted, and the operator has not recorded it yet`);
+  return new Problem(404, `evaluation ${found.namespace}/${found.name} is not accepted and hence not recorded: ${found.reason}: ${found.message}`);
+}
+
 /** Undefined: unknown. Postgres first; while it is away, Redis may still know that it has not finished. */
 export async function statusOf(services: Services, { uid, namespaceUid }: EvaluationOwner) {
   const state = await stateOf(services, uid, namespaceUid);
   if (state === undefined) return undefined;
-  const unknown = { verdict: null, passed: null, finishedAt: null, queueReason: null, queueMessage: null };
+  const unknown = { verdict: null, passed: null, finishedAt: null, queueReason: null, queueMessage: null, refused: false };
   const { state: is, ...known } = state;
   return { id: uid, finished: is === 'finished', ...unknown, ...known, queuePosition: is === 'accepted' ? await positionOf(services, uid) : null };
 }
@@ -120,7 +128,7 @@ async function stateOf({ database, redis }: Services, uid: string, namespaceUid:
     return await readState(database, uid, [namespaceUid]);
   } catch (error) {
     if (!isUnavailable(error) || (await isPending(redis, uid)) !== true) throw error;
-    return { state: 'accepted', phase: 'Queued', queueReason: null, queueMessage: 'Postgres does not answer; Redis knows that it has not finished.' };
+    return { state: 'accepted', phase: 'Queued', queueReason: null, queueMessage: 'Postgres does not answer; Redis knows that it has not finished.', refused: false };
   }
 }
 

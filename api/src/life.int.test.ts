@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { SubmissionRepository } from '@crucible/storage';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { ApiProcess } from './testing/process.ts';
 import { World, newUid } from './testing/world.ts';
@@ -38,6 +39,22 @@ test('202 from the answer to its submission, 200 when it has finished, 404 for w
   await world.record.finish(run, Buffer.alloc(0), 0);
   expect(await status(id)).toMatchObject({ status: 200, json: { finished: true, phase: 'Succeeded', verdict: { class: 'Succeeded' } } });
   for (const unknown of [newUid(), 'nothing', '%00', `${id}x`]) expect((await status(unknown)).status).toBe(404);
+});
+
+test('what the operator does not accept is no riddle: 202 with the reason, and a 404 that says why there is no record', async () => {
+  const { json: { id, name } } = await submit();
+  expect((await status(id)).json).toMatchObject({ refused: false });
+  const record = async () => await api.call(`/api/evaluations/${id}`, { token: writer });
+  expect(await record()).toMatchObject({ status: 404, json: { detail: expect.stringContaining('has not recorded it yet') as string } });
+  await new SubmissionRepository(world.database).explain(id, { reason: 'RuntimeNotFound', message: 'There is none.' });
+  expect(await status(id)).toMatchObject({ status: 202, json: { finished: false, refused: true, phase: 'Queued', queueReason: 'RuntimeNotFound', queueMessage: 'There is none.' } });
+  for (const path of ['', '/complete']) {
+    const { status: code, json } = await api.call(`/api/evaluations/${id}${path}`, { token: writer });
+    expect([code, json.detail]).toEqual([404, expect.stringContaining(`${name} is not accepted and hence not recorded: RuntimeNotFound: There is none.`)]);
+  }
+  const run = await world.record.running({ uid: id, name });
+  expect((await status(id)).json).toMatchObject({ refused: false });
+  await world.record.finish(run, Buffer.alloc(0), 0);
 });
 
 test('what the API server refuses is refused in its words: unknown fields, taken names, other namespaces', async () => {

@@ -4,6 +4,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, symlinkSyn
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { SubmissionRepository } from '@crucible/storage';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { World, newUid } from '../../src/testing/world.ts';
 import { makeCertificate, type ApiProcess } from '../../src/testing/process.ts';
@@ -81,6 +82,21 @@ test('run submits, shows what it waits for and every byte of output across a res
   expect(stderr).toContain('1 artifacts, 2 B');
   expect(code).toBe(0);
   await again.stop();
+});
+
+test('what is not accepted ends the waiting with a code of its own, and is known by its name', async () => {
+  const name = `refused-${newUid().slice(0, 8)}`;
+  const started = plugin.start(submit(name));
+  const uid = await uidOf(name);
+  await started.says('queued');
+  const why = { reason: 'RuntimeNotFound', message: 'There is no such runtime.' };
+  await new SubmissionRepository(world.database).explain(uid, why);
+  const { code, stderr } = await started.ended;
+  expect([code, stderr]).toEqual([32, expect.stringContaining(`not accepted: RuntimeNotFound: ${why.message}`)]);
+  expect((await plugin.run(inNamespace('logs', '-f', name))).code).toBe(32);
+  const described = await plugin.run(inNamespace('describe', name));
+  expect([described.code, described.stderr]).toEqual([1, expect.stringContaining(`RuntimeNotFound: ${why.message}`)]);
+  expect(await plugin.run(inNamespace('cancel', name))).toMatchObject({ code: 0, stderr: '' });
 });
 
 test('it waits while the API starts, and says what for', async () => {

@@ -11,6 +11,8 @@ export const EXIT = {
   usage: 2,
   /** It succeeded, and spec.expect does not hold. */
   notPassed: 3,
+  /** Not accepted: it does not run as it is written. */
+  notAccepted: 32,
   /** A verdict that this version does not know. */
   unknownVerdict: 59,
   interrupted: 130,

@@ -13,16 +13,21 @@ export async function findId(
   signal: AbortSignal,
 ): Promise<string> {
   if (UID.test(reference)) return reference.toLowerCase();
-  return (await findSummary(client, reference, namespace, signal)).uid;
+  const name = reference.replace(/^(evaluations?|eval)(\.crucible\.dev)?\//, '');
+  const found =
+    (await findRecorded(client, name, namespace, signal)) ?? (await findSubmitted(client, name, namespace, signal));
+  if (found !== undefined) return found.uid;
+  throw new CliError(
+    `there is no evaluation ${JSON.stringify(name)} in the namespace ${namespace}: \`kubectl crucible get -n ${namespace}\` lists them`,
+  );
 }
 
-export async function findSummary(
+async function findRecorded(
   client: StartupAwareClient,
-  reference: string,
+  name: string,
   namespace: string,
   signal: AbortSignal,
-): Promise<EvaluationSummary> {
-  const name = reference.replace(/^(evaluations?|eval)(\.crucible\.dev)?\//, '');
+): Promise<EvaluationSummary | undefined> {
   let cursor: string | undefined;
   for (let page = 0; page < MAX_PAGES && name.length <= 253; page += 1) {
     const { items, nextCursor } = await client.list(
@@ -34,7 +39,16 @@ export async function findSummary(
     if (nextCursor === undefined) break;
     cursor = nextCursor;
   }
-  throw new CliError(
-    `there is no evaluation ${JSON.stringify(name)} in the namespace ${namespace}: \`kubectl crucible get -n ${namespace}\` lists them`,
-  );
+  return undefined;
+}
+
+/** Submitted, and not recorded: the operator has not looked at it yet, or does not accept it. */
+async function findSubmitted(
+  client: StartupAwareClient,
+  name: string,
+  namespace: string,
+  signal: AbortSignal,
+): Promise<{ uid: string } | undefined> {
+  const { items } = await client.queue({ namespace }, { signal });
+  return items.findLast((item) => item.stage === 'Submitted' && item.name === name);
 }

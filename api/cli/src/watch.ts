@@ -10,6 +10,9 @@ import {
   type RunEvent,
   type StartupAwareClient,
 } from '@crucible/client';
+import { CliError } from './errors.ts';
+import { EXIT } from './exit-codes.ts';
+import { visibleLine } from './text.ts';
 
 // A run is watched by looking at its record whenever an event says that something happened, and now and then without:
 // events are hints, so that a relay or Redis that is away delays what is shown and loses nothing.
@@ -70,6 +73,7 @@ export async function watch(
         if (phases.attempt(attempt) && (only === undefined || only === attempt.number))
           outputs.follow(attempt, streams);
       }
+      if (status.refused) throw refusal(id, status);
       phases.status(status);
       if (status.finished && record !== undefined) {
         // Its place among the streams that one may have open is worth more to output that waits for one.
@@ -86,6 +90,14 @@ export async function watch(
     await events;
   }
 }
+
+/** Nothing of it can be waited for: it does not run before something outside of it is changed, if ever. */
+const refusal = (id: string, { queueReason, queueMessage }: EvaluationStatus): CliError =>
+  new CliError(
+    `not accepted: ${visibleLine([queueReason, queueMessage].filter((text) => text !== null).join(': '))}\n` +
+      `it stays in the cluster, and starts if that changes: \`kubectl crucible cancel ${id}\` ends it`,
+    EXIT.notAccepted,
+  );
 
 /** Not there before the operator has recorded it. */
 async function recordOf(

@@ -17,6 +17,7 @@ export type Attempt = Schemas['Attempt'];
 export type Verdict = Schemas['Verdict'];
 export type Artifact = Schemas['Artifact'];
 export type Plan = Schemas['Plan'];
+export type Queue = Schemas['Queue'];
 export type ListQuery = NonNullable<paths['/api/evaluations']['get']['parameters']['query']>;
 export type OutputStream = 'stdout' | 'stderr';
 
@@ -138,6 +139,11 @@ export class StartupAwareClient {
 
   async status(id: string, { signal }: Call = {}): Promise<EvaluationStatus> {
     return must(await this.api.GET('/api/eval-status/{id}', { params: { path: { id } }, ...this.#with(signal) }));
+  }
+
+  /** What waits, also what is submitted and not recorded yet, or refused. */
+  async queue(query: { namespace?: string }, { signal }: Call = {}): Promise<Queue> {
+    return must(await this.api.GET('/api/queue', { params: { query }, ...this.#with(signal) }));
   }
 
   async cancel(id: string, { signal }: Call = {}): Promise<Accepted> {

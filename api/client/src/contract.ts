@@ -107,7 +107,7 @@ export interface paths {
         };
         /**
          * The record of one evaluation
-         * @description 404 until the operator has recorded it; its status is known before.
+         * @description 404 until the operator has recorded it, with the reason while it is not accepted; its status is known before.
          */
         get: operations["getEvaluation"];
         put?: never;
@@ -936,6 +936,8 @@ export interface components {
             id: string;
             phase: string;
             finished: boolean;
+            /** @description Not admitted, and not recorded: queueReason and queueMessage say what has to change, outside of it, before it can run. */
+            refused: boolean;
             verdict: components["schemas"]["Verdict"] | null;
             passed: boolean | null;
             finishedAt: string | null;

@@ -7,7 +7,7 @@ import { artifactLocationSchema, timelineSchema } from '../schemas/complete.ts';
 import { evaluationSchema, runEventSchema, statusSchema, summarySchema } from '../schemas/evaluation.ts';
 import { submissionSchema } from '../schemas/submission.ts';
 import { badRequestOn } from '../http/bad-request.ts';
-import { cancel, statusOf, submit } from '../evaluations.ts';
+import { cancel, notRecorded, statusOf, submit } from '../evaluations.ts';
 import type { Routes } from './route.ts';
 
 const listQuery = z.object({
@@ -60,12 +60,12 @@ export const evaluationRoutes: Routes = (app, services) => {
     config: { access: 'evaluation', limit: 'read' },
     schema: {
       operationId: 'getEvaluation', tags: ['evaluations'], summary: 'The record of one evaluation',
-      description: '404 until the operator has recorded it; its status is known before.',
+      description: '404 until the operator has recorded it, with the reason while it is not accepted; its status is known before.',
       params: idParams, response: { 200: evaluationSchema, ...problems(401, 404) },
     },
-  }, async ({ evaluation: { uid, namespaceUid } }) => {
-    const found = await readEvaluation(services.database, uid, [namespaceUid]);
-    if (found === undefined) throw notFound();
+  }, async ({ evaluation }) => {
+    const found = await readEvaluation(services.database, evaluation.uid, [evaluation.namespaceUid]);
+    if (found === undefined) throw await notRecorded(services, evaluation);
     return found as never;
   });
 
@@ -79,9 +79,9 @@ export const evaluationRoutes: Routes = (app, services) => {
         ...problems(401, 404),
       },
     },
-  }, async ({ evaluation: { uid, namespaceUid } }) => {
-    const found = await readComplete(services.database, services, uid, [namespaceUid]);
-    if (found === undefined) throw notFound();
+  }, async ({ evaluation }) => {
+    const found = await readComplete(services.database, services, evaluation.uid, [evaluation.namespaceUid]);
+    if (found === undefined) throw await notRecorded(services, evaluation);
     const { storageLocations, ...rest } = found;
     return { ...rest, storage_locations: storageLocations } as never;
   });

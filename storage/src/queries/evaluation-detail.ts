@@ -46,7 +46,7 @@ export const OWNER = `
 /** `finished` and `accepted` are 200 and 202; undefined is 404. */
 export type EvaluationState =
   | { state: 'finished'; phase: string; verdict: VerdictRecord; passed: boolean | null; finishedAt: Date }
-  | { state: 'accepted'; phase: string; queueReason: string | null; queueMessage: string | null };
+  | { state: 'accepted'; phase: string; queueReason: string | null; queueMessage: string | null; refused: boolean };
 
 /** Deleted before anything of it could be recorded: its end is all there is to say. */
 const WITHDRAWN: VerdictRecord = {
@@ -81,7 +81,9 @@ export async function readState(db: Queryable, uid: string, scope: Scope): Promi
   if (row.finishedAt !== null && row.verdict !== null && row.phase !== null)
     return { state: 'finished', phase: row.phase, verdict: row.verdict, passed: row.passed, finishedAt: row.finishedAt };
   // The operator has not looked at it yet; Queued is what it will say first.
-  return { state: 'accepted', phase: row.phase ?? 'Queued', queueReason: row.queueReason, queueMessage: row.queueMessage };
+  const { phase, queueReason, queueMessage } = row;
+  // What a submission that is not recorded has a reason for is its refusal.
+  return { state: 'accepted', phase: phase ?? 'Queued', queueReason, queueMessage, refused: phase === null && queueReason !== null };
 }
 
 export async function readSubmission(db: Queryable, uid: string, scope: Scope): Promise<SubmissionRecord | undefined> {

@@ -130,7 +130,7 @@ describe('one run', () => {
     await new NamespaceRepository(roles.operator).observe({ uid: own.namespaceUid, name: own.namespace });
     expect([await readState(roles.api, uid, scope), await findOwner(roles.api, uid)]).toEqual([undefined, undefined]);
     for (let i = 0; i < 2; i += 1) await submissions.record(submission);
-    expect(await readState(roles.api, uid, scope)).toEqual({ state: 'accepted', phase: 'Queued', queueReason: null, queueMessage: null });
+    expect(await readState(roles.api, uid, scope)).toEqual({ state: 'accepted', phase: 'Queued', queueReason: null, queueMessage: null, refused: false });
     expect(await findOwner(roles.api, uid)).toEqual({ uid, ...own, name: 'hello' });
     expect((await readQueue(roles.api, scope)).items).toMatchObject([{ uid, stage: 'Submitted', position: null }]);
     await makeRun(roles, { uid, ...own });
