@@ -215,6 +215,8 @@ describe('the command', () => {
     expect((await runVerify([file, pem, `--evaluation=${UID}`])).lines.at(-1)).toBe('    not in it: attempts/1/summary.json (NotSent)');
     expect(await runVerify([file, pem, '--evaluation=another'])).toMatchObject({ code: 1, lines: [expect.stringMatching(/another evaluation/)] });
     expect(await runVerify([pem, pem])).toMatchObject({ code: 1 });
+    for (const [bundle, key] of [['none.tar', 'none.pem'], ['x.tar', 'none.pem'], ['none.tar', 'x.tar'], ['x.tar', 'x.tar']] as const)
+      expect(await runVerify([join(folder, bundle), join(folder, key)]), `${bundle} ${key}`).toMatchObject({ code: 2, lines: [expect.stringMatching(/^not checked: /)] });
     expect(await runVerify([join(folder, 'none.tar'), pem])).toMatchObject({ code: 2, lines: [expect.stringMatching(/ENOENT/)] });
     for (const args of [[], [file], [file, pem, 'more'], [file, pem, '--force']]) expect((await runVerify(args)).code).toBe(2);
   });

@@ -56,6 +56,11 @@ export class BundleError extends Error {
   override readonly name = 'BundleError';
 }
 
+/** Nothing is said about an archive: what is given to check it with is no public key. */
+export class PublicKeyError extends Error {
+  override readonly name = 'PublicKeyError';
+}
+
 export function isEntryName(name: string): boolean {
   return NAMES.test(name);
 }
@@ -88,7 +93,7 @@ export interface VerifiedBundle {
 
 /**
  * Reads the whole archive once, in bounded memory. `publicKeys` is PEM, one or several Ed25519 keys (after a rotation).
- * Throws BundleError at the first thing that is not as it was signed.
+ * Throws BundleError at the first thing that is not as it was signed, PublicKeyError before anything is read of it.
  */
 export async function verifyBundle(source: AsyncIterable<Uint8Array>, publicKeys: string): Promise<VerifiedBundle> {
   const keys = readPublicKeys(publicKeys);
@@ -105,11 +110,11 @@ function readPublicKeys(pem: string): KeyObject[] {
     try {
       return createPublicKey(block);
     } catch {
-      throw new BundleError('the public key cannot be read: a PEM file with "BEGIN PUBLIC KEY" is expected');
+      throw new PublicKeyError('the public key cannot be read: a PEM file with "BEGIN PUBLIC KEY" is expected');
     }
   });
-  if (keys.length === 0) throw new BundleError('no public key: a PEM file with "BEGIN PUBLIC KEY" is expected');
-  if (keys.some((key) => key.asymmetricKeyType !== 'ed25519')) throw new BundleError('the public key is not an Ed25519 key');
+  if (keys.length === 0) throw new PublicKeyError('no public key: a PEM file with "BEGIN PUBLIC KEY" is expected');
+  if (keys.some((key) => key.asymmetricKeyType !== 'ed25519')) throw new PublicKeyError('the public key is not an Ed25519 key');
   return keys;
 }
 
@@ -290,6 +295,11 @@ function isManifest(value: unknown): value is Manifest {
 
 export const USAGE = 'usage: node verify-bundle.ts BUNDLE.tar PUBLIC-KEY.pem [--evaluation=UID]   (BUNDLE.tar may be - for standard input)';
 
+/** Opened when somebody reads: a file that is not there is an error of who reads it, and of nobody else. */
+export async function* contentOf(file: string): AsyncGenerator<Uint8Array> {
+  yield* createReadStream(file);
+}
+
 /** What is printed, and the exit code: 0 as it was signed, 1 not so, 2 it could not be checked. */
 export async function runVerify(args: readonly string[]): Promise<{ code: 0 | 1 | 2; lines: string[] }> {
   const files = args.filter((arg) => !arg.startsWith('--'));
@@ -299,7 +309,7 @@ export async function runVerify(args: readonly string[]): Promise<{ code: 0 | 1 
     return { code: 2, lines: [USAGE] };
   }
   try {
-    const source = bundle === '-' ? process.stdin : createReadStream(bundle);
+    const source = bundle === '-' ? process.stdin : contentOf(bundle);
     const { manifest, bytes } = await verifyBundle(source, readFileSync(key, 'utf8'));
     const wanted = options.at(-1)?.slice('--evaluation='.length);
     if (wanted !== undefined && wanted !== manifest.evaluation.uid) {

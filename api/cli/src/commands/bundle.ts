@@ -1,6 +1,6 @@
-import { createReadStream, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { verifyBundle, type VerifiedBundle } from '@crucible/storage/verify-bundle';
+import { PublicKeyError, contentOf, verifyBundle, type VerifiedBundle } from '@crucible/storage/verify-bundle';
 import { connect, printJson, type Command, type OutputOption, type Tools } from '../command.ts';
 import { CliError, usageError } from '../errors.ts';
 import { EXIT } from '../exit-codes.ts';
@@ -21,7 +21,7 @@ export const bundle: Command<BundleOptions> = async (
   [reference = ''],
   { file, publicKey, verify = true, overwrite = false, output },
 ) => {
-  const key = verify ? readKey(publicKey) : undefined;
+  const key = verify ? readKey(publicKey, '; --no-verify downloads without a check') : undefined;
   const { client, namespace } = await connect(tools);
   const id = await findId(client, reference, namespace, tools.signal);
   const path = resolve(file ?? `${id}.tar`);
@@ -45,7 +45,7 @@ export const bundle: Command<BundleOptions> = async (
 };
 
 async function verifiedAs(id: string, file: string, key: string): Promise<VerifiedBundle> {
-  const found = await verifyBundle(createReadStream(file), key);
+  const found = await verified(file, key);
   const { uid } = found.manifest.evaluation;
   // Signed, and yet not what was asked for.
   if (uid !== id) throw new CliError(`it is the evidence of another run: ${uid}`);
@@ -54,16 +54,27 @@ async function verifiedAs(id: string, file: string, key: string): Promise<Verifi
 
 /** Offline: needs the archive and the installation’s public key, and no server. */
 export const verifyFile: Command<BundleOptions> = async (tools, [file = ''], { publicKey, output }) => {
-  const verified = await verifyBundle(createReadStream(file), readKey(publicKey));
-  report(tools, file, verified, output);
+  const found = await verified(file, readKey(publicKey));
+  report(tools, file, found, output);
   return EXIT.succeeded;
 };
 
-function readKey(given: string | undefined): string {
+/** What cannot be checked is no forgery. */
+async function verified(file: string, key: string): Promise<VerifiedBundle> {
+  try {
+    return await verifyBundle(contentOf(file), key);
+  } catch (error) {
+    if (error instanceof PublicKeyError) throw usageError(error.message);
+    if (error instanceof Error && 'syscall' in error) throw usageError(`the bundle cannot be read: ${error.message}`);
+    throw error;
+  }
+}
+
+function readKey(given: string | undefined, otherwise = ''): string {
   const file = given ?? process.env['CRUCIBLE_PUBLIC_KEY_FILE'];
   if (file === undefined)
     throw usageError(
-      'the installation’s public key is needed: --public-key FILE or CRUCIBLE_PUBLIC_KEY_FILE (docs/evidence-bundle.md says where it is); --no-verify downloads without a check',
+      `the installation’s public key is needed: --public-key FILE or CRUCIBLE_PUBLIC_KEY_FILE (docs/evidence-bundle.md says where it is)${otherwise}`,
     );
   try {
     return readFileSync(file, 'utf8');
