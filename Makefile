@@ -4,6 +4,8 @@ SHELL := /bin/bash
 LOCAL := deploy/local
 # Run a command with the repository's own Node.js and the built tools on the PATH.
 WITH := $(LOCAL)/with.sh
+# What asks the local cluster says in a sentence that there is none.
+UP := [ -e .crucible/kubeconfig ] || { echo 'crucible: no cluster is up: `make up`' >&2; exit 1; }
 
 .PHONY: help
 help: ## show this list
@@ -17,7 +19,7 @@ down: ## stop and remove the cluster; only the build cache stays
 status: ## what runs, and how it is
 	@$(LOCAL)/status.sh
 kubeconfig: ## print the path of the cluster's kubeconfig
-	@echo .crucible/kubeconfig
+	@$(UP); echo .crucible/kubeconfig
 
 url: ## print where the API is; its certificate authority goes to .crucible/ca.crt
 	@$(LOCAL)/url.sh
@@ -25,7 +27,7 @@ drill: ## attack sandboxes of every RuntimeClass; fails when a rule of the sandb
 	@$(WITH) node deploy/local/drill.ts
 
 token: ## print a researcher's bearer token for the namespace evals, valid for an hour
-	@$(WITH) kubectl --kubeconfig .crucible/kubeconfig create token researcher -n evals --duration=1h
+	@$(UP); $(WITH) kubectl --kubeconfig .crucible/kubeconfig create token researcher -n evals --duration=1h
 
 .PHONY: cli
 cli: ## pack the kubectl plugin: `npm install -g` takes the file that is named
@@ -33,8 +35,9 @@ cli: ## pack the kubectl plugin: `npm install -g` takes the file that is named
 
 .PHONY: public-key verify-bundle
 public-key: ## print the public key that evidence bundles are checked with
-	@$(WITH) kubectl --kubeconfig .crucible/kubeconfig get secret crucible-signing-key -n crucible-system -o jsonpath='{.data.signing-key\.pem}' | base64 -d | openssl pkey -pubout
+	@$(UP); $(WITH) kubectl --kubeconfig .crucible/kubeconfig get secret crucible-signing-key -n crucible-system -o jsonpath='{.data.signing-key\.pem}' | base64 -d | openssl pkey -pubout
 verify-bundle: ## check an evidence bundle, offline: BUNDLE=run.tar KEY=public.pem
+	@[ -n "$(BUNDLE)" ] && [ -n "$(KEY)" ] || { echo 'usage: make verify-bundle BUNDLE=run.tar KEY=public.pem' >&2; exit 2; }
 	@$(WITH) node storage/src/bundle/verify-bundle.ts $(abspath $(BUNDLE)) $(abspath $(KEY))
 
 .PHONY: generate verify audit test test-unit test-integration test-e2e soak

@@ -21,7 +21,7 @@ cat <<END
   verdict  $(field .status.verdict.class): $(field .status.verdict.message)
   output   $(field .status.output.tail)
 
-Next: export KUBECONFIG=$(realpath --relative-to="$PWD" "$KUBECONFIG_FILE")
+Next: export KUBECONFIG=$KUBECONFIG_FILE
       kubectl describe evaluation hello -n evals
       the API is at $("$REPO/deploy/local/url.sh"); \`make token\` prints a token for it, docs/api.md how to use it
       make status, make test, make down
