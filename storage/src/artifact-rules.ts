@@ -13,6 +13,8 @@ export const SWEEP_LOCK = 0x43_52_55_53;
 
 export const QUOTA_REASON = "the namespace's quota for artifacts is used up";
 const CONCURRENT_LOOKS = 32;
+/** Postgres ends a session that stands idle in a transaction for 15 s: so long for the looks between two statements. */
+const LOOK_MS = 10_000;
 
 export interface ArtifactRules {
   /** Where the content has to be. Without it nobody looks. */
@@ -27,7 +29,7 @@ export async function admitArtifacts(tx: Transaction, input: FinishCapture, rule
   if (stored.length === 0) return input;
   if (rules.files !== undefined) {
     await tx.query('SELECT pg_advisory_xact_lock_shared($1)', [SWEEP_LOCK]);
-    const missing = await absent(rules.files, [...new Set(stored.flatMap(({ sha256 }) => sha256 ?? []))]);
+    const missing = await absent(tx, rules.files, [...new Set(stored.flatMap(({ sha256 }) => sha256 ?? []))]);
     if (missing.length > 0) throw new MissingContentError(missing);
   }
   if (rules.maxNamespaceBytes === undefined) return input;
@@ -51,12 +53,16 @@ export function withinQuota(input: FinishCapture, bytesLeft: number): FinishCapt
   return { ...input, artifacts, artifactsComplete: false, complete: false, reason: input.reason ?? 'ArtifactsIncomplete' };
 }
 
-async function absent(files: Pick<FileStore, 'has'>, sha256s: readonly string[]): Promise<string[]> {
+async function absent(tx: Transaction, files: Pick<FileStore, 'has'>, sha256s: readonly string[]): Promise<string[]> {
   const missing: string[] = [];
-  const rest = [...sha256s];
-  const look = async (): Promise<void> => {
-    for (let next = rest.pop(); next !== undefined; next = rest.pop()) if (!(await files.has(next))) missing.push(next);
-  };
-  await Promise.all(Array.from({ length: Math.min(CONCURRENT_LOOKS, rest.length) }, look));
+  for (let from = 0; from < sha256s.length; from += CONCURRENT_LOOKS) {
+    // So that looking at many does not count as standing idle.
+    if (from > 0) await tx.query('SELECT 1');
+    const signal = AbortSignal.timeout(LOOK_MS);
+    const look = async (sha256: string): Promise<void> => {
+      if (!(await files.has(sha256, { signal }))) missing.push(sha256);
+    };
+    await Promise.all(sha256s.slice(from, from + CONCURRENT_LOOKS).map(look));
+  }
   return missing;
 }

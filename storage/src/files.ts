@@ -13,12 +13,21 @@ export interface FileStore {
   /** In pieces; throws IntegrityError after the last one when they were not the content, and NotFoundError. */
   stream(sha256: string): AsyncIterable<Buffer>;
   /** Size in bytes and time of the last put, without reading the content. */
-  stat(sha256: string): Promise<FileInfo | undefined>;
-  has(sha256: string): Promise<boolean>;
+  stat(sha256: string, call?: FileCall): Promise<FileInfo | undefined>;
+  has(sha256: string, call?: FileCall): Promise<boolean>;
   /** False when there was none. */
-  delete(sha256: string): Promise<boolean>;
+  delete(sha256: string, call?: FileCall): Promise<boolean>;
   /** Everything stored, in no order; may miss what is put meanwhile. */
   list(): AsyncIterable<FileInfo>;
+}
+
+/** For calls that others wait for. */
+export interface FileCall {
+  /**
+   * Once it aborts no further request is sent, and the call fails with UnavailableError. What is under way in a file system
+   * cannot be stopped: only a store with a network in between obeys.
+   */
+  signal?: AbortSignal;
 }
 
 export interface StoredFile {

@@ -2,6 +2,7 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createDatabase } from '../../test/integration/database.ts';
 import type { TestDatabase } from '../../test/integration/database.ts';
@@ -13,7 +14,7 @@ import { CaptureRepository } from './captures.ts';
 import { connect } from './database.ts';
 import type { Database } from './database.ts';
 import { DirectoryFileStore } from './directory-files.ts';
-import { MissingContentError } from './errors.ts';
+import { MissingContentError, UnavailableError } from './errors.ts';
 import { EvaluationRepository } from './evaluations.ts';
 import { EventRepository } from './events.ts';
 import { expire, sweepFiles } from './retention.ts';
@@ -23,6 +24,7 @@ let database: TestDatabase;
 let owner: Database;
 let operator: Database;
 let recorder: Database;
+let recorderDsn: string;
 let directory: string;
 let files: DirectoryFileStore;
 
@@ -31,7 +33,8 @@ beforeAll(async () => {
   const dsns = await prepareDatabase(database.dsn);
   owner = connect(dsns.owner);
   operator = connect(dsns.operator);
-  recorder = connect({ connectionString: dsns.recorder, poolSize: 16 });
+  recorderDsn = dsns.recorder;
+  recorder = connect({ connectionString: recorderDsn, poolSize: 16 });
   directory = await mkdtemp(join(tmpdir(), 'crucible-retention-'));
   files = new DirectoryFileStore({ directory });
 });
@@ -63,10 +66,10 @@ async function begun(namespaceUid: string = randomUUID()): Promise<Run> {
   return run;
 }
 
-function finish(run: Run, contents: readonly Uint8Array[], rules: ArtifactRules = { files }) {
+function finish(run: Run, contents: readonly Uint8Array[], rules: ArtifactRules = { files }, db = recorder) {
   const artifacts = contents.map((data, index) => ({ index, path: `a${index}`, size: data.length, sha256: sha256(data), complete: true }));
   const input = buildFinish({ ...run }, { lastSeq: 1, stdout: { bytes: 6, lines: 1 }, artifacts });
-  return new CaptureRepository(recorder).finish(input, rules);
+  return new CaptureRepository(db).finish(input, rules);
 }
 
 const end = ({ evaluationUid }: Run, finishedAt: Date) =>
@@ -192,6 +195,59 @@ describe('the sweep', () => {
     await files.put(data);
     expect(await finish(run, [data])).toMatchObject({ outcome: 'captured' });
     expect(await files.has(sha256(data))).toBe(true);
+  });
+
+  const SWEEPER = `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = ${SWEEP_LOCK} AND mode = 'ExclusiveLock' AND granted`;
+
+  test('keeps its lock while a slow delete is under way, however long a session may stand idle', async () => {
+    await files.put(randomBytes(14));
+    // A second is what fifteen are elsewhere.
+    const hasty = connect({ connectionString: recorderDsn, statementTimeoutSeconds: 1 });
+    const holders: number[] = [];
+    const slow = {
+      list: () => files.list(),
+      stat: (name: string) => files.stat(name),
+      delete: async (name: string) => {
+        await pause(1_500);
+        holders.push((await owner.query(SWEEPER)).rowCount);
+        return await files.delete(name);
+      },
+    };
+    await sweepFiles(hasty, slow, { graceSeconds: 0, now: () => Date.now() + DAY_MS });
+    await hasty.close();
+    expect(holders.length).toBeGreaterThan(0);
+    expect(holders.every((held) => held === 1)).toBe(true);
+  });
+
+  test('deletes nothing once its session, and with it the lock, is gone', async () => {
+    const data = randomBytes(15);
+    await files.put(data);
+    const robbed = {
+      list: () => files.list(),
+      stat: async (name: string) => {
+        await owner.query(`SELECT pg_terminate_backend(pid) FROM (${SWEEPER}) sweeper`);
+        return await files.stat(name);
+      },
+      delete: (name: string) => files.delete(name),
+    };
+    await expect(sweepFiles(recorder, robbed, { graceSeconds: 0, now: () => Date.now() + DAY_MS })).rejects.toThrow(UnavailableError);
+    expect(await files.has(sha256(data))).toBe(true);
+    await sweepTomorrow();
+  });
+
+  test('a capture with many files may look for longer than a session may stand idle', async () => {
+    const contents = Array.from({ length: 100 }, (_, at) => Buffer.from(`many ${at}`));
+    for (const data of contents) await files.put(data);
+    const run = await begun();
+    const hasty = connect({ connectionString: recorderDsn, statementTimeoutSeconds: 1 });
+    const slow = {
+      has: async (name: string) => {
+        await pause(400);
+        return await files.has(name);
+      },
+    };
+    expect(await finish(run, contents, { files: slow }, hasty)).toMatchObject({ outcome: 'captured' });
+    await hasty.close();
   });
 
   test('in a storm of captures and sweeps every named content is there', async () => {

@@ -8,9 +8,15 @@ export const RETENTION_CLASSES = ['output', 'artifacts', 'records'] as const;
 export type RetentionClass = (typeof RETENTION_CLASSES)[number];
 
 const EXPIRE_BATCH = 50;
-/** Under the lock for which every finishing capture waits: few, and not for long. */
+/**
+ * Under the lock for which every finishing capture waits: few, and not for long. With the last candidate's look and delete
+ * less than the 15 s that a capture's statement may wait.
+ */
 const SWEEP_BATCH = 20;
 const SWEEP_BATCH_MS = 3_000;
+const SWEEP_CALL_MS = 5_000;
+/** The lock must outlive a delete that is under way; a process that stands still must not keep it for ever. */
+const SWEEP_IDLE = '60s';
 
 /**
  * Deletes what a class holds of runs that finished more than so many days ago (at least one: the database refuses less).
@@ -98,14 +104,17 @@ async function sweepBatch(
   const candidates = names.filter((name) => !known.has(name));
   if (candidates.length === 0) return;
   await db.transaction(async (tx) => {
+    await tx.query(`SET LOCAL idle_in_transaction_session_timeout = '${SWEEP_IDLE}'`);
     await tx.query('SELECT pg_advisory_xact_lock($1)', [SWEEP_LOCK]);
-    const named = await artifacts.referenced(candidates, tx);
     const end = performance.now() + SWEEP_BATCH_MS;
     for (const name of candidates) {
-      if (named.has(name) || performance.now() > end) continue;
+      if (performance.now() > end) return;
       // Somebody may have put it again since it was listed; whose row is still to come.
-      const info = await files.stat(name);
-      if (info === undefined || !isOld(info) || !(await files.delete(name))) continue;
+      const info = await files.stat(name, { signal: AbortSignal.timeout(SWEEP_CALL_MS) });
+      if (info === undefined || !isOld(info)) continue;
+      // Asked last: it fails when the session is gone, and with it the lock.
+      if ((await artifacts.referenced([name], tx)).size > 0) continue;
+      if (!(await files.delete(name, { signal: AbortSignal.timeout(SWEEP_CALL_MS) }))) continue;
       result.deleted += 1;
       result.bytes += info.size;
     }

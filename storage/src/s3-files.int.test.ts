@@ -157,6 +157,15 @@ describe('between us and S3', () => {
     await expect(store.put(Buffer.from('x'))).rejects.toThrow(UnavailableError);
   });
 
+  test('who waits no longer gets an answer at once, and no further try is made', async () => {
+    const proxy = await through(() => 'silence');
+    const store = open({ endpoint: proxy.url, requestTimeoutMs: 1_000 });
+    const signal = AbortSignal.timeout(300);
+    for (const call of ['has', 'stat', 'delete'] as const) await expect(store[call]('a'.repeat(64), { signal })).rejects.toThrow(UnavailableError);
+    expect(proxy.seen).toEqual(['HEAD']);
+    await proxy.close();
+  });
+
   test('content that changes on the way is not accepted by the server', async () => {
     const store = open();
     const { sha256: name } = await store.put(Buffer.from('right'));

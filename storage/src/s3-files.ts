@@ -4,7 +4,7 @@ import {
 } from '@aws-sdk/client-s3';
 import type { HeadObjectCommandOutput } from '@aws-sdk/client-s3';
 import { IntegrityError, LimitError, NotFoundError, StorageError, UnavailableError } from './errors.ts';
-import type { FileInfo, FileStore, StoredFile } from './files.ts';
+import type { FileCall, FileInfo, FileStore, StoredFile } from './files.ts';
 
 const SHA256 = /^[0-9a-f]{64}$/;
 const KEY = /^([0-9a-f]{2})\/([0-9a-f]{62})$/;
@@ -110,19 +110,19 @@ export class S3FileStore implements FileStore {
     if (hash.digest('hex') !== sha256) throw new IntegrityError(`the stored content of ${sha256} is damaged`);
   }
 
-  async stat(sha256: string): Promise<FileInfo | undefined> {
-    const head = await this.#head(sha256);
+  async stat(sha256: string, call: FileCall = {}): Promise<FileInfo | undefined> {
+    const head = await this.#head(sha256, call);
     return head === undefined ? undefined : infoOf(sha256, head);
   }
 
-  async has(sha256: string): Promise<boolean> {
-    return (await this.stat(sha256)) !== undefined;
+  async has(sha256: string, call: FileCall = {}): Promise<boolean> {
+    return (await this.stat(sha256, call)) !== undefined;
   }
 
-  async delete(sha256: string): Promise<boolean> {
+  async delete(sha256: string, call: FileCall = {}): Promise<boolean> {
     const at = this.#at(sha256);
-    const existed = await this.has(sha256);
-    await translated(() => this.#client.send(new DeleteObjectCommand(at)));
+    const existed = await this.has(sha256, call);
+    await translated(() => this.#client.send(new DeleteObjectCommand(at), sendOptions(call)));
     return existed;
   }
 
@@ -176,10 +176,11 @@ export class S3FileStore implements FileStore {
     return head.LastModified !== undefined && Date.now() - head.LastModified.getTime() < REFRESH_SECONDS * 1000;
   }
 
-  async #head(sha256: string): Promise<HeadObjectCommandOutput | undefined> {
+  async #head(sha256: string, call: FileCall = {}): Promise<HeadObjectCommandOutput | undefined> {
     const at = this.#at(sha256);
     try {
-      return await translated(() => this.#client.send(new HeadObjectCommand({ ...at, ChecksumMode: 'ENABLED' })), sha256);
+      const head = new HeadObjectCommand({ ...at, ChecksumMode: 'ENABLED' });
+      return await translated(() => this.#client.send(head, sendOptions(call)), sha256);
     } catch (error) {
       if (error instanceof NotFoundError) return undefined;
       throw error;
@@ -204,6 +205,11 @@ export class S3FileStore implements FileStore {
 
 function infoOf(sha256: string, { ContentLength, LastModified }: HeadObjectCommandOutput): FileInfo {
   return { sha256, size: ContentLength ?? 0, modifiedAt: LastModified ?? new Date() };
+}
+
+/** Ends the tries after a failure too. */
+function sendOptions({ signal }: FileCall): { abortSignal?: AbortSignal } {
+  return signal === undefined ? {} : { abortSignal: signal };
 }
 
 function ignore(): void {}

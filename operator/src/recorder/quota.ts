@@ -1,4 +1,4 @@
-import { isUnavailable, type ArtifactRules, type FinishCapture } from '@crucible/storage';
+import { isUnavailable, type ArtifactRules, type FileStore, type FinishCapture } from '@crucible/storage';
 import type { RecorderContext } from './context.ts';
 import type { PassOptions } from './pass.ts';
 
@@ -24,9 +24,9 @@ export function passOptions(context: RecorderContext, evaluationUid: string): Pa
 
 /** A file store that is away is not Postgres being away: said here, so that nobody waits for the wrong one. */
 export function artifactRules({ files, quota }: RecorderContext): ArtifactRules {
-  const has = async (sha256: string): Promise<boolean> => {
+  const has: FileStore['has'] = async (sha256, call) => {
     try {
-      return await files.has(sha256);
+      return await files.has(sha256, call);
     } catch (error) {
       if (isUnavailable(error)) throw new Error(error.message, { cause: error });
       throw error;
