@@ -1,7 +1,7 @@
-import { mkdtemp, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, rm, stat, utimes, writeFile, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { DirectoryFileStore } from './directory-files.ts';
 import { fileStoreSuite, listed, sha256, SUITE_MAX_FILE_BYTES } from './file-store-suite.ts';
 
@@ -32,6 +32,26 @@ describe('only a directory', () => {
     store = new DirectoryFileStore({ directory });
   });
   afterEach(() => rm(directory, { recursive: true }));
+
+  test('a directory that somebody made and may not have synced is on disk before a put returns; once is enough', async () => {
+    const [data, root] = [Buffer.from('x'), await stat(directory)];
+    await mkdir(join(directory, sha256(data).slice(0, 2)));
+    const probe = await open(join(directory, 'probe'), 'w');
+    const handles = Object.getPrototypeOf(probe) as FileHandle;
+    const { sync } = handles;
+    let syncs = 0;
+    const spy = vi.spyOn(handles, 'sync').mockImplementation(async function (this: FileHandle) {
+      if ((await this.stat()).ino === root.ino) syncs += 1;
+      return await sync.call(this);
+    });
+    await mkdir(join(directory, 'tmp'));
+    await store.put(data);
+    const first = syncs;
+    await store.put(data);
+    spy.mockRestore();
+    await probe.close();
+    expect([first, syncs]).toEqual([2, 2]);
+  });
 
   test('the group may read, others nothing', async () => {
     const data = Buffer.from('x');

@@ -28,6 +28,8 @@ export interface DirectoryFileStoreOptions {
 export class DirectoryFileStore implements FileStore {
   readonly #root: string;
   readonly #maxFileBytes: number;
+  /** Names in the root that are on disk. */
+  readonly #durable = new Set<string>();
 
   constructor(options: DirectoryFileStoreOptions) {
     this.#root = options.directory;
@@ -36,7 +38,7 @@ export class DirectoryFileStore implements FileStore {
 
   async put(content: Uint8Array | AsyncIterable<Uint8Array>, options: { sha256?: string } = {}): Promise<StoredFile> {
     return await translated(async () => {
-      await makeDirectory(this.#root, TEMPORARY);
+      await this.#makeDirectory(TEMPORARY);
       const temporary = join(this.#root, TEMPORARY, randomUUID());
       try {
         const stored = await this.#write(temporary, content);
@@ -102,7 +104,7 @@ export class DirectoryFileStore implements FileStore {
   /** Removes what writers left that were killed: temporary files not touched for so long. Returns how many. */
   async sweepTemporary(olderThanSeconds: number, now: Date = new Date()): Promise<number> {
     return await translated(async () => {
-      await makeDirectory(this.#root, TEMPORARY);
+      await this.#makeDirectory(TEMPORARY);
       let swept = 0;
       for (const name of await readdir(join(this.#root, TEMPORARY))) {
         const path = join(this.#root, TEMPORARY, name);
@@ -141,24 +143,27 @@ export class DirectoryFileStore implements FileStore {
   /** Also over an existing object: the same bytes, and if that one was damaged, this one heals it. */
   async #publish(temporary: string, sha256: string): Promise<void> {
     const shard = sha256.slice(0, 2);
-    await makeDirectory(this.#root, shard);
+    await this.#makeDirectory(shard);
     await rename(temporary, this.#path(sha256));
     await syncDirectory(join(this.#root, shard));
+  }
+
+  /** Durable, also when it was there: who made it may have been killed before it was on disk. Each is synced once. */
+  async #makeDirectory(name: string): Promise<void> {
+    try {
+      await mkdir(join(this.#root, name), { mode: DIRECTORY_MODE });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      if (this.#durable.has(name)) return;
+    }
+    await syncDirectory(this.#root);
+    this.#durable.add(name);
   }
 }
 
 async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let offset = 0; offset < bytes.length; ) {
     offset += (await handle.write(bytes, offset, bytes.length - offset)).bytesWritten;
-  }
-}
-
-async function makeDirectory(root: string, name: string): Promise<void> {
-  try {
-    await mkdir(join(root, name), { mode: DIRECTORY_MODE });
-    await syncDirectory(root);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
 
