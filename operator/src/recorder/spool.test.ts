@@ -1,7 +1,7 @@
-import { mkdtemp, readdir, rm, writeFile, appendFile, readFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, open, readdir, readFile, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { FrameDecoder, type Frame } from './frames.ts';
 import { Spool, SpoolFull } from './spool.ts';
 
@@ -65,6 +65,29 @@ describe('Spool', () => {
       ),
     ).rejects.toThrow(SpoolFull);
     expect(await contents(small)).toHaveLength(2);
+  });
+
+  it('counts what is on disk after a failed append, not what should have been', async () => {
+    const made = await spool();
+    await made.append({ ...KEY, attempt: 2 }, [frame(1)]);
+    const kept = made.bytes;
+    await rename(join(directory, 'spool'), join(directory, 'away'));
+    for (let tries = 0; tries < 3; tries += 1) await expect(made.append(KEY, [frame(1), frame(2)])).rejects.toThrow('ENOENT');
+    expect(made.bytes).toBe(kept);
+    await rename(join(directory, 'away'), join(directory, 'spool'));
+    await made.append(KEY, [frame(1)]);
+    expect((await spool()).bytes).toBe(made.bytes);
+  });
+
+  it('counts the part of a failed append that is on disk', async () => {
+    const made = await spool();
+    await made.append(KEY, [frame(1)]);
+    const probe = await open(join(directory, 'probe'), 'w');
+    const failing = vi.spyOn(Object.getPrototypeOf(probe) as FileHandle, 'datasync').mockRejectedValueOnce(new Error('EIO'));
+    await expect(made.append(KEY, [frame(2)])).rejects.toThrow('EIO');
+    failing.mockRestore();
+    await probe.close();
+    expect((await spool()).bytes).toBe(made.bytes);
   });
 
   it('never uses a word of a pod as a path', async () => {

@@ -53,10 +53,14 @@ export class Spool {
   async append(key: SpoolKey, frames: Iterable<Frame>): Promise<void> {
     const data = Buffer.concat(Array.from(frames, encodeFrame));
     if (this.#bytes + data.length > this.#maxBytes) throw new SpoolFull('the spool is full');
+    const path = join(this.#directory, `${prefixOf(key)}${this.#file}.frames`);
+    // At once: others append meanwhile.
     this.#bytes += data.length;
+    let before = 0;
     try {
-      const file = await open(join(this.#directory, `${prefixOf(key)}${this.#file}.frames`), 'a', 0o600);
+      const file = await open(path, 'a', 0o600);
       try {
+        before = (await file.stat()).size;
         await file.appendFile(data);
         await file.datasync();
       } finally {
@@ -65,6 +69,8 @@ export class Spool {
       await syncDirectory(this.#directory);
     } catch (error) {
       this.#file = newFileName();
+      const { size } = await stat(path).catch(() => ({ size: before }));
+      this.#bytes -= data.length - (size - before);
       throw error;
     }
   }
