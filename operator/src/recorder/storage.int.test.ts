@@ -113,6 +113,22 @@ describe('quotas', () => {
 });
 
 describe('housekeeping', () => {
+  it('goes on until nothing is too old, however much there is', async () => {
+    await world.owner.query(
+      `INSERT INTO crucible.evaluations (uid, namespace, namespace_uid, name, generation, spec, phase, verdict, created_at, finished_at, epoch)
+       SELECT gen_random_uuid(), 'many', $1, 'run-' || i, 1, '{}', 'Succeeded', '{"class": "Succeeded"}', now() - interval '10 days',
+              now() - interval '9 days', 1 FROM generate_series(1, 2600) i`,
+      [randomUUID()],
+    );
+    const database = connect(world.recorderDsn);
+    const metrics = new RecorderMetrics(new Registry(), () => true);
+    const config = { ...DEFAULT_STORAGE, retentionDays: { output: 0, artifacts: 0, records: 7 }, orphanGraceHours: 0 };
+    const options = { config, database, files, metrics, logger: pino({ level: 'silent' }), clock: systemClock };
+    expect(await tidy(options, new AbortController().signal)).toBe('done');
+    expect((await world.owner.query("SELECT FROM crucible.evaluations WHERE namespace = 'many'")).rowCount).toBe(0);
+    await database.close();
+  });
+
   it('as the recorder: expires, sweeps, and leaves what is named', async () => {
     const { stop } = await world.recorder('house', { files });
     const artifact = file('kept', 50);
