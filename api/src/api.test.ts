@@ -175,6 +175,8 @@ describe('the contract', () => {
     paths: { '/a': { get: { operationId: 'a', parameters: [{ name: 'p', in: 'query', schema: { enum: ['x', 'y'] } }], responses: { 200: { content: { j: { schema: { $ref: '#/components/schemas/S' } } } } }, ...more } } },
   }) as unknown as Contract;
   const object = { type: 'object', required: ['a'], properties: { a: { type: 'string' }, b: { type: 'integer' } } };
+  const taken = (schema: object) => ({ parameters: [{ name: 'p', in: 'query', schema: { enum: ['x', 'y'] } }], requestBody: { content: { j: { schema: { type: 'object', properties: { s: schema } } } } } });
+  const limited = { type: 'string', minLength: 1, maxLength: 9, pattern: '^a' };
   const before = contract(object);
   it.each<[string, Contract, RegExp | undefined]>([
     ['nothing', contract(object), undefined],
@@ -188,10 +190,42 @@ describe('the contract', () => {
     ['a parameter that must be', contract(object, { parameters: [{ name: 'p', in: 'query', schema: { enum: ['x', 'y'] } }, { name: 'q', in: 'query', required: true }] }), /query q is required now/],
     ['an answer less', contract(object, { responses: {} }), /answer 200 j is gone/],
     ['another name', contract(object, { operationId: 'b' }), /operationId a is now b/],
+    ['a limit more of what is read', contract({ ...object, properties: { ...object.properties, b: { type: 'integer', minimum: 1 } } }), undefined],
+    ['a parameter with a limit', contract(object, { parameters: [{ name: 'p', in: 'query', schema: { enum: ['x', 'y'], maxLength: 1 } }] }), /query p: maxLength was any, is 1/],
+    ['a parameter of another type', contract(object, { parameters: [{ name: 'p', in: 'query', schema: { type: 'integer', enum: ['x', 'y'] } }] }), /query p: was anything, is integer/],
     ['a path less', { info: { version: '1' }, paths: {} }, /GET \/a is gone/],
   ])('with %s', (_what, after, found) => {
     const changes = breakingChanges(before, after);
     if (found === undefined) expect(changes).toEqual([]);
     else expect(changes.join('\n')).toMatch(found);
+  });
+  it.each<[string, object, RegExp | undefined]>([
+    ['as they were', limited, undefined],
+    ['wider', { type: 'string', maxLength: 10 }, undefined],
+    ['a lower limit', { ...limited, maxLength: 8 }, /body\.s: maxLength was 9, is 8/],
+    ['a higher one', { ...limited, minLength: 2 }, /body\.s: minLength was 1, is 2/],
+    ['another pattern', { ...limited, pattern: '^b' }, /body\.s: pattern was \^a, is \^b/],
+    ['a format', { ...limited, format: 'uuid' }, /body\.s: format was any, is uuid/],
+  ])('with limits of what is sent: %s', (_what, schema, found) => {
+    const changes = breakingChanges(contract(object, taken(limited)), contract(object, taken(schema))).join('\n');
+    if (found === undefined) expect(changes).toBe('');
+    else expect(changes).toMatch(found);
+  });
+  it.each<[string, object, object, RegExp | undefined]>([
+    ['tighter', {}, { maximum: 5, format: 'int64' }, undefined],
+    ['a higher limit', { maximum: 5 }, { maximum: 6 }, /b: maximum was 5, is 6/],
+    ['no limit', { minimum: 0 }, {}, /b: minimum was 0, is any/],
+    ['no format', { format: 'date-time' }, {}, /b: format was date-time, is any/],
+  ])('with limits of what is read: %s', (_what, was, is, found) => {
+    const answer = (limits: object) => contract({ ...object, properties: { ...object.properties, b: { type: 'integer', ...limits } } });
+    const changes = breakingChanges(answer(was), answer(is)).join('\n');
+    if (found === undefined) expect(changes).toBe('');
+    else expect(changes).toMatch(found);
+  });
+  it('with fewer other fields that are taken', () => {
+    const body = (additionalProperties: unknown) => contract(object, taken({ type: 'object', additionalProperties }));
+    expect(breakingChanges(body({ type: 'string' }), body({ type: 'string', maxLength: 3 }))).toEqual([expect.stringContaining('body.s.*: maxLength was any, is 3')]);
+    expect(breakingChanges(body(true), body(false))).toEqual([expect.stringContaining('body.s: not every other field is taken any more')]);
+    expect(breakingChanges(body(false), body({ type: 'string' }))).toEqual([]);
   });
 });

@@ -14,7 +14,13 @@ interface Operation {
   readonly responses: Readonly<Record<string, { readonly content?: Readonly<Record<string, { readonly schema?: Schema }>> }>>;
 }
 
-export interface Schema {
+/** A value below or above is refused. */
+const LOWER = ['minimum', 'exclusiveMinimum', 'minLength', 'minItems', 'minProperties'] as const;
+const UPPER = ['maximum', 'exclusiveMaximum', 'maxLength', 'maxItems', 'maxProperties'] as const;
+/** Which of two takes more nobody can tell: any other than the one that was is a change. */
+const SHAPES = ['pattern', 'format', 'multipleOf', 'uniqueItems'] as const;
+
+export interface Schema extends Partial<Readonly<Record<(typeof LOWER)[number] | (typeof UPPER)[number], number>>>, Partial<Readonly<Record<(typeof SHAPES)[number], unknown>>> {
   readonly $ref?: string;
   readonly type?: string | readonly string[];
   readonly enum?: readonly unknown[];
@@ -22,6 +28,7 @@ export interface Schema {
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly required?: readonly string[];
   readonly items?: Schema;
+  readonly additionalProperties?: boolean | Schema;
   readonly anyOf?: readonly Schema[];
   readonly oneOf?: readonly Schema[];
 }
@@ -33,14 +40,14 @@ export function breakingChanges(before: Contract, after: Contract): string[] {
       const where = `${method.toUpperCase()} ${path}`;
       const now = after.paths[path]?.[method];
       if (now === undefined) return [`${where} is gone`];
-      return [...operationChanges(where, operation, now), ...bodyChanges(where, [operation, before], [now, after])];
+      return [...operationChanges(where, [operation, before], [now, after]), ...bodyChanges(where, [operation, before], [now, after])];
     }),
   );
 }
 
 type In = readonly [Operation, Contract];
 
-function operationChanges(where: string, before: Operation, after: Operation): string[] {
+function operationChanges(where: string, [before, oldContract]: In, [after, newContract]: In): string[] {
   const key = (parameter: { name: string; in: string }) => `${parameter.in} ${parameter.name}`;
   const old = new Map((before.parameters ?? []).map((parameter) => [key(parameter), parameter]));
   const now = new Map((after.parameters ?? []).map((parameter) => [key(parameter), parameter]));
@@ -50,7 +57,10 @@ function operationChanges(where: string, before: Operation, after: Operation): s
     ...[...now.values()]
       .filter((parameter) => parameter.required === true && old.get(key(parameter))?.required !== true)
       .map((parameter) => `${where}: parameter ${key(parameter)} is required now`),
-    ...[...old.entries()].flatMap(([name, { schema }]) => enumChanges(`${where}: parameter ${name}`, schema, now.get(name)?.schema, 'accepts')),
+    ...[...old.entries()].flatMap(([name, { schema }]) => {
+      const newer = now.get(name);
+      return newer === undefined ? [] : schemaChanges(`${where}: parameter ${name}`, [schema ?? {}, oldContract], [newer.schema ?? {}, newContract], 'accepts', new Set());
+    }),
   ];
 }
 
@@ -84,7 +94,7 @@ function schemaChanges(where: string, [older, oldContract]: [Schema, Contract], 
     seen = new Set([...seen, older.$ref]);
   }
   const [before, after] = [resolve(older, oldContract), resolve(newer, newContract)];
-  const changes = enumChanges(where, before, after, direction);
+  const changes = [...enumChanges(where, before, after, direction), ...limitChanges(where, before, after, direction)];
   if (!sameType(before, after, direction)) changes.push(`${where}: was ${typeText(before)}, is ${typeText(after)}`);
   for (const [name, property] of Object.entries(before.properties ?? {})) {
     const now = after.properties?.[name];
@@ -99,6 +109,10 @@ function schemaChanges(where: string, [older, oldContract]: [Schema, Contract], 
   }
   if (before.items !== undefined && after.items !== undefined)
     changes.push(...schemaChanges(`${where}[]`, [before.items, oldContract], [after.items, newContract], direction, seen));
+  const [other, otherNow] = [before.additionalProperties ?? true, after.additionalProperties ?? true];
+  if (typeof other === 'object' && typeof otherNow === 'object')
+    changes.push(...schemaChanges(`${where}.*`, [other, oldContract], [otherNow, newContract], direction, seen));
+  else if (direction === 'accepts' && other !== false && otherNow !== true) changes.push(`${where}: not every other field is taken any more`);
   return [...changes, ...choiceChanges(where, [before, oldContract], [after, newContract], direction, seen)];
 }
 
@@ -117,6 +131,17 @@ function enumChanges(where: string, before: Schema | undefined, after: Schema | 
   const [have, need] = direction === 'accepts' ? [now, old] : [old, now];
   const missing = need.filter((value) => !have.includes(value));
   return missing.length === 0 ? [] : [`${where}: ${missing.join(', ')} ${direction === 'accepts' ? 'is not taken any more' : 'is new'}`];
+}
+
+/** Of what is sent no less may be taken; of what is read no more may come. */
+function limitChanges(where: string, before: Schema, after: Schema, direction: Direction): string[] {
+  const [inner, outer] = direction === 'accepts' ? [before, after] : [after, before];
+  const tighter = [
+    ...LOWER.filter((limit) => (outer[limit] ?? -Infinity) > (inner[limit] ?? -Infinity)),
+    ...UPPER.filter((limit) => (outer[limit] ?? Infinity) < (inner[limit] ?? Infinity)),
+    ...SHAPES.filter((limit) => outer[limit] !== undefined && outer[limit] !== inner[limit]),
+  ];
+  return tighter.map((limit) => `${where}: ${limit} was ${String(before[limit] ?? 'any')}, is ${String(after[limit] ?? 'any')}`);
 }
 
 const valuesOf = (schema: Schema | undefined): readonly unknown[] | undefined => schema?.enum ?? (schema?.const === undefined ? undefined : [schema.const]);
