@@ -59,10 +59,13 @@ export class PodCapture {
       signal,
     });
     try {
-      const options = passOptions(this.#context, this.#view.claim.evaluationUid);
-      this.#followed = await writer.recover(() => new LogPass({ ...options, maxReadBytes: Infinity }));
+      await writer.recover();
       await this.#follow(writer, signal);
       const endedAt = clock.monotonic();
+      const options = passOptions(this.#context, this.#view.claim.evaluationUid);
+      const left = await writer.replay(() => new LogPass({ ...options, maxReadBytes: Infinity }));
+      // Unless following has seen as much.
+      if (left !== undefined && left.sequence.lastSeq > (this.#followed?.sequence.lastSeq ?? -1)) this.#followed = left;
       await finishCapture({
         context: this.#context,
         view: this.#view,

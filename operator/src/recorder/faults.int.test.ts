@@ -2,7 +2,9 @@ import { readFile } from 'node:fs/promises';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { UnavailableError } from '@crucible/storage';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { RecorderContext } from './context.ts';
 import { Slots } from './slots.ts';
 import { encode, random, randomWrites, streamOf, type Produced } from './testing/encoder.ts';
 import type { TestPod } from './testing/cluster.ts';
@@ -191,6 +193,47 @@ describe('faults', () => {
     expect(capture).toMatchObject({ missing: [], reason: null, complete: true });
     for (const stream of ['stdout', 'stderr'] as const)
       expect((await world.stored(run.pod, stream)).equals(streamOf(run.writes, stream))).toBe(true);
+  });
+
+  it('stores what was spooled while the file store is away, holds up nobody, and has the artifacts once it is back', { timeout: LONG_MS }, async () => {
+    const writes = randomWrites(BASE_SEED, 20_000);
+    const artifact = { path: 'a', data: Buffer.from('the only copy') };
+    const log = encode(writes, { files: [artifact] });
+    const pod = await world.addPod('left-behind');
+    const first = await world.recorder('left');
+    world.cluster.setState(pod, 'running');
+    pod.write(log.subarray(0, 1000));
+    await world.until(async () => ((await world.captures.get(pod.evaluationUid, 1))?.lastSeq ?? 0) > 0 || undefined);
+    await world.proxy.down();
+    pod.write(log.subarray(1000));
+    await world.until(async () => (await world.spooled()).match(SUMMARY) ?? undefined);
+    await first.stop();
+    world.cluster.remove(pod);
+    await world.proxy.up();
+    let [refused, away] = [0, true];
+    const drains = new Slots(1);
+    const stored = first.context.files;
+    const files: RecorderContext['files'] = {
+      has: (name, call) => stored.has(name, call),
+      put: async (content, options) => {
+        if (!away) return await stored.put(content, options);
+        expect(drains.free).toBe(1);
+        refused += 1;
+        throw new UnavailableError('the file store is not available');
+      },
+    };
+    const { recorder, context } = await world.recorder('left', { files, drains });
+    const downs = vi.spyOn(context.database, 'reportDown');
+    await recorder.sweep();
+    await recorder.sweep();
+    await world.until(() => (refused >= 2 ? true : undefined));
+    for (const stream of ['stdout', 'stderr'] as const)
+      expect((await world.stored(pod, stream)).equals(streamOf(writes, stream))).toBe(true);
+    expect(downs).not.toHaveBeenCalled();
+    away = false;
+    expect(await world.captured(pod)).toMatchObject({ complete: true, artifacts: { count: 1, complete: true } });
+    expect(await stored.has(sha256(artifact.data))).toBe(true);
+    expect(context.spool.bytes).toBe(0);
   });
 
   it('reads a pod that found no slot to follow in one go when it has ended', async () => {

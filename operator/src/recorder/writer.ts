@@ -59,6 +59,8 @@ export class CaptureWriter {
   /** Flushes that are not over. */
   #writing = 0;
   #spooled = false;
+  /** Of an earlier process, by their first number: their output is stored. */
+  #recovered: readonly string[] = [];
   #awaitingReturn = false;
   #closed = false;
 
@@ -127,19 +129,28 @@ export class CaptureWriter {
     await this.#options.database.persist(() => this.#drain(), this.#options.signal);
   }
 
+  /** Before anything is offered: stores the output that an earlier process left in the spool, whose files stay for replay(). */
+  async recover(): Promise<void> {
+    const { database, signal } = this.#options;
+    this.#recovered = await database.persist(() => this.#storeSpooled(), signal);
+  }
+
   /**
-   * Before anything is offered: stores what an earlier process left in the spool. The pass learns what else is in it
-   * (summary, artifacts), for if the pod is gone nobody will read that again. Returns whether there was anything.
+   * What else an earlier process left (summary, artifacts), for if the pod is gone nobody will read that again; undefined
+   * when it left nothing. After the log has ended: an artifact store that is away must not stop the output.
    */
-  async recover(newPass: () => LogPass): Promise<LogPass | undefined> {
-    const { spool, key, database, signal } = this.#options;
-    if ((await spool.files(key)).length === 0) return undefined;
-    return await database.persist(async () => {
-      const pass = newPass();
-      await this.#drain(pass);
-      await pass.finish();
-      return pass;
-    }, signal);
+  async replay(newPass: () => LogPass): Promise<LogPass | undefined> {
+    if (this.#recovered.length === 0) return undefined;
+    const pass = newPass();
+    for (const path of this.#recovered) {
+      await pass.read(
+        this.#options.spool.read(path),
+        () => undefined,
+        () => undefined,
+      );
+    }
+    await pass.finish();
+    return pass;
   }
 
   /** Nobody offers any more: what is still spooled is for whoever takes the capture up again. */
@@ -236,39 +247,37 @@ export class CaptureWriter {
     }
   }
 
-  async #drain(pass?: LogPass): Promise<void> {
-    if ((await this.#options.spool.files(this.#options.key)).length === 0) {
-      this.#spooled = false;
-      return;
-    }
-    const release = await this.#options.drains.acquire(0, NEVER);
+  async #drain(): Promise<void> {
+    const { spool } = this.#options;
+    for (const path of await this.#storeSpooled()) await spool.remove(path);
+    this.#spooled = false;
+  }
+
+  /** The files, which may go only now that all of them are stored: a repetition must find everything again. */
+  async #storeSpooled(): Promise<string[]> {
+    const { spool, drains } = this.#options;
+    if ((await this.#spoolFiles()).length === 0) return [];
+    const release = await drains.acquire(0, NEVER);
     try {
-      await this.#drainFiles(pass);
+      const files = await Promise.all(
+        (await this.#spoolFiles()).map(async (path) => ({ path, first: await firstSeq(spool.read(path)) })),
+      );
+      // By their first number: a file that begins later must not make an earlier one look like a hole.
+      files.sort((a, b) => a.first - b.first);
+      for (const { path } of files) {
+        const batch = new DrainBatch((frames) => this.#store(frames));
+        await readFrames(spool.read(path), batch);
+        await batch.flush();
+      }
+      return files.map(({ path }) => path);
     } finally {
       release?.();
     }
   }
 
-  async #drainFiles(pass: LogPass | undefined): Promise<void> {
-    const { spool, key } = this.#options;
-    const files = await Promise.all(
-      (await spool.files(key)).map(async (path) => ({ path, first: await firstSeq(spool.read(path)) })),
-    );
-    // By their first number: a file that begins later must not make an earlier one look like a hole.
-    files.sort((a, b) => a.first - b.first);
-    for (const { path } of files) {
-      const batch = new DrainBatch((frames) => this.#store(frames));
-      const read = pass?.read(
-        spool.read(path),
-        (frame) => batch.add(frame),
-        () => batch.relieve(),
-      );
-      await (read ?? readFrames(spool.read(path), batch));
-      await batch.flush();
-    }
-    // Only when all is stored: a repetition must find everything again.
-    for (const { path } of files) await spool.remove(path);
-    this.#spooled = false;
+  async #spoolFiles(): Promise<string[]> {
+    const files = await this.#options.spool.files(this.#options.key);
+    return files.filter((path) => !this.#recovered.includes(path));
   }
 }
 
