@@ -19,12 +19,12 @@ export function rightsRevoked(forMs: number): FaultCase {
         await world.until('a leader', async () => ((await world.leader()) !== '' ? true : undefined));
         await pause(next() * 1500);
         const before = world.operatorApi.answers(403);
-        await world.servers.revoke();
+        await world.servers.rights.revoke();
         try {
           await pause(forMs);
           forbidden = world.operatorApi.answers(403) - before;
         } finally {
-          await world.servers.grant();
+          await world.servers.rights.grant();
         }
       };
     },

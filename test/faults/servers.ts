@@ -9,12 +9,13 @@ import { Sandbox } from '../integration/processes.ts';
 import { createRedis } from '../integration/redis.ts';
 import type { RestartableRedis } from '../integration/redis.ts';
 import { PlayedNode } from './node.ts';
+import { ACCOUNTS, Rights, SYSTEM } from './rights.ts';
+import type { Account } from './rights.ts';
 
 // Servers of this folder's own, because they are killed: etcd, API server, the real Job controller and garbage collector,
-// Postgres and Redis, and one played node. Our programs have an identity of their own, whose rights can be taken away.
+// Postgres and Redis, and one played node. Our programs have the identities and rights
+// that they have in an installation, which can be taken away.
 
-const SYSTEM = 'faults-system';
-const BINDINGS = '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings';
 const CONTROLLERS = ['job-controller', 'garbage-collector-controller', 'ttl-after-finished-controller', 'namespace-controller'];
 
 export class Servers {
@@ -24,8 +25,9 @@ export class Servers {
   /** Undefined when the machine has neither Redis nor Valkey. */
   readonly redis: RestartableRedis | undefined;
   readonly node: PlayedNode;
+  readonly rights: Rights;
   readonly #api: ApiServer;
-  #token = '';
+  readonly #tokens = new Map<Account, string>();
 
   static async start(): Promise<Servers> {
     const sandbox = new Sandbox();
@@ -43,8 +45,8 @@ export class Servers {
         '--kube-api-burst=400',
       ]);
       const servers = new Servers(sandbox, kubernetes, postgres, redis);
-      servers.#token = await servers.#identity();
-      await servers.grant();
+      await servers.#identities();
+      await servers.rights.grant();
       await servers.node.start();
       return servers;
     } catch (error) {
@@ -64,6 +66,7 @@ export class Servers {
     this.postgres = postgres;
     this.redis = redis;
     this.#api = new ApiServer(kubernetes.kubeconfig);
+    this.rights = new Rights(this.#api);
     this.node = new PlayedNode(kubernetes.kubeconfig, this.certificate);
   }
 
@@ -71,29 +74,15 @@ export class Servers {
     return this.kubernetes.kubeconfig;
   }
 
-  /** Our programs may do everything … */
-  async grant(): Promise<void> {
-    const { status, body } = await this.#api.create(BINDINGS, {
-      metadata: { name: SYSTEM },
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
-      subjects: [{ kind: 'ServiceAccount', name: 'program', namespace: SYSTEM }],
-    });
-    if (status >= 300 && status !== 409) throw new Error(`rights cannot be granted: ${body['message']}`);
-  }
-
-  /** … or nothing. */
-  async revoke(): Promise<void> {
-    await this.#api.delete(`${BINDINGS}/${SYSTEM}`);
-  }
-
-  /** A token of the service account that our programs are. */
-  async #identity(): Promise<string> {
+  async #identities(): Promise<void> {
     const accounts = `/api/v1/namespaces/${SYSTEM}/serviceaccounts`;
     await this.#api.create('/api/v1/namespaces', { metadata: { name: SYSTEM } });
-    await this.#api.create(accounts, { metadata: { name: 'program' } });
-    const { status, body } = await this.#api.create(`${accounts}/program/token`, { spec: { expirationSeconds: 86_400 } });
-    if (status >= 300) throw new Error(`no token: ${body['message']}`);
-    return body['status'].token as string;
+    for (const name of ACCOUNTS) {
+      await this.#api.create(accounts, { metadata: { name } });
+      const { status, body } = await this.#api.create(`${accounts}/${name}/token`, { spec: { expirationSeconds: 86_400 } });
+      if (status >= 300) throw new Error(`no token: ${body['message']}`);
+      this.#tokens.set(name, body['status'].token as string);
+    }
   }
 
   /** The API server's own, made by itself; good for 127.0.0.1, whoever serves there. */
@@ -108,10 +97,10 @@ export class Servers {
   }
 
   /** For our programs, at the address of a proxy. */
-  kubeconfigAt(url: string, path: string): string {
+  kubeconfigAt(url: string, account: Account, path: string): string {
     const config = JSON.parse(readFileSync(this.kubeconfig, 'utf8'));
     config.clusters[0].cluster.server = url;
-    config.users[0].user = { token: this.#token };
+    config.users[0].user = { token: this.#tokens.get(account) };
     writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
     return path;
   }

@@ -14,6 +14,7 @@ import { LiveReaders } from './live-reader.ts';
 import { endState, quiet, sameEnd, standing } from './oracles.ts';
 import type { Breach, Writes } from './oracles.ts';
 import { RedisProxy } from './redis-proxy.ts';
+import type { Account } from './rights.ts';
 import { scriptOf } from './scenario.ts';
 import type { Part } from './scenario.ts';
 import type { Servers } from './servers.ts';
@@ -336,6 +337,7 @@ export class World {
       metadata: { name: this.namespace, labels: { 'crucible.dev/evaluations': 'enabled' } },
     });
     await this.must('POST', '/api/v1/namespaces', { metadata: { name: this.#ownNamespace } });
+    await this.servers.rights.bind({ evaluations: this.namespace, own: this.#ownNamespace });
     await this.must('POST', '/apis/crucible.dev/v1alpha1/evaluationruntimes', {
       apiVersion: 'crucible.dev/v1alpha1',
       kind: 'EvaluationRuntime',
@@ -350,14 +352,14 @@ export class World {
       name: `recorder-${this.id}`,
       program: [RECORDER],
       environment: {
-        ...this.#environment(this.recorderApi, this.recorderCommits.through(dsns.recorder), 'recorder-0'),
+        ...this.#environment('recorder', this.recorderApi, this.recorderCommits.through(dsns.recorder), 'recorder-0'),
         ...(this.#redisUrl !== undefined && { CRUCIBLE_REDIS_URL: this.#redisUrl }),
       },
     });
   }
 
   #replica(hostname: string, dsn: string): SupervisedProgram {
-    const environment = this.#environment(this.operatorApi, this.operatorCommits.through(dsn), hostname);
+    const environment = this.#environment('operator', this.operatorApi, this.operatorCommits.through(dsn), hostname);
     return new SupervisedProgram(this.servers.sandbox, {
       name: `${hostname}-${this.id}`,
       program: [MAIN],
@@ -366,10 +368,10 @@ export class World {
     });
   }
 
-  #environment(proxy: ApiProxy, dsn: string, hostname: string): Record<string, string> {
+  #environment(account: Account, proxy: ApiProxy, dsn: string, hostname: string): Record<string, string> {
     return {
       HOSTNAME: hostname,
-      CRUCIBLE_KUBECONFIG: this.servers.kubeconfigAt(proxy.url, join(this.#files, `${hostname}.kubeconfig`)),
+      CRUCIBLE_KUBECONFIG: this.servers.kubeconfigAt(proxy.url, account, join(this.#files, `${hostname}.kubeconfig`)),
       CRUCIBLE_DATABASE_URL: dsn,
       CRUCIBLE_NAMESPACES: this.namespace,
       CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:test',

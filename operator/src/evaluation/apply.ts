@@ -7,7 +7,6 @@ import {
   NAMESPACES,
   PODS,
   isConflict,
-  isForbidden,
   isInvalid,
   isNotFound,
 } from '../kube/index.ts';
@@ -24,14 +23,18 @@ import { isDeleting, uidOf } from './objects.ts';
 import { inSteps } from './order.ts';
 import type { Lane } from './order.ts';
 import { hasNode } from './pod.ts';
+import { isOutOfReach } from './reach.ts';
+import type { ReachDependencies } from './reach.ts';
+import type { Settings } from './settings.ts';
 import { needsContent } from './slim.ts';
 import { isDeletingSnapshot } from './snapshot.ts';
-import type { Snapshot } from './snapshot.ts';
+import type { RawEvaluation, Snapshot } from './snapshot.ts';
 
 /** For the watch to bring what the API server said. */
 const LOOK_AGAIN_SECONDS = 1;
 
-export interface ApplyDependencies extends RecordDependencies, LaunchDependencies {
+export interface ApplyDependencies extends RecordDependencies, LaunchDependencies, ReachDependencies {
+  readonly settings: Settings;
   readonly submissions: Pick<SubmissionRepository, 'explain'>;
 }
 
@@ -84,7 +87,7 @@ export class Applier {
       case 'removeFinalizer':
         return leftOf(await removeFinalizer(client, EVALUATIONS, snapshot.raw, call));
       case 'deleteEvaluation':
-        return await ignoreGone(
+        return await this.#unlessGone(snapshot.raw,
           client.delete(EVALUATIONS, namespace, snapshot.raw.metadata.name ?? '', {
             uid,
             propagationPolicy: 'Background',
@@ -96,7 +99,7 @@ export class Applier {
       case 'launch':
         return await this.#launcher.launch(snapshot, action, call);
       case 'lowerDeadline':
-        return await this.#lowerDeadline(namespace, action, call);
+        return await this.#lowerDeadline(snapshot.raw, action, call);
       case 'settleJob':
         return await this.#settleJob(snapshot, action, call);
       case 'withdraw':
@@ -111,7 +114,7 @@ export class Applier {
           epoch: this.#deps.epoch(),
         });
       case 'deleteJob':
-        return await ignoreGone(
+        return await this.#unlessGone(snapshot.raw,
           client.delete(JOBS, namespace, action.jobName, {
             uid: action.jobUid,
             propagationPolicy: 'Background',
@@ -119,7 +122,7 @@ export class Applier {
           }),
         );
       case 'deleteConfigMap':
-        return await ignoreGone(
+        return await this.#unlessGone(snapshot.raw,
           client.delete(CONFIG_MAPS, namespace, action.name, { propagationPolicy: 'Background', ...call }),
         );
       case 'releasePod':
@@ -155,20 +158,20 @@ export class Applier {
   }
 
   async #lowerDeadline(
-    namespace: string,
+    raw: RawEvaluation,
     action: Extract<Action, { type: 'lowerDeadline' }>,
     call: CallOptions,
   ): Promise<void> {
     const patch = { metadata: { uid: action.podUid }, spec: { activeDeadlineSeconds: action.seconds } };
     try {
-      await this.#deps.client.mergePatch(PODS, namespace, action.podName, patch, {
+      await this.#deps.client.mergePatch(PODS, raw.metadata.namespace, action.podName, patch, {
         fieldManager: FIELD_MANAGERS.objects,
         metadataOnly: true,
         ...call,
       });
     } catch (error) {
       // Gone, another one of that name, or a deadline that is lower already (the API server refuses to raise it).
-      if (!isNotFound(error) && !isConflict(error) && !isInvalid(error)) throw error;
+      if (!isOutOfReach(error, raw, this.#deps) && !isConflict(error) && !isInvalid(error)) throw error;
     }
   }
 
@@ -184,22 +187,21 @@ export class Applier {
     const { client } = this.#deps;
     const { namespace = '', uid = '' } = snapshot.raw.metadata;
     const labelSelector = `${LABELS.evaluationUid}=${uid},${LABELS.attempt}=${number}`;
-    const { items } = await client.list<Pod>(PODS, { namespace, labelSelector, ...call });
-    if (items.some(hasNode)) throw placed();
-    for (const { metadata } of items) {
+    const seen = await this.#unlessGone(snapshot.raw, client.list<Pod>(PODS, { namespace, labelSelector, ...call }));
+    const pods = seen?.items ?? [];
+    if (pods.some(hasNode)) throw placed();
+    for (const { metadata } of pods) {
       if (metadata.deletionTimestamp !== undefined) continue;
-      const seen = { uid: metadata.uid, resourceVersion: metadata.resourceVersion };
+      const asSeen = { uid: metadata.uid, resourceVersion: metadata.resourceVersion };
       try {
-        await client.delete(PODS, namespace, metadata.name ?? '', { ...seen, ...call });
+        await client.delete(PODS, namespace, metadata.name ?? '', { ...asSeen, ...call });
       } catch (error) {
         if (isConflict(error)) throw placed();
-        // Where the operator may not delete pods, the garbage collector does, with the Job. What is placed between this
-        // look and that keeps its finalizer, and is judged by its capture like any other.
-        if (!isNotFound(error) && !isForbidden(error)) throw error;
+        if (!isOutOfReach(error, snapshot.raw, this.#deps)) throw error;
       }
     }
     const options = { uid: jobUid, propagationPolicy: 'Background', ...call } as const;
-    await ignoreGone(client.delete(JOBS, namespace, jobName, options));
+    await this.#unlessGone(snapshot.raw, client.delete(JOBS, namespace, jobName, options));
   }
 
   async #confirmGoing(snapshot: Snapshot, call: CallOptions): Promise<void> {
@@ -223,7 +225,7 @@ export class Applier {
       metadata: { uid: action.jobUid, ownerReferences },
       spec: { ttlSecondsAfterFinished: this.#deps.settings.jobTtlSeconds },
     };
-    await ignoreGone(
+    await this.#unlessGone(snapshot.raw,
       this.#deps.client.mergePatch(JOBS, namespace, action.jobName, patch, {
         fieldManager: FIELD_MANAGERS.objects,
         metadataOnly: true,
@@ -238,7 +240,18 @@ export class Applier {
     call: CallOptions,
   ): Promise<void> {
     const pod = [snapshot.pod, ...snapshot.others].find((known) => known && uidOf(known) === action.podUid);
-    if (pod !== undefined) await removeFinalizer(this.#deps.client, PODS, pod, call);
+    if (pod !== undefined) await this.#unlessGone(snapshot.raw, removeFinalizer(this.#deps.client, PODS, pod, call));
+  }
+
+  /** What is to be done to something that is gone is done. */
+  async #unlessGone<T>(raw: RawEvaluation, call: Promise<T>): Promise<T | undefined> {
+    try {
+      return await call;
+    } catch (error) {
+      // A conflict is the uid's precondition: an object of that name which is not ours.
+      if (isOutOfReach(error, raw, this.#deps) || isConflict(error)) return undefined;
+      throw error;
+    }
   }
 
 }
@@ -249,15 +262,6 @@ function leftOf(object: KubeObject | undefined): Left {
 
 function placed(): WaitingError {
   return new WaitingError(LOOK_AGAIN_SECONDS, 'PodPlaced', 'the pod got its node in the meantime');
-}
-
-async function ignoreGone(call: Promise<unknown>): Promise<void> {
-  try {
-    await call;
-  } catch (error) {
-    // A conflict is the uid's precondition: an object of that name which is not ours.
-    if (!isNotFound(error) && !isConflict(error)) throw error;
-  }
 }
 
 function undefinedIfGone(error: unknown): undefined {

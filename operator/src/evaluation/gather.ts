@@ -7,7 +7,7 @@ import type {
   CaptureRepository,
 } from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
-import { CONFIG_MAPS, EVALUATIONS, EVENTS, JOBS, PODS, isNotFound, trim } from '../kube/index.ts';
+import { CONFIG_MAPS, EVALUATIONS, EVENTS, JOBS, PODS, trim } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
 import type { GateKeeper } from '../drill/gate.ts';
 import { inputNames } from './inputs.ts';
@@ -17,6 +17,8 @@ import type { WorkloadIndex } from './kueue.ts';
 import type { Job, KubeEvent, Namespace, Pod, RuntimeClass } from './objects.ts';
 import type { PauseSwitches } from './pause.ts';
 import { hasStarted, waitingSince } from './pod.ts';
+import { isOutOfReach } from './reach.ts';
+import type { Settings } from './settings.ts';
 import { isFinished } from './snapshot.ts';
 import type { RawEvaluation, RecordState, Snapshot, StoredOutput } from './snapshot.ts';
 import { ageSeconds } from './start.ts';
@@ -45,6 +47,7 @@ export interface GatherDependencies {
   readonly captures: CaptureRepository;
   readonly pauses: Pick<PauseSwitches, 'of'>;
   readonly gate: GateKeeper;
+  readonly settings: Pick<Settings, 'evaluationNamespaces'>;
   readonly now: () => number;
 }
 
@@ -113,37 +116,38 @@ export class Gatherer {
     }
     const attempt = record.attempts.at(-1);
     if (attempt === undefined) {
-      const inputs = await this.#inputs(namespace, evaluation, signal);
+      const inputs = await this.#inputs(raw, evaluation, signal);
       return { ...base, record, job: undefined, pod: undefined, others: others(undefined), inputs };
     }
     const capture = await this.#deps.captures.get(uid, attempt.number);
-    const known = await this.#job(namespace, uid, attempt, signal);
-    const pod = await this.#pod(namespace, uid, attempt, capture, known, signal);
+    const known = await this.#job(raw, attempt, signal);
+    const pod = await this.#pod(raw, attempt, capture, known, signal);
     // Suspended and with a pod: it was stopped, or the cache has not seen yet that it was resumed. The first is for good.
     const doubtful = pod !== undefined && attempt.state !== 'finalized' && attempt.ending === null && isSuspended(known);
-    const job = doubtful ? await this.#liveJob(namespace, uid, attempt, signal) : known;
+    const job = doubtful ? await this.#liveJob(raw, attempt, signal) : known;
     const launching = attempt.state === 'finalized' || (attempt.jobUid === null && job === undefined);
     const [warnings, output, inputs] = await Promise.all([
-      attempt.state === 'finalized' ? [] : this.#warnings(namespace, job, pod, signal),
+      attempt.state === 'finalized' ? [] : this.#warnings(raw, job, pod, signal),
       this.#output(attempt, capture),
-      launching ? this.#inputs(namespace, evaluation, signal) : base.inputs,
+      launching ? this.#inputs(raw, evaluation, signal) : base.inputs,
     ]);
     const workload = caches.workloads?.ofJob(job?.metadata.uid ?? '');
     return { ...base, record, job, pod, others: others(pod), warnings, workload, capture, output, inputs };
   }
 
   /** With all of its content; undefined when it is gone, or another one has its name. */
-  async whole({ metadata }: RawEvaluation, signal: AbortSignal): Promise<RawEvaluation | undefined> {
-    const { namespace, name = '', uid } = metadata;
-    const live = await this.#deps.client.get<KubeObject>(EVALUATIONS, namespace, name, { signal }).catch(undefinedIfGone);
+  async whole(raw: RawEvaluation, signal: AbortSignal): Promise<RawEvaluation | undefined> {
+    const { namespace, name = '', uid } = raw.metadata;
+    const live = await this.#unlessGone(raw, this.#deps.client.get<KubeObject>(EVALUATIONS, namespace, name, { signal }));
     return live?.metadata.uid === uid ? trim(live!) : undefined;
   }
 
   /** Live: what is read here is what runs. */
-  async #inputs(namespace: string, evaluation: Evaluation | undefined, signal: AbortSignal): Promise<Snapshot['inputs']> {
+  async #inputs(raw: RawEvaluation, evaluation: Evaluation | undefined, signal: AbortSignal): Promise<Snapshot['inputs']> {
+    const { namespace } = raw.metadata;
     const read = async (name: string): Promise<[string, InputMap | undefined]> => [
       name,
-      await this.#deps.client.get<InputMap>(CONFIG_MAPS, namespace, name, { signal }).catch(undefinedIfGone),
+      await this.#unlessGone(raw, this.#deps.client.get<InputMap>(CONFIG_MAPS, namespace, name, { signal })),
     ];
     return new Map(await Promise.all(inputNames(evaluation?.spec).map(read)));
   }
@@ -161,39 +165,38 @@ export class Gatherer {
   }
 
   /** A Job that the cache does not have is only missing when the API server says so: the cache may be behind. */
-  async #job(namespace: string, uid: string, attempt: AttemptRecord, signal: AbortSignal): Promise<Job | undefined> {
+  async #job(raw: RawEvaluation, attempt: AttemptRecord, signal: AbortSignal): Promise<Job | undefined> {
+    const { namespace, uid = '' } = raw.metadata;
     const cached = ofEvaluation(this.#deps.caches.jobs.get(`${namespace}/${attempt.jobName}`), uid);
     if (cached !== undefined || attempt.state === 'finalized') return cached;
-    return await this.#liveJob(namespace, uid, attempt, signal);
+    return await this.#liveJob(raw, attempt, signal);
   }
 
-  async #liveJob(namespace: string, uid: string, attempt: AttemptRecord, signal: AbortSignal): Promise<Job | undefined> {
-    return ofEvaluation(
-      await this.#deps.client.get<Job>(JOBS, namespace, attempt.jobName, { signal }).catch(undefinedIfGone),
-      uid,
-    );
+  async #liveJob(raw: RawEvaluation, { jobName }: AttemptRecord, signal: AbortSignal): Promise<Job | undefined> {
+    const { namespace, uid = '' } = raw.metadata;
+    return ofEvaluation(await this.#unlessGone(raw, this.#deps.client.get<Job>(JOBS, namespace, jobName, { signal })), uid);
   }
 
   async #pod(
-    namespace: string,
-    uid: string,
+    raw: RawEvaluation,
     attempt: AttemptRecord,
     capture: CaptureRecord | undefined,
     job: Job | undefined,
     signal: AbortSignal,
   ): Promise<Pod | undefined> {
+    const { namespace, uid = '' } = raw.metadata;
     const wanted = attempt.podUid ?? capture?.podUid;
     const cached = choosePod(this.#deps.caches.pods.of(uid, attempt.number), wanted, attempt.jobUid);
     if (cached !== undefined || attempt.state === 'finalized') return cached;
     const { active = 0, succeeded = 0, failed = 0 } = job?.status ?? {};
     if (job !== undefined && wanted === undefined && active + succeeded + failed === 0) return undefined;
     const labelSelector = `${LABELS.evaluationUid}=${uid},${LABELS.attempt}=${attempt.number}`;
-    const { items } = await this.#deps.client.list<Pod>(PODS, { namespace, labelSelector, signal });
-    return choosePod(items, wanted, attempt.jobUid);
+    const live = await this.#unlessGone(raw, this.#deps.client.list<Pod>(PODS, { namespace, labelSelector, signal }));
+    return choosePod(live?.items ?? [], wanted, attempt.jobUid);
   }
 
   async #warnings(
-    namespace: string,
+    raw: RawEvaluation,
     job: Job | undefined,
     pod: Pod | undefined,
     signal: AbortSignal,
@@ -204,9 +207,19 @@ export class Gatherer {
     const since = pod === undefined ? job?.metadata.creationTimestamp : waitingSince(pod);
     if (ageSeconds(since, now) < WARNINGS_AFTER_SECONDS) return [];
     const fieldSelector = `involvedObject.uid=${stuck.metadata.uid},type=Warning`;
-    const { items } = await this.#deps.client.list<KubeEvent>(EVENTS, { namespace, fieldSelector, signal });
+    const { namespace } = raw.metadata;
+    const said = await this.#unlessGone(raw, this.#deps.client.list<KubeEvent>(EVENTS, { namespace, fieldSelector, signal }));
     // The newest: what was said first may be out of date, such as a quota that has been raised since.
-    return items.sort((a, b) => eventTime(b).localeCompare(eventTime(a))).slice(0, MAX_WARNINGS);
+    return (said?.items ?? []).sort((a, b) => eventTime(b).localeCompare(eventTime(a))).slice(0, MAX_WARNINGS);
+  }
+
+  async #unlessGone<T>(raw: RawEvaluation, call: Promise<T>): Promise<T | undefined> {
+    try {
+      return await call;
+    } catch (error) {
+      if (isOutOfReach(error, raw, this.#deps)) return undefined;
+      throw error;
+    }
   }
 
   async #output(attempt: AttemptRecord, capture: CaptureRecord | undefined): Promise<StoredOutput | undefined> {
@@ -270,9 +283,4 @@ export function choosePod(
 function eventTime(event: KubeEvent): string {
   const { lastTimestamp, eventTime: at } = event as { lastTimestamp?: string | null; eventTime?: string | null };
   return lastTimestamp ?? at ?? event.metadata.creationTimestamp ?? '';
-}
-
-function undefinedIfGone(error: unknown): undefined {
-  if (isNotFound(error)) return undefined;
-  throw error;
 }

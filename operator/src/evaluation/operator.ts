@@ -158,9 +158,10 @@ export class EvaluationOperator {
   }
 
   #applier(epoch: number): Applier {
-    const { client, database, evaluations, attempts, settings } = this.#deps;
+    const { client, caches, database, evaluations, attempts, settings } = this.#deps;
     return new Applier({
       client,
+      caches,
       database,
       submissions: new SubmissionRepository(database),
       evaluations,

@@ -2,6 +2,8 @@ import { FIELD_MANAGERS, LABELS, LIMITS, SUITE_FINALIZER, clip } from '@crucible
 import type { SuiteRepository } from '@crucible/storage';
 import { WaitingError } from '../controller/index.ts';
 import type { Namespace } from '../evaluation/objects.ts';
+import { isOutOfReach } from '../evaluation/reach.ts';
+import type { ReachDependencies } from '../evaluation/reach.ts';
 import type { RawEvaluation } from '../evaluation/snapshot.ts';
 import {
   EVALUATIONS,
@@ -21,7 +23,7 @@ import type { Obstacle, RawSuite, Run, SuiteSnapshot } from './snapshot.ts';
 /** For the watch to bring what the API server said. */
 const LOOK_AGAIN_SECONDS = 1;
 
-export interface SuiteApplyDependencies {
+export interface SuiteApplyDependencies extends ReachDependencies {
   readonly client: KubeClient;
   readonly caches: { readonly namespaces: ObjectCache<Namespace> };
   readonly suites: SuiteRepository;
@@ -86,12 +88,21 @@ export class SuiteApplier {
       case 'cancelRun': {
         const patch = { metadata: { uid: action.uid }, spec: { cancel: true } };
         const options = { fieldManager: FIELD_MANAGERS.objects, ...call };
-        return await ignoreGone(client.mergePatch(EVALUATIONS, namespace, action.name, patch, options));
+        return await this.#unlessGone(snapshot.raw, client.mergePatch(EVALUATIONS, namespace, action.name, patch, options));
       }
       case 'deleteRun': {
         const options = { uid: action.uid, propagationPolicy: 'Background', ...call } as const;
-        return await ignoreGone(client.delete(EVALUATIONS, namespace, action.name, options));
+        return await this.#unlessGone(snapshot.raw, client.delete(EVALUATIONS, namespace, action.name, options));
       }
+    }
+  }
+
+  async #unlessGone(raw: RawSuite, call: Promise<unknown>): Promise<void> {
+    try {
+      await call;
+    } catch (error) {
+      // A conflict is another one of that name.
+      if (!isOutOfReach(error, raw, this.#deps) && !isConflict(error)) throw error;
     }
   }
 
@@ -200,13 +211,4 @@ function refused(error: unknown): unknown {
     return new CreationRefusedError({ reason: 'CreationRefused', message }, { cause: error });
   }
   return error;
-}
-
-async function ignoreGone(call: Promise<unknown>): Promise<void> {
-  try {
-    await call;
-  } catch (error) {
-    // Gone, or another one of that name.
-    if (!isNotFound(error) && !isConflict(error)) throw error;
-  }
 }

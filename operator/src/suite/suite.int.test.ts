@@ -226,7 +226,8 @@ describe('deletion', () => {
     const uid = await cluster.submitSuite('unseen', { samples: 2, parallelism: 1 });
     const [run] = await cluster.unfinished(uid, 1);
     const { client, caches } = cluster.current;
-    const applier = new SuiteApplier({ client, caches, suites: new SuiteRepository(cluster.record), epoch: () => cluster.epoch });
+    const { settings } = cluster;
+    const applier = new SuiteApplier({ client, caches, settings, suites: new SuiteRepository(cluster.record), epoch: () => cluster.epoch });
     const raw = (await cluster.suite('unseen')) as RawSuite;
     const confirm = (sample: number): Promise<unknown> => {
       const name = runName({ name: 'unseen', uid }, { cell: 1, sample });
