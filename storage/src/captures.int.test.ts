@@ -274,7 +274,7 @@ test('connections killed in the middle leave whole batches or none', async () =>
 test('lists what is still followed, and reads counts while following', async () => {
   const key = await begun();
   const all = await captures.listFollowing();
-  expect(all.find(({ evaluationUid }) => evaluationUid === key.evaluationUid)).toMatchObject({ podUid: key.podUid, namespace: 'evals', name: 'hello' });
+  expect(all.find(({ evaluationUid }) => evaluationUid === key.evaluationUid)).toMatchObject({ podUid: key.podUid, namespace: 'evals', name: 'hello', finalized: false });
   const rest = await captures.listFollowing({ after: all[0] as { evaluationUid: string; attempt: number }, limit: 1 });
   expect(rest).toEqual(all.slice(1, 2));
   expect(await readers.get(key.evaluationUid, 1)).toMatchObject({ state: 'following', complete: null, streams: { stdout: { sha256: null } } });

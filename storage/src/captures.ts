@@ -108,8 +108,9 @@ export class CaptureRepository {
   async listFollowing(options: { after?: CaptureKey; limit?: number } = {}): Promise<FollowingCapture[]> {
     const { rows } = await this.#db.query<FollowingCapture>(
       `SELECT c.evaluation_uid AS "evaluationUid", c.attempt, c.pod_uid AS "podUid", e.namespace, e.name,
-              c.last_seq AS "lastSeq", c.started_at AS "startedAt"
+              c.last_seq AS "lastSeq", c.started_at AS "startedAt", a.state = 'finalized' AS finalized
        FROM crucible.captures c JOIN crucible.evaluations e ON e.uid = c.evaluation_uid
+       JOIN crucible.attempts a ON a.evaluation_uid = c.evaluation_uid AND a.number = c.attempt
        WHERE c.state = 'following' AND (c.evaluation_uid, c.attempt) > ($1, $2)
        ORDER BY c.evaluation_uid, c.attempt LIMIT $3`,
       [options.after?.evaluationUid ?? NIL_UID, options.after?.attempt ?? 0, Math.min(options.limit ?? MAX_PAGE, MAX_PAGE)],

@@ -356,6 +356,8 @@ export interface FollowingCapture extends CaptureKey {
   name: string;
   lastSeq: number;
   startedAt: Date;
+  /** Its attempt is judged: nobody waits for what it still stores. */
+  finalized: boolean;
 }
 
 export interface OutputSlice {

@@ -2,7 +2,10 @@ import { Informer, type InformerOptions } from './informer.ts';
 import { splitKey, type KubeObject } from './resources.ts';
 import type { ChangeHandler, ObjectCache } from './types.ts';
 
-/** One informer for each namespace, seen as one: for RBAC that grants namespaces one by one. */
+/**
+ * One informer for each namespace, seen as one: for RBAC that grants namespaces one by one. Where we may not look, because the
+ * namespace was deleted and our rights with it, is not waited for: it would hold up all the others for ever.
+ */
 export class InformerSet<T extends KubeObject> implements ObjectCache<T> {
   readonly #informers: ReadonlyMap<string, Informer<T>>;
 
@@ -28,11 +31,11 @@ export class InformerSet<T extends KubeObject> implements ObjectCache<T> {
   }
 
   async waitForSync(signal?: AbortSignal): Promise<void> {
-    await Promise.all(this.#all.map((informer) => informer.waitForSync(signal)));
+    await Promise.all(this.#all.map((informer) => informer.waitForAnswer(signal)));
   }
 
   get synced(): boolean {
-    return this.#all.every((informer) => informer.synced);
+    return this.#all.every((informer) => informer.synced || informer.refused);
   }
 
   get size(): number {
@@ -47,8 +50,14 @@ export class InformerSet<T extends KubeObject> implements ObjectCache<T> {
     return this.#all.flatMap((informer) => informer.list());
   }
 
-  /** Of the one that is furthest behind. */
+  /** What is not in the cache is not in that namespace either, or was not a moment ago. */
+  sees(namespace: string): boolean {
+    const informer = this.#informers.get(namespace);
+    return informer !== undefined && informer.synced && !informer.refused;
+  }
+
+  /** Of the one that is furthest behind, among those that may look. */
   lastSyncAgeSeconds(): number {
-    return this.#all.reduce((most, informer) => Math.max(most, informer.lastSyncAgeSeconds()), 0);
+    return this.#all.filter(({ refused }) => !refused).reduce((most, informer) => Math.max(most, informer.lastSyncAgeSeconds()), 0);
   }
 }

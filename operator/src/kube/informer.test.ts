@@ -565,4 +565,39 @@ describe('start and stop', () => {
     expect(seen).toEqual(['one/a', 'two/a']);
     await set.stop();
   });
+
+  it('a namespace that may not be looked into holds up no other, and is seen again when it may', async () => {
+    const set = new InformerSet<KubeObject>({
+      client,
+      resource: PODS,
+      namespaces: ['gone', 'there'],
+      logger: pino({ level: 'silent' }),
+      clock,
+      random: () => 0,
+    });
+    set.start();
+    const refuse = (exchange: Exchange): void => exchange.json({ kind: 'Status', code: 403, reason: 'Forbidden', message: 'no' }, 403);
+    const lists = [await server.next(), await server.next()];
+    const listOf = (namespace: string): Exchange => lists.find(({ path }) => path.includes(`/${namespace}/`))!;
+    const first = set.waitForSync();
+    answerList(listOf('there'), '10', pod('a', 'u1', '5', { namespace: 'there' }));
+    await until(() => set.size === 1);
+    expect(set.synced).toBe(false);
+    refuse(listOf('gone'));
+    await first;
+    expect([set.synced, set.sees('there'), set.sees('gone'), set.sees('elsewhere')]).toEqual([true, true, false, false]);
+    expect(set.lastSyncAgeSeconds()).toBe(0);
+    await nextWatch('10');
+    await afterBackoff();
+    const again = await server.next();
+    expect(again.path).toBe('/api/v1/namespaces/gone/pods');
+    answerList(again, '11', pod('b', 'u2', '7', { namespace: 'gone' }));
+    await until(() => set.sees('gone'));
+    expect(set.get('gone/b')?.metadata.uid).toBe('u2');
+    // Taken away later: what was seen stays, and its age counts no more.
+    refuse(await server.next());
+    await until(() => !set.sees('gone'));
+    expect([set.synced, set.size]).toEqual([true, 2]);
+    await set.stop();
+  });
 });

@@ -61,6 +61,8 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   readonly #handlers: ChangeHandler<T>[] = [];
   readonly #abort = new AbortController();
   readonly #firstSync = Promise.withResolvers<void>();
+  readonly #firstAnswer = Promise.withResolvers<void>();
+  #refused = false;
   #running: Promise<void> | undefined;
   #synced = false;
   #needsList = true;
@@ -82,6 +84,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     this.#logger = options.logger.child({ resource: options.resource.plural, namespace: options.namespace });
     this.#store = new ObjectStore<T>((key, current, previous) => this.#deliver(key, current, previous));
     this.#firstSync.promise.catch(() => {});
+    this.#firstAnswer.promise.catch(() => {});
     this.#forgetMetrics = options.metrics?.initInformer(options.resource.plural, () => this.lastSyncAgeSeconds());
   }
 
@@ -100,23 +103,24 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   async stop(): Promise<void> {
     this.#abort.abort();
     this.#cancelResync();
-    this.#firstSync.reject(new KubeError({ code: 0, reason: 'Aborted', message: 'informer stopped' }));
+    const stopped = new KubeError({ code: 0, reason: 'Aborted', message: 'informer stopped' });
+    for (const waiting of [this.#firstSync, this.#firstAnswer]) waiting.reject(stopped);
     await this.#running;
     this.#forgetMetrics?.();
   }
 
   async waitForSync(signal?: AbortSignal): Promise<void> {
-    if (signal === undefined) return this.#firstSync.promise;
-    const aborted = Promise.withResolvers<never>();
-    const onAbort = (): void =>
-      aborted.reject(new KubeError({ code: 0, reason: 'Aborted', message: 'not synced in time' }));
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    try {
-      await Promise.race([this.#firstSync.promise, aborted.promise]);
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
+    await orAborted(this.#firstSync.promise, signal);
+  }
+
+  /** Resolves when the first list has been delivered or refused. */
+  async waitForAnswer(signal?: AbortSignal): Promise<void> {
+    await orAborted(this.#firstAnswer.promise, signal);
+  }
+
+  /** We may not look there (any more): what is in the cache is what was seen until then. */
+  get refused(): boolean {
+    return this.#refused;
   }
 
   get synced(): boolean {
@@ -145,6 +149,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
       this.#progress = false;
       const end = await this.#cycle();
       if (signal.aborted) return;
+      if (end.error?.code === 403) this.#answered(true);
       if (end.relist) this.#needsList = true;
       this.#failures = end.clean ? 0 : this.#progress ? 1 : this.#failures + 1;
       this.#options.metrics?.restarts.inc({ resource: this.#options.resource.plural, reason: end.reason });
@@ -208,6 +213,12 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
       this.#firstSync.resolve();
       this.#scheduleResync();
     }
+    this.#answered(false);
+  }
+
+  #answered(refused: boolean): void {
+    this.#refused = refused;
+    this.#firstAnswer.resolve();
   }
 
   async #watch(): Promise<End> {
@@ -235,6 +246,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
         },
       });
       connected = true;
+      this.#answered(false);
       guard.alive();
       for await (const event of events) {
         if (event.type === 'BOOKMARK') this.#store.advance(event.object.metadata.resourceVersion ?? '');
@@ -311,6 +323,19 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
       }
       this.#scheduleResync();
     });
+  }
+}
+
+async function orAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return promise;
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = (): void => aborted.reject(new KubeError({ code: 0, reason: 'Aborted', message: 'not synced in time' }));
+  if (signal.aborted) onAbort();
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
   }
 }
 

@@ -150,7 +150,7 @@ export interface ObjectCache<T extends KubeObject> {
   start(): void;
   /** Ends when nothing of it runs any more; safe at any time, also while connecting. */
   stop(): Promise<void>;
-  /** Resolves when the first list has been delivered. */
+  /** Resolves when the first list has been delivered; of an InformerSet, where it may look. */
   waitForSync(signal?: AbortSignal): Promise<void>;
   readonly synced: boolean;
   get(key: string): T | undefined;

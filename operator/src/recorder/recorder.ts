@@ -1,5 +1,5 @@
 import { isUnavailable, type CaptureRepository, type FollowingCapture } from '@crucible/storage';
-import { backoffMs, makeKey, sleep, type ObjectCache } from '../kube/index.ts';
+import { backoffMs, makeKey, sleep, type InformerSet } from '../kube/index.ts';
 import { PodCapture } from './capture.ts';
 import { HEARTBEAT_MS } from './claims.ts';
 import type { PodView, RecorderContext } from './context.ts';
@@ -51,7 +51,7 @@ class Task implements PodView {
 
 export interface RecorderOptions {
   readonly context: RecorderContext;
-  readonly pods: ObjectCache<SandboxPod>;
+  readonly pods: InformerSet<SandboxPod>;
   readonly unfinished: Pick<CaptureRepository, 'listFollowing'>;
   readonly namespaces: readonly string[];
 }
@@ -103,6 +103,8 @@ export class Recorder {
       });
       for (const row of page) {
         if (!namespaces.includes(row.namespace) || live.has(row.podUid) || this.#tasks.has(row.podUid)) continue;
+        // Where we may not look, its pod may still be, and be read when we may again; unless nobody waits for that any more.
+        if (!pods.sees(row.namespace) && !row.finalized) continue;
         // Twice in a row: the row may be of a pod that our cache does not have yet.
         if (this.#missedOnce.has(row.podUid)) this.#adopt(row);
         else missed.add(row.podUid);
