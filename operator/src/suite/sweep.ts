@@ -58,10 +58,20 @@ export class SuiteSweep {
       const page = await record.listUnfinished(after);
       for (const row of page) {
         const known = suites.get(`${row.namespace}/${row.name}`)?.metadata.uid === row.uid;
-        if (!known && !signal.aborted && (await this.#isGone(row, signal))) await this.#end(row, signal);
+        if (!known && !signal.aborted) await this.#look(row, signal);
       }
       after = page.at(-1)?.uid;
       if (after === undefined) return;
+    }
+  }
+
+  /** One that cannot be ended, yet or ever, keeps no other from it. */
+  async #look(row: SuiteRecord, signal: AbortSignal): Promise<void> {
+    try {
+      if (await this.#isGone(row, signal)) await this.#end(row, signal);
+    } catch (error) {
+      if (isUnavailable(error) || signal.aborted) throw error;
+      this.#deps.logger.warn({ err: error, suite: `${row.namespace}/${row.name}` }, 'record of a suite that is gone cannot be ended yet');
     }
   }
 
