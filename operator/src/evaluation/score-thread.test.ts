@@ -34,6 +34,16 @@ describe('ScoreThread', () => {
     });
   });
 
+  it('does not take for slow what was answered while the event loop stood still', async () => {
+    thread = new ScoreThread({ logger, limitSeconds: 0.5 });
+    await thread.score(FAST, never);
+    const score = thread.score(FAST, never);
+    // In the phase before that of the timers, which is before that in which messages are read.
+    await new Promise((resolve) => setImmediate(resolve));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 900);
+    expect(await score).toMatchObject({ passed: true, reason: 'AsExpected' });
+  });
+
   it('stops at once when nobody waits any more', async () => {
     const wish = new AbortController();
     const score = thread.score(SLOW, wish.signal);

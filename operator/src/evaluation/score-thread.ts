@@ -10,6 +10,8 @@ export interface ScoreTask {
 
 /** A sensible pattern takes milliseconds, also on the largest output; this is for a busy machine. */
 const LIMIT_SECONDS = 5;
+/** The limit is counted in so many parts, each of which counts once however long it takes. */
+const TICKS = 20;
 /** Several times what expect.ts can need; there is always a pattern that needs more. */
 const MEMORY_MEGABYTES = 192;
 
@@ -44,7 +46,12 @@ export class ScoreThread {
   async score(task: ScoreTask, signal: AbortSignal): Promise<Score> {
     signal.throwIfAborted();
     const worker = (this.#worker ??= await start(signal));
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#limitMs)]);
+    const over = new AbortController();
+    const limit = AbortSignal.any([signal, over.signal]);
+    // While this process stands still, or its event loop does, nobody reads an answer: that time is not the pattern's. And one
+    // that has come meanwhile is read (poll) before it is too late (check).
+    let ticks = 0;
+    const clock = setInterval(() => (ticks += 1) >= TICKS && setImmediate(() => over.abort()), this.#limitMs / TICKS);
     try {
       worker.postMessage(task);
       // Rejects with the 'error' of the thread too.
@@ -57,6 +64,8 @@ export class ScoreThread {
       if (limit.aborted || outOfMemory) return TOO_SLOW;
       this.#logger.error({ err: error }, 'scoring failed');
       return BROKEN;
+    } finally {
+      clearInterval(clock);
     }
   }
 
