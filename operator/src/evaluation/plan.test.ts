@@ -16,6 +16,14 @@ describe('plan: before an attempt', () => {
     });
   });
 
+  it('records what was changed of one that waits, once', () => {
+    const raw = rawEvaluation({}, { metadata: { generation: 2 } });
+    const waiting = (generation: number) =>
+      snapshot({ turn: false, raw, record: { evaluation: record({ generation }), attempts: [] } });
+    expect(types(waiting(1))).toEqual(['recordEvaluation']);
+    expect(types(waiting(2))).toEqual([]);
+  });
+
   it('refuses without touching anything, and gives its place away', () => {
     const refused = decide(snapshot({ spec: { runtime: 'cobol' } }));
     expect(refused).toMatchObject({

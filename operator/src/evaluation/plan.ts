@@ -280,7 +280,9 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   if (!pass.open) return planClosed(snapshot, pass, run.runtimeClassName, actions);
   const held = waitsFor(snapshot);
   if (held !== undefined) {
-    if (record.evaluation === undefined) actions.push({ type: 'recordEvaluation', phase: 'Queued' });
+    // Its priority may have changed, which is what the record's queue is sorted by.
+    const known = record.evaluation?.generation ?? 0;
+    if (known < (snapshot.raw.metadata.generation ?? 1)) actions.push({ type: 'recordEvaluation', phase: 'Queued' });
     const { queue, turn, requeueAfterSeconds } = held;
     return { actions, view: queuedView(snapshot, queue), turn, ...(requeueAfterSeconds !== undefined && { requeueAfterSeconds }) };
   }
