@@ -67,7 +67,8 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
     logger,
     metrics: kubeMetrics,
   });
-  const events = new EventRecorder({ client, component: 'crucible-operator', instance: config.instance, logger });
+  const instance = config.instance;
+  const events = new EventRecorder({ client, component: 'crucible-operator', instance, logger, metrics: kubeMetrics });
   const evaluations = new EvaluationRepository(database);
   const suites = new SuiteRepository(database);
   let operator: EvaluationOperator | undefined;
