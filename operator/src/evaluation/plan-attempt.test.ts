@@ -393,14 +393,12 @@ describe('plan: an attempt', () => {
   });
 
   it('a launch that the cluster refuses ends with a verdict after a while', () => {
-    const row = (age: number) => ({
-      evaluation: record(),
-      attempts: [attempt({ jobUid: null, createdAt: new Date(NOW - age * 1000) })],
-    });
-    const subject = (age: number) =>
+    // Long after it was recorded: it may have waited for the drill, or for an operator.
+    const row = { evaluation: record(), attempts: [attempt({ jobUid: null, createdAt: new Date(NOW - 600_000) })] };
+    const subject = (seconds: number) =>
       snapshot({
-        record: row(age),
-        launchRefusal: 'jobs is forbidden: policy says no',
+        record: row,
+        launchRefusal: { said: 'jobs is forbidden: policy says no', since: NOW - seconds * 1000 },
         raw: rawEvaluation({}, { metadata: { finalizers } }),
       });
     expect(decide(subject(5))).toMatchObject({

@@ -289,7 +289,7 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   const refused =
     snapshot.launchRefusal === undefined || last === undefined || retrying
       ? undefined
-      : judgeRefusal('Job', snapshot.launchRefusal, (now - last.createdAt.getTime()) / 1000, settings.patience);
+      : judgeRefusal('Job', snapshot.launchRefusal.said, (now - snapshot.launchRefusal.since) / 1000, settings.patience);
   if (refused?.kind === 'failed') return planNeverLaunched(snapshot, last!, now, settings, refused.verdict);
   const number = retrying ? last.number + 1 : (last?.number ?? 1);
   if (!hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'addFinalizer' });

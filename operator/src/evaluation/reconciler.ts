@@ -19,7 +19,7 @@ import { refusedView } from './refused.ts';
 import type { Scores } from './scores.ts';
 import type { Settings } from './settings.ts';
 import { needsContent, slimEvaluation } from './slim.ts';
-import type { RawEvaluation, Snapshot } from './snapshot.ts';
+import type { LaunchRefusal, RawEvaluation, Snapshot } from './snapshot.ts';
 import { announcements, buildStatus, observedStatus, sameStatus, waitingOf } from './status.ts';
 
 const RECORD_RETRY_SECONDS = 5;
@@ -48,7 +48,7 @@ interface Decision {
 export class Reconciler {
   readonly #deps: ReconcilerDependencies;
   readonly #statuses: StatusWriter<RawEvaluation>;
-  readonly #refusals = new Map<string, string>();
+  readonly #refusals = new Map<string, LaunchRefusal>();
   readonly #passing = new PassingStates();
 
   constructor(deps: ReconcilerDependencies) {
@@ -199,7 +199,7 @@ export class Reconciler {
         cause: error,
       });
     if (error instanceof LaunchRefusedError) {
-      this.#refusals.set(key, error.message);
+      this.#refusals.set(key, { said: error.message, since: this.#refusals.get(key)?.since ?? this.#deps.now() });
       return new WaitingError(REFUSED_RETRY_SECONDS, 'LaunchRefused', 'the cluster refused the sandbox', {
         cause: error,
       });

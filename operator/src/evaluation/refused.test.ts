@@ -3,7 +3,12 @@ import { refusedView } from './refused.ts';
 import { NOW, attempt, launched, settings, snapshot } from './testing/builders.ts';
 
 const QUOTA = 'jobs.batch "hello" is forbidden: exceeded quota: jobs, requested: count/jobs.batch=1, used: 3, limited: 3';
-const row = (age: number) => launched({ job: undefined, attempt: { jobUid: null, createdAt: new Date(NOW - age * 1000) } });
+const refusedFor = (age: number) =>
+  launched({
+    job: undefined,
+    attempt: { jobUid: null, createdAt: new Date(NOW - 900_000) },
+    launchRefusal: { said: QUOTA, since: NOW - age * 1000 },
+  });
 
 describe('refusedView', () => {
   it('queues with the reason, without the numbers that change', () => {
@@ -11,11 +16,16 @@ describe('refusedView', () => {
     expect(view).toMatchObject({ phase: 'Queued', started: { status: 'False', reason: 'QuotaExceeded' } });
     expect(view?.queue).toEqual({ reason: 'QuotaExceeded', message: view?.started?.message });
     expect(JSON.stringify(view)).not.toContain('used');
-    expect(refusedView(row(200), QUOTA, NOW, settings())?.started).toEqual(view?.started);
+    expect(refusedView(refusedFor(200), QUOTA, NOW, settings())?.started).toEqual(view?.started);
   });
 
   it('says nothing once it has lasted too long: the next decision ends the attempt', () => {
-    expect(refusedView(row(301), QUOTA, NOW, settings())).toBeUndefined();
+    expect(refusedView(refusedFor(301), QUOTA, NOW, settings())).toBeUndefined();
+  });
+
+  it('is patient with the first refusal, however old the attempt is: it may have waited for the drill', () => {
+    const attempt = { jobUid: null, createdAt: new Date(NOW - 900_000) };
+    expect(refusedView(launched({ job: undefined, attempt }), QUOTA, NOW, settings())?.started?.reason).toBe('QuotaExceeded');
   });
 
   it('begins anew with the next attempt', () => {

@@ -13,7 +13,7 @@ export function refusedView(snapshot: Snapshot, said: string, now: number, setti
   const attempt = currentAttempt(snapshot);
   // An attempt that has not begun, or the first try of the next one.
   const fresh = attempt === undefined || attempt.state === 'finalized';
-  const age = fresh ? 0 : (now - attempt.createdAt.getTime()) / 1000;
+  const age = fresh ? 0 : (now - (snapshot.launchRefusal?.since ?? now)) / 1000;
   const refused = judgeRefusal('Job', said, age, settings.patience);
   if (refused.kind === 'failed') return undefined;
   const { reason, message } = refused;

@@ -60,7 +60,7 @@ export interface Snapshot {
   /** The ConfigMaps of spec.files, by name, as they are now; empty while an attempt is under way. */
   readonly inputs: ReadonlyMap<string, InputMap | undefined>;
   /** What the API server said to the last try to create the attempt's Job, when it refused. */
-  readonly launchRefusal: string | undefined;
+  readonly launchRefusal: LaunchRefusal | undefined;
   /** Whether the drill lets a sandbox be started. */
   readonly gate: Gate;
   /** It has a place among the running ones. */
@@ -71,6 +71,12 @@ export interface Snapshot {
   readonly backlogged: boolean;
   /** Why nothing new is started, while somebody has paused the operator or its namespace. */
   readonly paused: string | undefined;
+}
+
+export interface LaunchRefusal {
+  readonly said: string;
+  /** Since when it has been refused at every try, in milliseconds: the attempt may be older, and have waited for the drill. */
+  readonly since: number;
 }
 
 export function currentAttempt(snapshot: Snapshot): AttemptRecord | undefined {
