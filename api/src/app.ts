@@ -128,7 +128,7 @@ const bytes = (document: ProblemDocument): Buffer => Buffer.from(JSON.stringify(
 function describe(error: FastifyError): Problem {
   if (hasZodFastifySchemaValidationErrors(error)) {
     const errors = error.validation.map(({ instancePath, message }) => ({
-      field: `${error.validationContext ?? 'request'}${instancePath.replaceAll('/', '.')}`, message: message ?? 'is not valid',
+      field: `${error.validationContext ?? 'request'}${instancePath.replaceAll('/', '.')}`, message: message === undefined ? 'is not valid' : missing(message),
     }));
     const summary = errors.slice(0, 3).map(({ field, message }) => `${field}: ${message}`).join('; ');
     return new Problem(400, `the request is not valid: ${summary}`, { errors });
@@ -136,8 +136,12 @@ function describe(error: FastifyError): Problem {
   const known = toProblem(error);
   if (known !== undefined) return known;
   const status = error.statusCode ?? 500;
+  if (status === 415) return new Problem(415, 'this is not JSON: send it with content-type: application/json');
   return status < 500 ? new Problem(status, error.message) : internal(error);
 }
+
+/** In words of an API, not of a language. */
+const missing = (message: string): string => message.replace(/^Invalid input: expected .+, received undefined$/, 'is missing');
 
 /** What went wrong inside is for the log; the client learns that it did. */
 const internal = (cause: unknown): Problem => new Problem(500, 'the request failed inside of Crucible; its log says why, under the id in `instance`', { cause });

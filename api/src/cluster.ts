@@ -94,6 +94,17 @@ export class Cluster {
     }
   }
 
+  /** Undefined: the caller may not look. Null: there is none. */
+  async pauseSwitch<T extends KubeObject>(token: string, namespace: string): Promise<T | null | undefined> {
+    try {
+      return await this.#callers.get<T>(CONFIG_MAPS, namespace, PAUSE_CONFIG_MAP, this.#as(token));
+    } catch (error) {
+      if (isForbidden(error)) return undefined;
+      if (isNotFound(error)) return null;
+      throw error;
+    }
+  }
+
   /** The switch is the operator's: a ConfigMap that the chart makes, in an evaluation namespace or in Crucible's own. */
   setPaused(token: string, namespace: string, paused: boolean, reason: string): Promise<KubeObject> {
     const patch = { data: { paused: String(paused), reason } };

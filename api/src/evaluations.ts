@@ -5,7 +5,7 @@ import { SubmissionRepository, isPending, isUnavailable, readState, readSubmissi
 import type { EvaluationOwner, EvaluationState } from '@crucible/storage';
 import type { Caller } from './auth/authenticator.ts';
 import { hiddenNamespace } from './auth/authorizer.ts';
-import { Problem, notFound, unavailable } from './problems.ts';
+import { Problem, forbidden, notFound, unavailable } from './problems.ts';
 import type { Services } from './services.ts';
 import type { Submission } from './schemas/submission.ts';
 
@@ -41,10 +41,16 @@ function uniqueName(prefix: string): string {
  */
 export async function submit(services: Services, caller: Caller, body: Submission) {
   await services.database.query('SELECT 1');
-  if ((await services.authorizer.uidOf(caller, body.metadata.namespace)) === 'hidden') throw hiddenNamespace(body.metadata.namespace);
+  if ((await services.authorizer.uidOf(caller, body.metadata.namespace)) === 'hidden') throw await hiddenFrom(services, caller, body.metadata.namespace);
   const { uid = '', name = '', namespace = '' } = (await create(services, caller, body)).metadata;
   await record(services, caller, { uid, namespace, name });
   return { id: uid, namespace, name, statusUrl: statusUrl(uid) };
+}
+
+/** Whoever may not create anything there has no use for the namespace's UID. */
+async function hiddenFrom({ authorizer }: Services, caller: Caller, namespace: string): Promise<Problem> {
+  const may = await authorizer.may(caller, { verb: 'create', namespace, resource: 'evaluations' });
+  return may ? hiddenNamespace(namespace) : forbidden(`you may not create evaluations in namespace "${namespace}"`);
 }
 
 /** The name is made here, not by the cluster: a second try cannot make a second run, and finds what the first one made. */
@@ -93,9 +99,11 @@ async function record(services: Services, caller: Caller, run: { uid: string; na
 const unrecorded = ({ uid, namespace, name }: { uid: string; namespace: string; name: string }, why: string): Problem =>
   unavailable(`evaluation ${namespace}/${name} was created with the id ${uid}, but is not recorded yet: ${why}; do not submit it again`);
 
-export async function cancel({ cluster }: Services, caller: Caller, { uid, namespace, name }: EvaluationOwner) {
+export async function cancel(services: Services, caller: Caller, { uid, namespaceUid, namespace, name }: EvaluationOwner) {
+  const state = await endOf(services, uid, namespaceUid);
+  if (state !== undefined) throw new Problem(409, `it had already finished (${state}): there is nothing to cancel`);
   try {
-    await cluster.cancelEvaluation(caller.token, { uid, namespace, name });
+    await services.cluster.cancelEvaluation(caller.token, { uid, namespace, name });
   } catch (error) {
     if (isNotFound(error)) throw new Problem(404, 'it is not in the cluster any more: there is nothing to cancel');
     // The API server calls a patch of another object's UID invalid.
@@ -104,6 +112,17 @@ export async function cancel({ cluster }: Services, caller: Caller, { uid, names
     throw error;
   }
   return { id: uid, namespace, name, statusUrl: statusUrl(uid) };
+}
+
+/** The phase that it ended in. Cancelling needs no Postgres: undefined also while that is away. */
+async function endOf({ database }: Services, uid: string, namespaceUid: string): Promise<string | undefined> {
+  try {
+    const state = await readState(database, uid, [namespaceUid]);
+    return state?.state === 'finished' ? state.phase : undefined;
+  } catch (error) {
+    if (isUnavailable(error)) return undefined;
+    throw error;
+  }
 }
 
 /** What nobody has recorded is said with the reason, where there is one. */

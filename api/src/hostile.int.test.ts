@@ -57,7 +57,14 @@ test.each([
   ['too much', `"${'x'.repeat(1024 * 1024)}"`, 413], ['a deep nest', `${'['.repeat(50_000)}${']'.repeat(50_000)}`, 400],
   ['prototypes', '{"__proto__":{"a":1},"metadata":{}}', 400], ['constructors', '{"constructor":{"prototype":{"a":1}}}', 400], ['nothing', '', 400],
 ] as [string, string, number, string?][])('a body of %s', async (_what, body, status, type = 'application/json') => {
-  expect((await api.call('/api/evaluations', { method: 'POST', token: writer, body, headers: { 'content-type': type } })).status).toBe(status);
+  const answer = await api.call('/api/evaluations', { method: 'POST', token: writer, body, headers: { 'content-type': type } });
+  expect(answer.status).toBe(status);
+  if (status === 415) expect(answer.json.detail).toContain('content-type: application/json');
+});
+
+test('what is missing is said to be missing', async () => {
+  const { status, json } = await api.call('/api/evaluations', { method: 'POST', token: writer, body: '{}' });
+  expect([status, json.errors]).toEqual([400, expect.arrayContaining([{ field: 'body.metadata', message: 'is missing' }])]);
 });
 
 const INJECTIONS = [

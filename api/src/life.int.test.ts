@@ -65,6 +65,7 @@ test('what the API server refuses is refused in its words: unknown fields, taken
   expect((await submit('taken')).status).toBe(409);
   const elsewhere = await api.call('/api/evaluations', { method: 'POST', token: writer, body: { ...body(), metadata: { namespace: world.cluster.other } } });
   expect([elsewhere.status, elsewhere.headers['content-type']]).toEqual([403, 'application/problem+json']);
+  expect(elsewhere.json.detail).toBe(`you may not create evaluations in namespace "${world.cluster.other}"`);
   const wrong = await api.call('/api/evaluations', { method: 'POST', token: writer, body: { ...body(), spec: { code: 1 } } });
   expect(wrong.json).toMatchObject({ status: 400, errors: expect.arrayContaining([{ field: 'body.spec.code', message: expect.any(String) as string }]) as object });
 });
@@ -80,6 +81,40 @@ test('cancel patches the live object once, and says so when another one has its 
   expect((await api.call(`/api/evaluations/${json.id}/cancel`, { method: 'POST', token: writer })).status).toBe(404);
   await submit(json.name as string);
   expect((await api.call(`/api/evaluations/${json.id}/cancel`, { method: 'POST', token: writer })).status).toBe(409);
+});
+
+test('what has finished is not cancelled: the object in the cluster stays as it is', async () => {
+  const { json: { id, name } } = await submit();
+  const run = await world.record.running({ uid: id, name });
+  await world.record.finish(run, Buffer.alloc(0), 0);
+  const cancelled = await api.call(`/api/evaluations/${id}/cancel`, { method: 'POST', token: writer });
+  expect([cancelled.status, cancelled.json.detail]).toEqual([409, 'it had already finished (Succeeded): there is nothing to cancel']);
+  const live = await world.cluster.must('GET', `/apis/crucible.dev/v1alpha1/namespaces/${world.cluster.evals}/evaluations/${name}`);
+  expect(live['spec'].cancel).not.toBe(true);
+});
+
+test('a plan says that it would wait, and what the caller may not look at', async () => {
+  const { evals, system, other } = world.cluster;
+  const plan = async () => (await api.call('/api/plans', { method: 'POST', token: writer, body: body('planned') })).json;
+  const paused = async (namespace: string, data: object) => {
+    const done = await world.cluster.admin.mergePatch(`/api/v1/namespaces/${namespace}/configmaps/crucible-pause`, { data });
+    expect(done.status).toBe(200);
+  };
+  expect(await plan()).toMatchObject({ admitted: true, paused: null, assumptions: expect.arrayContaining([`Crucible is not paused: you may not look at ConfigMap crucible-pause in ${system}`]) as object });
+  await paused(evals, { paused: 'true', reason: 'new nodes' });
+  expect(await plan()).toMatchObject({ admitted: true, paused: `Namespace "${evals}" is paused: new nodes` });
+  await paused(evals, { paused: 'false', reason: null });
+  await paused(other, { paused: 'true' });
+  expect((await plan()).paused).toBeNull();
+  await paused(other, { paused: 'false' });
+});
+
+test('a parameter that nobody knows is refused, and not taken for none', async () => {
+  const { uid } = await world.record.finished();
+  for (const address of ['/api/evaluations?namespce=x', '/api/evaluations?phase=Nope', '/api/suites?x=1', '/api/queue?x=1', '/api/storage/file?x=1', '/api/drills?x=1', `/api/evaluations/${uid}/artifacts?x=1`, '/api/events?x=1']) {
+    const { status: code, json } = await api.call(address, { token: writer });
+    expect([code, json.detail], address).toEqual([400, expect.stringMatching(/Unrecognized key: "(namespce|phase|x)"/)]);
+  }
 });
 
 test('a plan shows the pod and the queue, makes nothing, and says why something would be refused', async () => {

@@ -1,7 +1,7 @@
-import { API_VERSION, InvalidResourceError, LABELS, parseEvaluation } from '@crucible/crds';
+import { API_VERSION, InvalidResourceError, LABELS, PAUSE_CONFIG_MAP, parseEvaluation } from '@crucible/crds';
 import type { Evaluation, EvaluationRuntime } from '@crucible/crds';
 import { isForbidden, type KubeObject } from '@crucible/operator/kube';
-import { admit, buildJob, type ClusterFacts, type Namespace, type Run } from '@crucible/operator/sandbox';
+import { admit, buildJob, pauseOf, type ClusterFacts, type Namespace, type Run } from '@crucible/operator/sandbox';
 import type { Caller } from './auth/authenticator.ts';
 import { toResource } from './evaluations.ts';
 import { Problem } from './problems.ts';
@@ -13,14 +13,26 @@ import type { Submission } from './schemas/submission.ts';
 export async function plan(services: Services, caller: Caller, body: Submission) {
   const dryRun = await services.cluster.createEvaluation(caller.token, toResource(body, body.metadata.name ?? 'plan'), true);
   const evaluation = readable(dryRun);
-  const { facts, assumptions, runtimeHidden } = await gather(services, caller, evaluation);
+  const [{ facts, assumptions, runtimeHidden }, { paused, unseen }] = await Promise.all([gather(services, caller, evaluation), pauses(services, caller, evaluation)]);
+  assumptions.push(...unseen);
   const decision = admit(evaluation, facts, services.operator);
   const queue = await services.snapshots.queue();
   const place = { waiting: queue.waiting.Queued, running: queue.running, limit: services.operator.maxConcurrent, positionAtMost: queue.waiting.Queued + 1 };
-  if (!decision.admitted) return { admitted: false, reason: decision.reason, message: decision.message, assumptions, pod: null, policy: null, queue: place };
+  if (!decision.admitted) return { admitted: false, paused, reason: decision.reason, message: decision.message, assumptions, pod: null, policy: null, queue: place };
   // Its image and its command are the runtime's: better no pod than a wrong one.
-  if (runtimeHidden) return { admitted: true, reason: null, message: null, assumptions, pod: null, policy: null, queue: place };
-  return { admitted: true, reason: null, message: null, assumptions, pod: render(evaluation, decision.run, services), policy: policyOf(decision.run, services), queue: place };
+  if (runtimeHidden) return { admitted: true, paused, reason: null, message: null, assumptions, pod: null, policy: null, queue: place };
+  return { admitted: true, paused, reason: null, message: null, assumptions, pod: render(evaluation, decision.run, services), policy: policyOf(decision.run, services), queue: place };
+}
+
+/** As the operator would say it. An admitted run waits while Crucible or its namespace is paused. */
+export async function pauses({ cluster, operator: { ownNamespace } }: Services, caller: Caller, { metadata: { namespace = '' } }: Evaluation) {
+  const places = [...(ownNamespace === undefined ? [] : [[ownNamespace, 'Crucible'] as const]), [namespace, `Namespace "${namespace}"`] as const];
+  const switches = await Promise.all(places.map(async ([where, what]) => {
+    const found = await cluster.pauseSwitch<KubeObject & { data?: Record<string, string> }>(caller.token, where);
+    const unseen = found === undefined ? [`${what} is not paused: you may not look at ConfigMap ${PAUSE_CONFIG_MAP} in ${where}`] : [];
+    return { paused: pauseOf(found ?? undefined, what), unseen };
+  }));
+  return { paused: switches.find(({ paused }) => paused !== undefined)?.paused ?? null, unseen: switches.flatMap(({ unseen }) => unseen) };
 }
 
 function readable(object: KubeObject): Evaluation {

@@ -79,7 +79,7 @@ test('run submits, shows what it waits for and every byte of output across a res
   expect(stdout.equals(Buffer.concat(pieces))).toBe(true);
   expect(stderr).toContain(`evaluation ${world.cluster.evals}/${name} submitted`);
   expect(stderr).toMatch(/Succeeded: It ended with exit code 0\./);
-  expect(stderr).toContain('1 artifacts, 2 B');
+  expect(stderr).toContain('1 artifact, 2 B');
   expect(code).toBe(0);
   await again.stop();
 });
@@ -267,6 +267,11 @@ test('get, describe and plan tell what the record and the cluster know', async (
     `no evaluations found in the namespace ${world.cluster.evals}\n`,
   );
   const described = (await plugin.run(inNamespace('describe', name))).stdout.toString();
+  const late = await plugin.run(inNamespace('cancel', name));
+  expect([late.code, late.stdout.toString()]).toEqual([
+    0,
+    `evaluation ${name} had already finished (Succeeded): nothing to cancel\n`,
+  ]);
   for (const text of [`UID: `, 'Attempt 1:', 'Captured:', 'complete', 'Timeline:', 'It finished: Succeeded'])
     expect(described).toContain(text);
   const planned = await plugin.run(
@@ -317,7 +322,11 @@ test('what is wrong is said in one sentence, with what to do', async () => {
     [['logs', 'no-such-run'], {}, 1, 'there is no evaluation "no-such-run"'],
     [['describe', newUid()], {}, 1, /^error: /],
     [['run', join(world.folder, 'missing.py')], {}, 2, 'cannot be read'],
-    [['run', join(world.folder, 'hello.py'), '--timeout', '999999999'], {}, 1, /timeoutSeconds/],
+    [['run', join(world.folder, 'hello.py'), '--timeout', '999999999'], {}, 2, /^(?![^]*timeoutSeconds[^]*timeoutSeconds:).*timeoutSeconds/],
+    [['run', join(world.folder, 'hello.py'), '--memory', 'lots', '--runtime', 'x'], {}, 2, /resources.memory/],
+    [['verify', join(world.folder, 'none.tar'), '--public-key', join(world.folder, 'public.pem')], {}, 2, 'the bundle cannot be read'],
+    [['verify', join(world.folder, 'hello.py'), '--public-key', join(world.folder, 'hello.py')], {}, 2, 'no public key'],
+    [['verify', join(world.folder, 'hello.py')], {}, 2, /is needed: [^;]*$/],
     [['run'], {}, 2, "missing required argument 'file'"],
     [['frobnicate'], {}, 2, 'unknown command'],
     [['logs', 'x', '--attempt', '-1'], {}, 2, 'a whole number of at least 1'],

@@ -3,12 +3,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PHASES, VERDICT_CLASSES, evaluationSpecSchema } from '@crucible/crds';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Tools } from './command.ts';
+import { downloadArtifacts } from './commands/artifacts.ts';
+import { contained } from './commands/describe.ts';
 import { complete } from './complete.ts';
+import { ProblemError, type StartupAwareClient } from '@crucible/client';
+import { exitCodeOfError, sentenceOf } from './errors.ts';
 import { EXIT, VERDICT_EXIT, exitCodeOf } from './exit-codes.ts';
+import { findId } from './find.ts';
 import { buildProgram } from './program.ts';
 import { serverUrl } from './session.ts';
 import { buildSubmission, type SubmissionOptions } from './submission.ts';
-import { PHASE_RANKS } from './watch.ts';
+import { counted } from './text.ts';
+import { PHASE_RANKS, watch, type Watcher } from './watch.ts';
 
 let folder: string;
 const file = (name: string, content: string | Buffer): string => {
@@ -116,6 +123,63 @@ test('what cannot be sent is said before anything is', () => {
   expect([serverUrl('https://x:8443/'), serverUrl('http://127.0.0.1:8080'), serverUrl('http://[::1]:1/base/')]).toEqual(
     ['https://x:8443', 'http://127.0.0.1:8080', 'http://[::1]:1/base'],
   );
+});
+
+const problemOf = (status: number, detail: string, errors?: { field: string; message: string }[]) =>
+  new ProblemError({ type: '', title: '', status, detail, ...(errors && { errors }) });
+
+test('what the server finds wrong is said once, is wrong usage, and names a remedy once', () => {
+  const errors = [1, 2].map((at) => ({ field: `body.f${at}`, message: `must be ${at}` }));
+  const invalid = problemOf(400, 'the request is not valid: body.f1: must be 1', errors);
+  const sources = { token: 'x' };
+  expect(sentenceOf(invalid, sources)).toBe('the request is not valid: body.f1: must be 1\n  body.f2: must be 2');
+  expect([400, 422, 403, 404, 500].map((status) => exitCodeOfError(problemOf(status, '')))).toEqual([2, 2, 1, 1, 1]);
+  const namespace = { name: 'default', source: 'neither names one' };
+  const denied = sentenceOf(problemOf(403, 'you may not create in "default"'), { ...sources, namespace });
+  expect(denied).toMatch(/^not allowed: you may not create in "default"; the ClusterRole crucible-researcher .*; neither names one$/);
+  const named = sentenceOf(problemOf(403, 'ask for crucible-researcher in "other"'), { ...sources, namespace });
+  expect(named).toBe('not allowed: ask for crucible-researcher in "other"');
+});
+
+test('downloading what was refused when the run ended is no failure, unless it is asked for', async () => {
+  const said: string[] = [];
+  const refused = { attempt: 1, index: 0, path: 'link', size: 0, refused: 'Symlink', complete: true, sha256: null, deletedAt: null };
+  const printer = { line: (text: string) => void said.push(text) };
+  const session = { namespace: async () => 'evals', client: async () => ({ artifacts: async () => [refused] }) };
+  const signal = new AbortController().signal;
+  const tools = { session, options: {}, stdout: printer, stderr: printer, signal, now: Date.now } as unknown as Tools;
+  const uid = '0b9d6c1e-7a53-4f0e-9c63-5f5d1c6f1a01';
+  expect(await downloadArtifacts(tools, [uid], { directory: folder })).toBe(0);
+  expect(await downloadArtifacts(tools, [uid, 'link'], { directory: folder })).toBe(1);
+  expect(said).toEqual(['link: refused: Symlink', 'link: not there: refused: Symlink']);
+});
+
+test('a receipt is told as its condition is; numbers are told in words that fit', () => {
+  expect(contained(null)).toBeNull();
+  expect(contained({ sandbox: null, mismatches: [] })).toMatch(/^Unknown/);
+  const rules = [{ rule: 'uid' }, { rule: 'caps' }, { rule: 'uid' }];
+  expect(contained({ sandbox: {}, mismatches: rules, acceptedRisks: [] })).toMatch(/^False: .*: uid, caps$/);
+  expect(contained({ sandbox: {}, mismatches: [], acceptedRisks: [{}] })).toBe('True, with accepted risks');
+  expect(contained({ sandbox: {}, mismatches: [], acceptedRisks: [] })).toBe('True: as measured');
+  expect([0, 1, 2].map((each) => counted(each, 'line'))).toEqual(['0 lines', '1 line', '2 lines']);
+});
+
+test('what is submitted and not recorded has a name, and what is refused is not waited for', async () => {
+  const id = '0b9d6c1e-7a53-4f0e-9c63-5f5d1c6f1a01';
+  const item = { uid: id, name: 'mine', stage: 'Submitted' };
+  const refused = { id, finished: false, refused: true, phase: 'Queued', queueReason: 'RuntimeNotFound', queueMessage: 'none' };
+  const client = {
+    list: async () => ({ items: [] }),
+    queue: async () => ({ items: [{ ...item, uid: 'other', stage: 'Queued' }, item, { ...item, name: 'mine-2', uid: 'x' }] }),
+    status: async () => refused,
+    evaluation: async () => Promise.reject(problemOf(404, 'not recorded')),
+    events: async function* () {},
+  } as unknown as StartupAwareClient;
+  const { signal } = new AbortController();
+  expect(await findId(client, 'evaluation/mine', 'evals', signal)).toBe(id);
+  await expect(findId(client, 'yours', 'evals', signal)).rejects.toThrow('there is no evaluation "yours"');
+  const end = watch(client, id, {} as Watcher, { streams: [], signal: AbortSignal.timeout(20_000) });
+  await expect(end).rejects.toMatchObject({ exitCode: 32, message: expect.stringContaining('not accepted: RuntimeNotFound: none') as string });
 });
 
 test('completion knows commands, options, their values, and evaluations', async () => {

@@ -3,7 +3,7 @@ import { CommanderError } from 'commander';
 import { BundleError } from '@crucible/storage/verify-bundle';
 import type { Command, Tools } from './command.ts';
 import { complete, completionText } from './complete.ts';
-import { CliError, sentenceOf } from './errors.ts';
+import { exitCodeOfError, sentenceOf } from './errors.ts';
 import { EXIT } from './exit-codes.ts';
 import { Printer } from './printer.ts';
 import { buildProgram } from './program.ts';
@@ -46,9 +46,9 @@ async function main(argv: readonly string[]): Promise<number> {
     const sentence =
       error instanceof BundleError
         ? `the bundle is not genuine: ${error.message}`
-        : sentenceOf(error, session?.tokenSource ?? 'nowhere');
+        : sentenceOf(error, { token: session?.tokenSource ?? 'nowhere', namespace: session?.assumedNamespace });
     stderr.line(`error: ${sentence}`);
-    return error instanceof CliError ? error.exitCode : EXIT.failed;
+    return exitCodeOfError(error);
   }
 }
 

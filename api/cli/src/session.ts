@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 // Not by name: an older Node.js has not all of it, and is to be told so in a sentence.
 import * as tls from 'node:tls';
 import { StartupAwareClient, type Waiting } from '@crucible/client';
-import { CliError, usageError } from './errors.ts';
+import { CliError, usageError, type AssumedNamespace } from './errors.ts';
 import {
   checkToken,
   readContext,
@@ -36,6 +36,7 @@ export class Session {
   #client: Promise<StartupAwareClient> | undefined;
   /** For the sentence that a refused token is answered with. */
   tokenSource = 'nowhere';
+  assumedNamespace: AssumedNamespace | undefined;
 
   constructor(options: GlobalOptions, env: Environment, onWait: (text: string) => void) {
     this.#options = options;
@@ -44,7 +45,16 @@ export class Session {
   }
 
   async namespace(): Promise<string> {
-    const namespace = this.#options.namespace ?? (await this.#kube())?.namespace ?? 'default';
+    const context = this.#options.namespace === undefined ? await this.#kube() : undefined;
+    const namespace = this.#options.namespace ?? context?.namespace ?? 'default';
+    if (this.#options.namespace === undefined)
+      this.assumedNamespace = {
+        name: namespace,
+        source:
+          context?.namespace === undefined
+            ? 'neither -n nor the kubeconfig’s context names a namespace'
+            : `it is the namespace of the kubeconfig’s context ${context.name}, and -n was not given`,
+      };
     if (!NAMESPACE.test(namespace)) throw usageError(`${JSON.stringify(namespace)} is not the name of a namespace`);
     return namespace;
   }

@@ -76,6 +76,9 @@ export function duration(seconds: number): string {
   return `${Math.floor(whole / 86_400)}d`;
 }
 
+/** 1 line, 2 lines. */
+export const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
+
 export function bytes(count: number): string {
   if (count < 1024) return `${count} B`;
   const units = ['KiB', 'MiB', 'GiB'];

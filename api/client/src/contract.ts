@@ -166,7 +166,7 @@ export interface paths {
         put?: never;
         /**
          * End it and keep its output
-         * @description Sets spec.cancel in the cluster, with the caller’s own token. Again is no mistake.
+         * @description Sets spec.cancel in the cluster, with the caller’s own token. Again is no mistake; of what has finished it is a 409.
          */
         post: operations["cancelEvaluation"];
         delete?: never;
@@ -860,6 +860,8 @@ export interface components {
             exitCode: number | null;
             signal: string | null;
             verdict: components["schemas"]["Verdict"] | null;
+            /** @description What its sandbox was, as measured and as Kubernetes says; null until it ran. docs/receipt.md has the fields. */
+            receipt: unknown;
             /** @description null while nobody follows it, or when no pod ever ran. */
             capture: components["schemas"]["Capture"] | null;
         };
@@ -1115,6 +1117,8 @@ export interface components {
             /** @description Why the operator would refuse it. */
             reason: string | null;
             message: string | null;
+            /** @description Why nothing new is started at present; null: it is not paused, as far as the caller may see. */
+            paused: string | null;
             /** @description What could not be looked at with the caller’s rights. */
             assumptions: string[];
             /** @description As the operator would have it made. */

@@ -25,7 +25,7 @@ const drillDetail = z
     })),
   })
   .meta({ id: 'Drill', description: 'Rule by rule: each as bad as the worst of its attacks.' });
-const listQuery = z.object({
+const listQuery = z.strictObject({
   runtimeClass: z.string().max(253).optional().describe('Name of a RuntimeClass; empty for the cluster’s default runtime.'),
   kind: kind.optional(), outcome: outcome.optional(), limit: z.coerce.number().int().min(1).max(200).default(50), cursor,
 });

@@ -10,7 +10,7 @@ import { badRequestOn } from '../http/bad-request.ts';
 import { cancel, notRecorded, statusOf, submit } from '../evaluations.ts';
 import type { Routes } from './route.ts';
 
-const listQuery = z.object({
+const listQuery = z.strictObject({
   namespace: namespaceName.optional(),
   status: z.enum(PHASES).optional().describe('Phase.'),
   verdict: z.enum(VERDICT_CLASSES).optional().describe('Class of the verdict.'),
@@ -103,7 +103,7 @@ export const evaluationRoutes: Routes = (app, services) => {
     config: { access: 'evaluation', limit: 'write' },
     schema: {
       operationId: 'cancelEvaluation', tags: ['evaluations'], summary: 'End it and keep its output',
-      description: 'Sets spec.cancel in the cluster, with the caller’s own token. Again is no mistake.',
+      description: 'Sets spec.cancel in the cluster, with the caller’s own token. Again is no mistake; of what has finished it is a 409.',
       params: idParams, response: { 202: acceptedEvaluation, ...problems(401, 403, 404, 409) },
     },
   }, async (request, reply) => reply.code(202).send(await cancel(services, request.caller, request.evaluation)));

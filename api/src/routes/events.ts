@@ -19,7 +19,7 @@ export const eventRoutes: Routes = (app, services) => {
     schema: {
       operationId: 'streamEvents', tags: ['events'], summary: 'What happens, as it happens',
       description: 'CloudEvents as server-sent events, of all evaluations that the caller may list, from now on or after Last-Event-ID. Every event comes once, in the order of its id.',
-      querystring: z.object({ namespace: namespaceName.optional(), after }), headers: lastEventIdHeader,
+      querystring: z.strictObject({ namespace: namespaceName.optional(), after }), headers: lastEventIdHeader,
       response: { 200: eventStream, ...problems(401, 403) },
     },
   }, async (request, reply) => {
@@ -39,7 +39,7 @@ export const eventRoutes: Routes = (app, services) => {
     schema: {
       operationId: 'streamEvaluationEvents', tags: ['events'], summary: 'What happens with one evaluation',
       description: 'As /api/events, of one evaluation and from its beginning. The ids are those of /api/events.',
-      params: idParams, querystring: z.object({ after }), headers: lastEventIdHeader,
+      params: idParams, querystring: z.strictObject({ after }), headers: lastEventIdHeader,
       response: { 200: eventStream, ...problems(401, 404) },
     },
   }, async (request, reply) => {

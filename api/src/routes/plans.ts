@@ -9,6 +9,7 @@ const planSchema = z
     admitted: z.boolean(),
     reason: z.string().nullable().describe('Why the operator would refuse it.'),
     message: z.string().nullable(),
+    paused: z.string().nullable().describe('Why nothing new is started at present; null: it is not paused, as far as the caller may see.'),
     assumptions: z.array(z.string()).describe('What could not be looked at with the caller’s rights.'),
     pod: z.record(z.string(), z.unknown()).nullable().describe('As the operator would have it made.'),
     policy: z

@@ -30,7 +30,7 @@ export const queueRoutes: Routes = (app, services) => {
     schema: {
       operationId: 'getQueue', tags: ['queue'], summary: 'What waits, where and why',
       description: 'What the caller may list: the first 500 of each stage, and how many there are.',
-      querystring: z.object({ namespace: namespaceName.optional() }),
+      querystring: z.strictObject({ namespace: namespaceName.optional() }),
       response: { 200: z.object({ items: z.array(itemSchema), waiting: stages, running: z.int(), limit: z.int() }).meta({ id: 'Queue' }), ...problems(401, 403) },
     },
   }, async (request) => {

@@ -25,7 +25,7 @@ const overview = z
     }),
   })
   .meta({ id: 'StorageOverview' });
-const pageQuery = z.object({ namespace: namespaceName.optional(), limit: z.coerce.number().int().min(1).max(200).default(50), cursor });
+const pageQuery = z.strictObject({ namespace: namespaceName.optional(), limit: z.coerce.number().int().min(1).max(200).default(50), cursor });
 
 export const storageRoutes: Routes = (app, services) => {
   const { database, redis, authorizer } = services;
@@ -35,7 +35,7 @@ export const storageRoutes: Routes = (app, services) => {
     config,
     schema: {
       operationId: 'getStorageOverview', tags: ['storage'], summary: 'How much is where',
-      description: 'Of what the caller may list.', querystring: z.object({ namespace: namespaceName.optional() }),
+      description: 'Of what the caller may list.', querystring: z.strictObject({ namespace: namespaceName.optional() }),
       response: { 200: overview, ...problems(401, 403) },
     },
   }, async (request) => {
@@ -77,7 +77,7 @@ export const storageRoutes: Routes = (app, services) => {
     config,
     schema: {
       operationId: 'listRedisItems', tags: ['storage'], summary: 'Keys of unfinished runs in Redis',
-      querystring: z.object({ namespace: namespaceName.optional() }),
+      querystring: z.strictObject({ namespace: namespaceName.optional() }),
       response: { 200: z.object({ items: z.array(redisItem) }), ...problems(401, 403) },
     },
   }, async ({ caller, query: { namespace } }) => {

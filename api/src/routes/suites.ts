@@ -22,7 +22,7 @@ const suiteDetail = z
     })),
   })
   .meta({ id: 'Suite' });
-const listQuery = z.object({
+const listQuery = z.strictObject({
   namespace: namespaceName.optional(), name: z.string().max(253).optional().describe('Part of the name.'),
   limit: z.coerce.number().int().min(1).max(500).default(50), cursor,
 });

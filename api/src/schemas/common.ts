@@ -63,7 +63,7 @@ export const namespaceName = z
   .regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'must be the name of a namespace')
   .describe('Name of a namespace.');
 
-export const attemptQuery = z.object({
+export const attemptQuery = z.strictObject({
   attempt: z.coerce.number().int().min(1).max(1000).optional().describe('Default: the accepted attempt, else the newest.'),
 });
 

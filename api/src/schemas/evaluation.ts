@@ -87,6 +87,7 @@ const attemptSchema = z
     exitCode: z.int().nullable(),
     signal: z.string().nullable(),
     verdict: verdictSchema.nullable(),
+    receipt: z.unknown().describe('What its sandbox was, as measured and as Kubernetes says; null until it ran. docs/receipt.md has the fields.'),
     capture: captureSchema.nullable().describe('null while nobody follows it, or when no pod ever ran.'),
   })
   .meta({ id: 'Attempt' });

@@ -46,7 +46,7 @@ function stateOf({ refused, complete, sha256, deletedAt }: Artifact): string {
   return complete && sha256 !== null ? 'kept' : 'incomplete';
 }
 
-/** All of them, or those whose paths are given. Ends with 1 when one of them could not be had. */
+/** All that were kept, or those whose paths are given. Ends with 1 when one of them could not be had. */
 export const downloadArtifacts: Command<DownloadOptions> = async (
   tools,
   [reference = '', ...wanted],
@@ -62,6 +62,11 @@ export const downloadArtifacts: Command<DownloadOptions> = async (
   // Names are chosen over all of them, so that a file has the same name however few are asked for.
   for (const { artifact, segments } of localPaths(items)) {
     if (wanted.length > 0 && !wanted.includes(artifact.path)) continue;
+    // It has no content, and was never to have any.
+    if (wanted.length === 0 && artifact.refused !== null) {
+      tools.stderr.line(`${visibleLine(artifact.path)}: ${visibleLine(stateOf(artifact))}`);
+      continue;
+    }
     try {
       const file = await download(client, id, { artifact, root, segments, overwrite }, tools.signal);
       done.push({ path: artifact.path, file, size: artifact.size, sha256: artifact.sha256 ?? '' });

@@ -6,9 +6,13 @@ import { findId } from '../find.ts';
 export const cancel: Command<object> = async (tools, references) => {
   const { client, namespace } = await connect(tools);
   for (const reference of references) {
-    const { namespace: where, name } = await client.cancel(await findId(client, reference, namespace, tools.signal), {
-      signal: tools.signal,
-    });
+    const id = await findId(client, reference, namespace, tools.signal);
+    const { finished, phase } = await client.status(id, { signal: tools.signal });
+    if (finished) {
+      tools.stdout.line(`evaluation ${reference} had already finished (${phase}): nothing to cancel`);
+      continue;
+    }
+    const { namespace: where, name } = await client.cancel(id, { signal: tools.signal });
     tools.stdout.line(`evaluation ${where}/${name} is being cancelled; its output is kept`);
   }
   return EXIT.succeeded;

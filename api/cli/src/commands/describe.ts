@@ -2,7 +2,7 @@ import type { Attempt, CompleteEvaluation, Evaluation } from '@crucible/client';
 import { connect, printJson, type Command, type OutputOption } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 import { findId } from '../find.ts';
-import { bytes, duration, table, visibleLine } from '../text.ts';
+import { bytes, counted, duration, table, visibleLine } from '../text.ts';
 import { secondsOf } from './run.ts';
 
 /** All that is known of one run, its output aside. */
@@ -86,6 +86,7 @@ function attemptLines(attempt: Attempt): string[] {
     ['Ended', signal === null ? (exitCode === null ? null : `exit code ${exitCode}`) : `signal ${signal}`],
     ['Ran for', seconds === undefined ? null : duration(seconds)],
     ['Verdict', attempt.verdict?.class ?? null],
+    ['Contained', contained(attempt.receipt)],
     [
       'Captured',
       capture === null
@@ -108,6 +109,16 @@ function attemptLines(attempt: Attempt): string[] {
   return [`Attempt ${attempt.number}:`, ...fields(lines).map((line) => `  ${line}`)];
 }
 
+/** As the condition of that name says it; null before there is a receipt. */
+export function contained(receipt: unknown): string | null {
+  if (typeof receipt !== 'object' || receipt === null) return null;
+  const { sandbox, mismatches, acceptedRisks } = receipt as Record<'sandbox' | 'mismatches' | 'acceptedRisks', unknown>;
+  if (sandbox === null) return 'Unknown: no measurement arrived';
+  const rules = Array.isArray(mismatches) ? mismatches.map((each) => String((each as { rule?: unknown }).rule)) : [];
+  if (rules.length > 0) return `False: measured otherwise than it should be: ${[...new Set(rules)].join(', ')}`;
+  return Array.isArray(acceptedRisks) && acceptedRisks.length > 0 ? 'True, with accepted risks' : 'True: as measured';
+}
+
 type Ledger = NonNullable<Attempt['capture']>['streams']['stdout'];
 
 function ledger({ bytes: size, lines, gaps, truncated, complete, sha256 }: Ledger): string {
@@ -115,7 +126,7 @@ function ledger({ bytes: size, lines, gaps, truncated, complete, sha256 }: Ledge
     ({ fromSeq, toSeq, afterByte }) => `lines ${fromSeq}–${toSeq} after byte ${afterByte} are missing`,
   );
   return [
-    `${bytes(size)}, ${lines} lines`,
+    `${bytes(size)}, ${counted(lines, 'line')}`,
     complete ? 'complete' : 'incomplete',
     ...(truncated ? ['cut off at its limit'] : []),
     ...missing,

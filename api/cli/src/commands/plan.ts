@@ -18,7 +18,7 @@ export const plan: Command<SubmissionOptions & OutputOption> = async (
   return planned.admitted ? EXIT.succeeded : EXIT.failed;
 };
 
-function planText({ admitted, reason, message, assumptions, policy, queue }: Plan): string {
+function planText({ admitted, paused, reason, message, assumptions, policy, queue }: Plan): string {
   const rows =
     policy === null
       ? []
@@ -33,9 +33,9 @@ function planText({ admitted, reason, message, assumptions, policy, queue }: Pla
           ['output, artifacts', `${bytes(policy.streamBytes)} a stream, ${bytes(policy.artifactBytes)}`],
         ];
   return [
-    admitted ? 'would be admitted' : `would be refused: ${reason ?? 'no reason'}: ${message ?? ''}`,
+    admitted ? (paused === null ? 'would be admitted' : `would be admitted, and would wait: ${paused}`) : `would be refused: ${reason ?? 'no reason'}: ${message ?? ''}`,
     ...(rows.length > 0 ? [table(rows)] : []),
-    `queue: at most position ${queue.positionAtMost}; ${queue.waiting} wait, ${queue.running} of ${queue.limit} run`,
+    `queue: at most position ${queue.positionAtMost}${paused === null ? '' : ' when it goes on'}; ${queue.waiting} wait, ${queue.running} of ${queue.limit} run`,
     ...assumptions.map((assumption) => `assumed: ${assumption}`),
   ].join('\n');
 }

@@ -2,7 +2,7 @@ import type { Attempt, Evaluation, EvaluationStatus, OutputStream } from '@cruci
 import { connect, printJson, type Command, type OutputOption, type Tools } from '../command.ts';
 import { EXIT, exitCodeOf } from '../exit-codes.ts';
 import { buildSubmission, type SubmissionOptions } from '../submission.ts';
-import { bytes, duration, visibleLine } from '../text.ts';
+import { bytes, counted, duration, visibleLine } from '../text.ts';
 import { watch, type Watcher } from '../watch.ts';
 
 export interface RunOptions extends SubmissionOptions, OutputOption {
@@ -109,10 +109,13 @@ export function ending(evaluation: Evaluation): string[] {
   if (truncated.length > 0) lines.push(`output cut off at its limit: ${truncated.join(', ')}`);
   if (seconds !== undefined) lines[0] += ` (${duration(seconds)})`;
   const { count = 0, bytes: size = 0, refused = 0 } = capture?.artifacts ?? {};
+  const where = `${name} -n ${namespace}`;
   if (count > 0)
     lines.push(
-      `${count} artifacts, ${bytes(size)}${refused > 0 ? `, ${refused} refused` : ''}: \`kubectl crucible artifacts download ${name} -n ${namespace}\``,
+      `${counted(count, 'artifact')}, ${bytes(size)}${refused > 0 ? `, ${refused} refused` : ''}: \`kubectl crucible artifacts download ${where}\``,
     );
+  else if (refused > 0)
+    lines.push(`no artifacts, ${refused} refused: \`kubectl crucible artifacts list ${where}\` says why`);
   return lines;
 }
 
