@@ -9,8 +9,8 @@ import { inScope, isUid, scopeParameter } from './scope.ts';
 import type { Scope } from './scope.ts';
 
 /**
- * Where a part of a run is. What is named can be opened at this moment: rows are counted, files asked for, keys looked up.
- * What retention has deleted, or Redis has forgotten, is not named.
+ * Where a part of a run is. What is named is there at this moment: rows are counted, files asked for their size, keys looked
+ * up. What retention has deleted, or Redis has forgotten, is not named. Who reads a file learns whether its hash is right.
  */
 export interface StorageLocation {
   backend: 'database' | 'file' | 'redis';
@@ -91,7 +91,8 @@ async function inFileStore(files: StorageBackends['files'], artifacts: readonly 
   if (files === undefined) return [];
   const found = await inParallel(artifacts, async (artifact): Promise<StorageLocation[]> => {
     const info = await files.stat(artifact.location).catch(() => undefined);
-    return info === undefined ? [] : [{ ...artifact, backend: 'file', bytes: info.size }];
+    // Half a file, from a damaged disk or a restored backup, is not the content.
+    return info?.size === artifact.bytes ? [{ ...artifact, backend: 'file' }] : [];
   });
   return found.flat();
 }
