@@ -1,5 +1,5 @@
-import { NamespaceRepository, findOwner, readPositions, readQueue } from '@crucible/storage';
-import type { Awaitable, Database, EvaluationOwner, Queue } from '@crucible/storage';
+import { NamespaceRepository, findOwner, readPositions, readQueue, readStorageTotals } from '@crucible/storage';
+import type { Awaitable, Database, EvaluationOwner, Queue, Scope, StorageTotals } from '@crucible/storage';
 import { Cache } from '@crucible/storage';
 import type { Redis } from 'ioredis';
 import type { KnownNamespaces } from './auth/authorizer.ts';
@@ -11,6 +11,9 @@ const OWNERS = 20_000;
 const OWN_OWNER_SECONDS = 300;
 const NAMES_SECONDS = 5;
 const QUEUE_SECONDS = 1;
+const TOTALS_SECONDS = 1;
+/** Scopes that somebody asks for in the same second. */
+const SCOPES = 200;
 
 /** What many requests ask of the record in the same second, or what never changes. */
 export class Snapshots implements KnownNamespaces {
@@ -23,6 +26,8 @@ export class Snapshots implements KnownNamespaces {
   readonly #names: TtlCache<readonly string[]>;
   readonly #queue: TtlCache<Queue>;
   readonly #positions: TtlCache<ReadonlyMap<string, number>>;
+  readonly #totals: TtlCache<StorageTotals>;
+  readonly #redis: Redis | undefined;
   readonly limits: { total: number; namespaces: Readonly<Record<string, number>> };
 
   constructor(options: {
@@ -41,6 +46,8 @@ export class Snapshots implements KnownNamespaces {
     this.#names = new TtlCache(1, options.now);
     this.#queue = new TtlCache(1, options.now);
     this.#positions = new TtlCache(1, options.now);
+    this.#totals = new TtlCache(SCOPES, options.now);
+    this.#redis = options.redis;
     this.owners = new Cache({ redis: options.redis, name: 'owner', ttlSeconds: OWNER_SECONDS });
   }
 
@@ -70,5 +77,11 @@ export class Snapshots implements KnownNamespaces {
   /** Of everybody: positions are counted among all. */
   queue(): Awaitable<Queue> {
     return this.#queue.get('', () => readQueue(this.#database, 'all', this.limits), () => QUEUE_SECONDS);
+  }
+
+  /** Who may list the same namespaces gets the same answer: counting keys in Redis is not free. */
+  totals(scope: Scope): Awaitable<StorageTotals> {
+    const key = scope === 'all' ? 'all' : [...scope].sort().join();
+    return this.#totals.get(key, () => readStorageTotals(this.#database, this.#redis, scope), () => TOTALS_SECONDS);
   }
 }

@@ -4,8 +4,9 @@ import { createHash } from 'node:crypto';
 import {
   DrillRepository, PositionRepository, findArtifact, findOwner, listArtifacts, listDatabaseItems, listDrills, listEvaluations, listEventsAfter, listFileItems,
   listRunEvents, listStorageLocations, listSuiteEvents, listSuiteRuns, listSuites, parseLabelSelector, readComplete, readEvaluation,
-  readOutputRange, readPosition, readQueue, readState, readStorageTotals, readSuite,
+  readOutputRange, readPosition, readPositions, readQueue, readState, readStorageTotals, readSuite,
 } from '../src/index.ts';
+import { MOST_COUNTED, listUnfinished } from '../src/queries/redis-items.ts';
 import type { Database, Queryable } from '../src/database.ts';
 import { DRILLS, namespacesAt, suitesAt } from './volume.ts';
 
@@ -57,7 +58,11 @@ export const READS: Read[] = [
   { name: 'queue: one namespace', call: (db, n, runs) => readQueue(db, one(n, runs)) },
   { name: 'queue: all', call: (db) => readQueue(db, 'all') },
   { name: 'position of one', call: (db, n, runs) => readPosition(db, uuid(`run${runs - (n % 100)}`)) },
+  { name: 'positions of all that wait', call: (db) => readPositions(db) },
   { name: 'storage totals', call: (db) => readStorageTotals(db, undefined, 'all') },
+  { name: 'storage totals, with keys in Redis', call: (db, n, runs) => listUnfinished(db, some(n, runs), { limit: MOST_COUNTED }) },
+  { name: 'explorer: redis', call: (db, n, runs) => listUnfinished(db, one(n, runs), { limit: 200 }) },
+  { name: 'explorer: redis, all', call: (db) => listUnfinished(db, 'all', { limit: 200 }) },
   { name: 'suites: one namespace', call: (db, n, runs) => listSuites(db, one(n, runs)) },
   { name: 'suites: all, running', call: (db) => listSuites(db, 'all', { phases: ['Running'] }) },
   { name: 'suites: all, part of a name', call: (db, n) => listSuites(db, 'all', { name: `suite-${n}`, limit: 500 }) },

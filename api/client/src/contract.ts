@@ -947,7 +947,7 @@ export interface components {
             queueMessage: string | null;
             queuePosition: number | null;
         };
-        /** @description Where a part of the run is: everything that is named can be opened. */
+        /** @description Where a part of the run is: everything that is named was there when it was looked for. */
         StorageLocation: {
             /** @enum {string} */
             backend: "database" | "file" | "redis";
@@ -1219,7 +1219,7 @@ export interface components {
                     evaluations: number;
                     size_bytes: number;
                 };
-                /** @description null while it does not answer. */
+                /** @description keys: all of its database for who may list everything, else those of the unfinished runs. hit_rate: of the caches of all replicas. null while it does not answer. */
                 redis: {
                     keys: number;
                     hit_rate: number | null;
@@ -3761,6 +3761,9 @@ export interface operations {
             query?: {
                 /** @description Name of a namespace. */
                 namespace?: string;
+                limit?: number;
+                /** @description nextCursor of the page before. */
+                cursor?: string;
             };
             header?: never;
             path?: never;
@@ -3776,6 +3779,8 @@ export interface operations {
                 content: {
                     "application/json": {
                         items: components["schemas"]["RedisItem"][];
+                        /** @description Present while there may be more. */
+                        nextCursor?: string;
                     };
                 };
             };

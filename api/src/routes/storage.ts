@@ -1,4 +1,4 @@
-import { listDatabaseItems, listFileItems, listRedisItems, readStorageTotals } from '@crucible/storage';
+import { listDatabaseItems, listFileItems, listRedisItems } from '@crucible/storage';
 import { z } from 'zod';
 import { badRequestOn } from '../http/bad-request.ts';
 import { unavailable } from '../problems.ts';
@@ -20,7 +20,8 @@ const overview = z
   .object({
     backends: z.object({
       database: z.object({ evaluations: z.int(), size_bytes: z.int() }),
-      redis: z.object({ keys: z.int(), hit_rate: z.number().nullable() }).nullable().describe('null while it does not answer.'),
+      redis: z.object({ keys: z.int(), hit_rate: z.number().nullable() }).nullable()
+        .describe('keys: all of its database for who may list everything, else those of the unfinished runs. hit_rate: of the caches of all replicas. null while it does not answer.'),
       file: z.object({ files: z.int(), total_size_bytes: z.int() }),
     }),
   })
@@ -39,13 +40,11 @@ export const storageRoutes: Routes = (app, services) => {
       response: { 200: overview, ...problems(401, 403) },
     },
   }, async (request) => {
-    const totals = await readStorageTotals(database, redis, await authorizer.scopeOf(request.caller, request.query.namespace));
-    const { hits, misses } = services.snapshots.owners.counters;
-    const hit_rate = hits + misses === 0 ? null : hits / (hits + misses);
+    const totals = await services.snapshots.totals(await authorizer.scopeOf(request.caller, request.query.namespace));
     return {
       backends: {
         database: { evaluations: totals.database.evaluations, size_bytes: totals.database.bytes },
-        redis: totals.redis && { keys: totals.redis.keys, hit_rate },
+        redis: totals.redis && { keys: totals.redis.keys, hit_rate: totals.redis.hitRate },
         file: { files: totals.file.files, total_size_bytes: totals.file.bytes },
       },
     };
@@ -77,12 +76,12 @@ export const storageRoutes: Routes = (app, services) => {
     config,
     schema: {
       operationId: 'listRedisItems', tags: ['storage'], summary: 'Keys of unfinished runs in Redis',
-      querystring: z.strictObject({ namespace: namespaceName.optional() }),
-      response: { 200: z.object({ items: z.array(redisItem) }), ...problems(401, 403) },
+      querystring: pageQuery, response: { 200: page(redisItem), ...problems(401, 403) },
     },
-  }, async ({ caller, query: { namespace } }) => {
-    const items = await listRedisItems(database, redis, await authorizer.scopeOf(caller, namespace));
-    if (items === undefined) throw unavailable('Redis does not answer; nothing is lost by that');
-    return { items };
+  }, async ({ caller, query: { namespace, limit, cursor } }) => {
+    const scope = await authorizer.scopeOf(caller, namespace);
+    const found = await badRequestOn(RangeError, () => listRedisItems(database, redis, scope, { limit, ...(cursor && { cursor }) }));
+    if (found === undefined) throw unavailable('Redis does not answer; nothing is lost by that');
+    return found;
   });
 };

@@ -11,7 +11,7 @@ export const artifactLocationSchema = z
     bytes: z.int(),
     path: z.string().nullable().describe('What the sandbox called an artifact.'),
   })
-  .meta({ id: 'StorageLocation', description: 'Where a part of the run is: everything that is named can be opened.' });
+  .meta({ id: 'StorageLocation', description: 'Where a part of the run is: everything that is named was there when it was looked for.' });
 
 export const timelineSchema = z
   .object({

@@ -20,8 +20,10 @@ export { currentAttempt, findArtifact, listArtifacts, readOutputRange, readStrea
 export type { ArtifactItem, OutputRange, RunKey, StreamInfo } from './run-output.ts';
 export { listStorageLocations } from './storage-locations.ts';
 export type { StorageBackends, StorageLocation } from './storage-locations.ts';
-export { listDatabaseItems, listFileItems, listRedisItems, readStorageTotals } from './storage-overview.ts';
-export type { DatabaseItem, FileItem, RedisItem, StorageTotals } from './storage-overview.ts';
+export { listRedisItems } from './redis-items.ts';
+export type { RedisItem } from './redis-items.ts';
+export { listDatabaseItems, listFileItems, readStorageTotals } from './storage-overview.ts';
+export type { DatabaseItem, FileItem, StorageTotals } from './storage-overview.ts';
 export { listSuiteEvents, listSuiteRuns, listSuites, readSuite } from './suites.ts';
 export type { SuiteCellRow, SuiteDetail, SuiteEventRow, SuiteFilter, SuiteRunRow, SuiteSummaryRow } from './suites.ts';
 export { listDrills } from './drills.ts';

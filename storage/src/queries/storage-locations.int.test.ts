@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm, truncate } from 'node:fs/promises';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,10 +11,12 @@ import { testServer } from '../../../test/integration/environment.ts';
 import { PositionRepository } from '../bus/positions.ts';
 import { EVENT_STREAM, EventStream, eventText } from '../bus/stream.ts';
 import { DirectoryFileStore } from '../directory-files.ts';
+import { CACHE_STATISTICS_KEY } from '../redis/cache.ts';
 import { connectRedis } from '../redis/connection.ts';
+import { markPending } from '../redis/pending.ts';
 import { expire, sweepFiles } from '../retention.ts';
 import { prepareDatabase } from '../testing.ts';
-import { listStorageLocations, readOutputRange } from './index.ts';
+import { listRedisItems, listStorageLocations, readOutputRange, readStorageTotals } from './index.ts';
 import type { StorageLocation } from './index.ts';
 import { connectRoles, makeRun } from './testing.ts';
 
@@ -100,7 +103,11 @@ test('each location can be opened and holds what it says; what is deleted, trimm
 
   await redis.del(EVENT_STREAM);
   expect(names(await openAll(done.uid))).not.toContain('redis eventStream');
-  // A file that somebody took away by hand.
+  // A file that was cut, and one that somebody took away by hand.
+  const cut = all.find(({ path }) => path === 'out/b')!.location;
+  await truncate(join(directory, cut.slice(0, 2), cut.slice(2)), 5);
+  expect((await list(done.uid)).filter(({ backend }) => backend === 'file').map(({ path }) => path)).toEqual(['out/a']);
+  await files.put(shared);
   await files.delete(all.find(({ path }) => path === 'out/a')!.location);
   expect((await openAll(done.uid)).filter(({ backend }) => backend === 'file').map(({ path }) => path)).toEqual(['out/b']);
 
@@ -124,4 +131,33 @@ test('a backend that is away is not named, and the others are', async () => {
   const locations = await listStorageLocations(roles.api, { redis: away, files: { stat: () => Promise.reject(new Error('away')) } }, uid, 'all');
   away.disconnect();
   expect(new Set(locations.map(({ backend }) => backend))).toEqual(new Set(['database']));
+});
+
+test('keys of unfinished runs by page and counted, of the scope alone; the hit rate is of all processes', async () => {
+  const own = { namespaceUid: randomUUID(), namespace: 'keys' };
+  const at = (second: number) => ({ createdAt: new Date(Date.UTC(2026, 0, 1, 0, 0, second)) });
+  const uids: string[] = [];
+  for (let n = 0; n < 5; n += 1) uids.unshift((await makeRun(roles, { ...own, ...at(n), ...(n % 2 === 0 && { stdout: Buffer.alloc(1) }) })).uid);
+  await makeRun(roles, { ...own, stdout: Buffer.from('x\n'), verdict: { class: 'Succeeded' } });
+  const other = await makeRun(roles, { namespaceUid: randomUUID(), namespace: 'others' });
+  for (const uid of [...uids.filter((_, index) => index !== 1), other.uid]) expect(await markPending(redis, uid)).toBe(true);
+  const scope = [own.namespaceUid];
+
+  const pages: string[][] = [];
+  for (let cursor: string | undefined; ; ) {
+    const page = await listRedisItems(roles.api, redis, scope, { limit: 2, ...(cursor && { cursor }) });
+    pages.push(page!.items.map(({ uid }) => uid));
+    for (const { key, expiresInSeconds } of page!.items) expect(await redis.ttl(key)).toBeGreaterThan(expiresInSeconds! - 60);
+    cursor = page!.nextCursor;
+    if (cursor === undefined) break;
+  }
+  expect(pages).toEqual([[uids[0]], [uids[2], uids[3]], [uids[4]]]);
+  expect((await listRedisItems(roles.api, redis, 'all', { limit: 200 }))!.items.map(({ uid }) => uid)).toEqual(expect.arrayContaining([uids[0], other.uid]));
+  await expect(listRedisItems(roles.api, redis, scope, { cursor: 'x' })).rejects.toThrow(RangeError);
+
+  await redis.hset(CACHE_STATISTICS_KEY, { hits: 3, misses: 1 });
+  expect((await readStorageTotals(roles.api, redis, scope)).redis).toEqual({ keys: 4, hitRate: 0.75 });
+  expect((await readStorageTotals(roles.api, redis, [])).redis).toEqual({ keys: 0, hitRate: 0.75 });
+  expect((await readStorageTotals(roles.api, redis, 'all')).redis).toEqual({ keys: await redis.dbsize(), hitRate: 0.75 });
+  expect((await readStorageTotals(roles.api, undefined, scope)).redis).toBeNull();
 });

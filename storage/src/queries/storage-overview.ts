@@ -1,10 +1,10 @@
 import type { Redis } from 'ioredis';
 import type { Queryable } from '../database.ts';
-import { isUp } from '../redis/connection.ts';
-import { pendingKey } from '../redis/pending.ts';
+import { redisOverview } from '../redis/overview.ts';
 import { MICROS, encodeCursor } from './cursor.ts';
 import { listEvaluations, within } from './evaluation-list.ts';
 import type { Page } from './evaluation-list.ts';
+import { countRedisItems } from './redis-items.ts';
 import { newestRows, pageSize, scopeParameter } from './scope.ts';
 import type { Scope } from './scope.ts';
 
@@ -13,8 +13,11 @@ export interface StorageTotals {
   database: { evaluations: number; bytes: number };
   /** Artifacts of the runs; those that share their content count each. */
   file: { files: number; bytes: number };
-  /** Keys that belong to the runs. Null while Redis cannot be asked. */
-  redis: { keys: number } | null;
+  /**
+   * Keys: of everything all that the server's database has; of a scope those of its unfinished runs, at most 5,000. The hit
+   * rate is of our caches in all processes, null before the first question. All null while Redis cannot be asked.
+   */
+  redis: { keys: number; hitRate: number | null } | null;
 }
 
 export const TOTALS = `
@@ -23,12 +26,20 @@ export const TOTALS = `
   FROM crucible.namespace_usage u LEFT JOIN crucible.artifact_usage a USING (namespace_uid)
   WHERE $1::uuid[] IS NULL OR u.namespace_uid = ANY ($1)`;
 
-/** What the runs of a scope use. From counters, whatever their number; the hit rate is the cache's own to tell. */
+/** What the runs of a scope use. From counters, whatever their number. */
 export async function readStorageTotals(db: Queryable, redis: Redis | undefined, scope: Scope): Promise<StorageTotals> {
   const { rows } = await db.query<{ evaluations: number; bytes: number; files: number; fileBytes: number }>(TOTALS, [scopeParameter(scope)]);
   const { evaluations = 0, bytes = 0, files = 0, fileBytes = 0 } = rows[0] ?? {};
-  const keys = await countKeys(db, redis, scope);
-  return { database: { evaluations, bytes }, file: { files, bytes: fileBytes }, redis: keys === undefined ? null : { keys } };
+  return { database: { evaluations, bytes }, file: { files, bytes: fileBytes }, redis: await redisTotals(db, redis, scope) };
+}
+
+async function redisTotals(db: Queryable, redis: Redis | undefined, scope: Scope): Promise<StorageTotals['redis']> {
+  const overview = await redisOverview(redis);
+  if (redis === undefined || overview === undefined) return null;
+  const { keys, hitRate } = overview;
+  if (scope === 'all') return { keys, hitRate };
+  const own = await countRedisItems(db, redis, scope);
+  return own === undefined ? null : { keys: own, hitRate };
 }
 
 /** A run's part in Postgres, for the explorer. */
@@ -139,42 +150,4 @@ export async function listFileItems(db: Queryable, scope: Scope, request: PageRe
   const { looked = 0, lastMicros = null, lastUid = null } = rows[0] ?? {};
   if (looked < LOOKS || lastMicros === null || lastUid === null) return { items };
   return { items, nextCursor: encodeCursor({ micros: lastMicros, uid: lastUid }) };
-}
-
-/** A key of Redis that belongs to a run, for the explorer. */
-export interface RedisItem {
-  key: string;
-  uid: string;
-  /** Seconds until it goes by itself; null: never. */
-  expiresInSeconds: number | null;
-}
-
-const UNFINISHED_LOOKS = 5_000;
-export const UNFINISHED = `
-  SELECT s.uid FROM (SELECT uid AS nsuid FROM crucible.namespaces WHERE $1::uuid[] IS NULL OR uid = ANY ($1)) n
-  CROSS JOIN LATERAL (
-    (SELECT uid FROM crucible.evaluations WHERE namespace_uid = n.nsuid AND finished_at IS NULL AND attempts > 0 LIMIT ${UNFINISHED_LOOKS})
-    UNION ALL
-    (SELECT uid FROM crucible.evaluations WHERE namespace_uid = n.nsuid AND finished_at IS NULL AND attempts = 0 LIMIT ${UNFINISHED_LOOKS})) s
-  LIMIT ${UNFINISHED_LOOKS}`;
-
-/** Keys of runs in the scope that are there now; at most 5000. Undefined while Redis cannot be asked. */
-export async function listRedisItems(db: Queryable, redis: Redis | undefined, scope: Scope): Promise<RedisItem[] | undefined> {
-  if (redis === undefined || !isUp(redis)) return undefined;
-  const { rows } = await db.query<{ uid: string }>(UNFINISHED, [scopeParameter(scope)]);
-  try {
-    const seconds = await Promise.all(rows.map(({ uid }) => redis.ttl(pendingKey(uid))));
-    return rows.flatMap(({ uid }, index): RedisItem[] => {
-      const left = seconds[index] ?? -2;
-      return left === -2 ? [] : [{ key: pendingKey(uid), uid, expiresInSeconds: left === -1 ? null : left }];
-    });
-  } catch {
-    return undefined;
-  }
-}
-
-async function countKeys(db: Queryable, redis: Redis | undefined, scope: Scope): Promise<number | undefined> {
-  if (redis === undefined || !isUp(redis)) return undefined;
-  if (scope === 'all') return await redis.dbsize().catch(() => undefined);
-  return (await listRedisItems(db, redis, scope))?.length;
 }
