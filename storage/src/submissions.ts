@@ -20,6 +20,7 @@ export interface SubmissionRecord {
 export const SUBMISSION_COLUMNS = `uid, namespace, namespace_uid AS "namespaceUid", name, submitted_by AS "submittedBy",
   submitted_at AS "submittedAt", state, withdrawn_at AS "withdrawnAt", reason, message`;
 const MAX_PAGE = 1000;
+const NIL_UID = '00000000-0000-0000-0000-000000000000';
 
 /** What came in through the API. */
 export class SubmissionRepository {
@@ -41,14 +42,14 @@ export class SubmissionRepository {
     );
   }
 
-  /** For the operator: submitted so long ago, and still without a row of evaluations. Oldest first, at most 1000. */
-  async listUnrecorded(options: { olderThanSeconds: number; limit?: number }): Promise<SubmissionRecord[]> {
+  /** For the operator: submitted so long ago, and still without a row of evaluations. By uid, at most 1000, those after `after`. */
+  async listUnrecorded(options: { olderThanSeconds: number; after?: string; limit?: number }): Promise<SubmissionRecord[]> {
     const { rows } = await this.#db.query<SubmissionRecord>(
       `SELECT ${SUBMISSION_COLUMNS} FROM crucible.submissions s
        WHERE state = 'submitted' AND submitted_at < now() - make_interval(secs => $1)
-         AND NOT EXISTS (SELECT FROM crucible.evaluations e WHERE e.uid = s.uid)
-       ORDER BY submitted_at, uid LIMIT $2`,
-      [options.olderThanSeconds, Math.min(options.limit ?? MAX_PAGE, MAX_PAGE)],
+         AND uid > $3 AND NOT EXISTS (SELECT FROM crucible.evaluations e WHERE e.uid = s.uid)
+       ORDER BY uid LIMIT $2`,
+      [options.olderThanSeconds, Math.min(options.limit ?? MAX_PAGE, MAX_PAGE), options.after ?? NIL_UID],
     );
     return rows;
   }

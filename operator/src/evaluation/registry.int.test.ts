@@ -9,12 +9,15 @@ import { Registry } from './registry.ts';
 
 let made: TestDatabase;
 let database: Database;
+let owner: Database;
 beforeAll(async () => {
   made = await createDatabase('registry');
-  database = connect((await prepareDatabase(made.dsn)).operator);
+  const dsns = await prepareDatabase(made.dsn);
+  database = connect(dsns.operator);
+  owner = connect(dsns.owner);
 });
 afterAll(async () => {
-  await database?.close();
+  await Promise.all([database?.close(), owner?.close()]);
   await made?.drop();
 });
 
@@ -42,3 +45,27 @@ test('a namespace is gone when it is not there any more, not when it is only dis
   await start().tellNamespaces();
   expect(await present()).toEqual([]);
 });
+
+test('a submission that is gone is settled, however many are refused', async () => {
+  const submit = async (count: number): Promise<string[]> => {
+    const { rows } = await owner.query<{ uid: string }>(
+      `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by, submitted_at)
+       SELECT gen_random_uuid(), 'evals', gen_random_uuid(), 'run-' || n, 'somebody', now() - interval '1 hour' FROM generate_series(1, $1::int) n
+       RETURNING uid`,
+      [count],
+    );
+    return rows.map(({ uid }) => uid);
+  };
+  const refused = new Set(await submit(2100));
+  const gone = await submit(3);
+  const why = { reason: 'RuntimeNotFound', message: 'There is none.' };
+  const known = (uid: string): boolean => refused.has(uid);
+  const refusal = (uid: string) => (refused.has(uid) ? why : undefined);
+  const registry = new Registry({ database, namespaces: { list: () => [] }, known, refusal, now: Date.now });
+  await registry.settleSubmissions();
+  const states = 'SELECT state, reason, count(*)::int AS count FROM crucible.submissions GROUP BY state, reason ORDER BY state';
+  expect((await owner.query(states)).rows).toEqual([
+    { state: 'submitted', reason: why.reason, count: refused.size },
+    { state: 'withdrawn', reason: null, count: gone.length },
+  ]);
+}, 60_000);

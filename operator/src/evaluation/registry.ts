@@ -1,4 +1,4 @@
-import type { Database } from '@crucible/storage';
+import type { Database, SubmissionRecord } from '@crucible/storage';
 import { NamespaceRepository, SubmissionRepository } from '@crucible/storage';
 import { LABELS } from '@crucible/crds';
 import type { QueueView } from './actions.ts';
@@ -59,11 +59,20 @@ export class Registry {
    * before the submission was there to say it of.
    */
   async settleSubmissions(): Promise<void> {
-    const { known, refusal, now } = this.#deps;
-    for (const { uid, submittedAt } of await this.#submissions.listUnrecorded({ olderThanSeconds: 1 })) {
-      const why = refusal(uid);
-      if (why !== undefined) await this.#submissions.explain(uid, why);
-      else if (!known(uid) && now() - submittedAt.getTime() > GONE_AFTER_MILLISECONDS) await this.#submissions.withdraw(uid);
+    // All of them: what is refused stays among them for as long as its owner leaves it there.
+    for (let after: string | undefined; ;) {
+      const page = await this.#submissions.listUnrecorded({ olderThanSeconds: 1, ...(after !== undefined && { after }) });
+      for (const submission of page) await this.#settle(submission);
+      after = page.at(-1)?.uid;
+      if (after === undefined) return;
     }
+  }
+
+  async #settle({ uid, submittedAt, reason, message }: SubmissionRecord): Promise<void> {
+    const { known, refusal, now } = this.#deps;
+    const why = refusal(uid);
+    if (why !== undefined) {
+      if (why.reason !== reason || why.message !== message) await this.#submissions.explain(uid, why);
+    } else if (!known(uid) && now() - submittedAt.getTime() > GONE_AFTER_MILLISECONDS) await this.#submissions.withdraw(uid);
   }
 }
