@@ -14,6 +14,7 @@ import type { Entry } from './entry.ts';
 import { newEntry } from './entry.ts';
 import type { ClassState, Gate, GateKeeper } from './gate.ts';
 import { classKey, className, doubted, judgeClass, pending } from './gate.ts';
+import { groundOf } from './ground.ts';
 import { DrillHistory } from './history.ts';
 import type { ClassResult, Trigger } from './history.ts';
 import { Knowledge } from './knowledge.ts';
@@ -122,7 +123,10 @@ export class DrillManager implements GateKeeper {
       ...this.#deps,
       evaluations: caches.evaluations,
       pods: caches.pods,
-      namespace: settings.namespace ?? evaluationNamespaces[0] ?? '',
+      // Asked for anew each time: the namespace may go while this replica leads.
+      get namespace() {
+        return settings.namespace ?? groundOf(evaluationNamespaces, (name) => caches.namespaces.get(name));
+      },
       runtime: settings.runtime,
       exempt: (key, uid) => {
         this.#exempt.add(uid);
