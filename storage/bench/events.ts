@@ -5,12 +5,18 @@ import { createDatabase } from '../../test/integration/database.ts';
 import { startPostgres } from '../../test/integration/postgres.ts';
 import { Sandbox } from '../../test/integration/processes.ts';
 import { startRedis } from '../../test/integration/redis.ts';
+import { holds, print, quantile } from '../../test/bench/table.ts';
+import type { Measure } from '../../test/bench/table.ts';
 import { connect, connectRedis, EventConsumer, EventRelay, EventRepository, EvaluationRepository, PositionRepository } from '../src/index.ts';
 import { buildEvaluation, prepareDatabase } from '../src/testing.ts';
 
 const [events = 20_000, writers = 20] = process.argv.slice(2).map(Number);
 /** Of the second part, one event at a time: what a person who watches a run sees. */
 const SINGLES = 200;
+/** Ten evaluations a second, which is what a small cluster starts, make a tenth of that. */
+const EVENTS_A_SECOND = 1_000;
+/** Nobody who watches notices. */
+const SINGLE_P99_MS = 100;
 
 const sandbox = new Sandbox();
 process.once('exit', () => sandbox.kill());
@@ -72,13 +78,16 @@ for (let n = 0; n < SINGLES; n += 1) {
   await until(uids.length + events + n + 1);
   delays.push((arrived.get(id) ?? at) - at);
 }
-delays.sort((a, b) => a - b);
-const rate = (ms: number): string => String(Math.round((events * 1000) / ms));
-console.log(`events                      ${events}, ${writers} writers, ${uids.length} evaluations`);
-console.log(`committed per second        ${rate(committed - begun)}`);
-console.log(`end to end per second       ${rate(ended - begun)}`);
-console.log(`behind the last commit      ${Math.round(ended - committed)} ms`);
-console.log(`commit to consumer, single  p50 ${delays[SINGLES / 2]?.toFixed(1)} ms, p99 ${delays[Math.floor(SINGLES * 0.99)]?.toFixed(1)} ms`);
+const rate = (ms: number): number => (events * 1000) / ms;
+const measures: Measure[] = [
+  { name: 'committed', value: rate(committed - begun), unit: '/s' },
+  { name: 'committed, numbered, published and read', value: rate(ended - begun), unit: '/s', atLeast: EVENTS_A_SECOND },
+  { name: 'the last one behind its commit', value: ended - committed, unit: 'ms' },
+  { name: 'commit to consumer, one at a time, p50', value: quantile(delays, 0.5), unit: 'ms' },
+  { name: 'commit to consumer, one at a time, p99', value: quantile(delays, 0.99), unit: 'ms', atMost: SINGLE_P99_MS },
+];
+print(`event bus: ${events} events of ${uids.length} evaluations, ${writers} writers`, measures);
+process.exitCode = measures.every(holds) ? 0 : 1;
 
 await Promise.all([consumer.stop(), relay.stop()]);
 for (const redis of [publisher, reader]) redis.disconnect();
