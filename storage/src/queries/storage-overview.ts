@@ -102,13 +102,14 @@ export interface FileItem {
   createdAt: Date;
 }
 
-/** Runs that one request looks at: most have no artifacts. */
+/** Runs that one request looks at: most have no artifacts, or none any more. */
 const LOOKS = 1_000;
 
 function fileItems(scope: Scope, cursor: string | undefined, limit: number): { sql: string; values: unknown[] } {
   const values: unknown[] = scope === 'all' ? [] : [scope];
   const bind = (value: unknown): string => `$${values.push(value)}`;
-  const conditions = ['artifacts_deleted_at IS NULL', ...within(cursor === undefined ? {} : { cursor }, bind)];
+  // What retention took is looked at too: to pass over it unseen would take any number of rows, each from its table.
+  const conditions = within(cursor === undefined ? {} : { cursor }, bind);
   const sql = `
   WITH looked AS MATERIALIZED (${newestRows(scope, 'crucible.evaluations', conditions, LOOKS)}),
   bound AS (
@@ -118,6 +119,7 @@ function fileItems(scope: Scope, cursor: string | undefined, limit: number): { s
     -- LIMIT 1, and OFFSET 0 below: each run by its key. A join may read all artifacts instead.
     SELECT l.uid, l.created_at FROM looked l
     CROSS JOIN LATERAL (SELECT FROM crucible.artifacts f WHERE f.evaluation_uid = l.uid AND f.complete LIMIT 1) has
+    CROSS JOIN LATERAL (SELECT FROM crucible.evaluations e WHERE e.uid = l.uid AND e.artifacts_deleted_at IS NULL OFFSET 0) kept
     ORDER BY l.created_at DESC, l.uid DESC LIMIT ${limit + 1})
   SELECT b.*, p.* FROM bound b LEFT JOIN LATERAL (
     SELECT r.uid, ${MICROS.replace('created_at', 'r.created_at')} AS micros, r.created_at AS "createdAt", e.namespace, e.name,
