@@ -64,7 +64,6 @@ export const READS: Read[] = [
   { name: 'explorer: redis', call: (db, n, runs) => listUnfinished(db, one(n, runs), { limit: 200 }) },
   { name: 'explorer: redis, all', call: (db) => listUnfinished(db, 'all', { limit: 200 }) },
   { name: 'suites: one namespace', call: (db, n, runs) => listSuites(db, one(n, runs)) },
-  { name: 'suites: all, running', call: (db) => listSuites(db, 'all', { phases: ['Running'] }) },
   { name: 'suites: all, part of a name', call: (db, n) => listSuites(db, 'all', { name: `suite-${n}`, limit: 500 }) },
   { name: 'one suite', call: (db, n, runs) => readSuite(db, 'all', suite(n, runs)) },
   { name: 'runs of a suite', call: (db, n, runs) => listSuiteRuns(db, 'all', suite(n, runs)) },
