@@ -138,9 +138,15 @@ export class Database implements Queryable {
    * Runs `work` while this process holds the advisory lock `key`, on a connection of its own, again and again until the
    * signal aborts. See runExclusively.
    */
-  async exclusively(key: number, signal: AbortSignal, work: (held: AbortSignal) => Promise<void>): Promise<void> {
+  async exclusively(
+    key: number,
+    signal: AbortSignal,
+    work: (held: AbortSignal) => Promise<void>,
+    onTrouble?: (reason: string | undefined) => void,
+  ): Promise<void> {
     const applicationName = `${this.#options.applicationName ?? DEFAULTS.applicationName} lock`;
-    await runExclusively({ connectionString: this.#options.connectionString, applicationName, key, signal }, work);
+    const { connectionString } = this.#options;
+    await runExclusively({ connectionString, applicationName, key, signal, ...(onTrouble !== undefined && { onTrouble }) }, work);
   }
 
   /** How many connections are open, idle, and how many callers wait for one: for metrics. */

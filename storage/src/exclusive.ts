@@ -1,4 +1,5 @@
 import { Client } from 'pg';
+import { toStorageError } from './errors.ts';
 import { closed, pause } from './listen.ts';
 
 export interface ExclusiveOptions {
@@ -10,6 +11,8 @@ export interface ExclusiveOptions {
   retryMilliseconds?: number;
   /** A connection on which nothing comes back within this time is given up, and the work with it. */
   pingMilliseconds?: number;
+  /** Why there is no session that could hold the lock, when that begins or changes; undefined when there is one again. */
+  onTrouble?: (reason: string | undefined) => void;
 }
 
 const RETRY_MILLISECONDS = 1_000;
@@ -24,13 +27,18 @@ const SESSION = 'SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; S
  * then, so the work itself has to stand two of its kind at once for a moment.
  */
 export async function runExclusively(options: ExclusiveOptions, work: (held: AbortSignal) => Promise<void>): Promise<void> {
+  let known: string | undefined;
+  const tell = (reason: string | undefined): void => {
+    if (reason !== known && !options.signal.aborted) options.onTrouble?.(reason);
+    known = reason;
+  };
   while (!options.signal.aborted) {
-    await session(options, work).catch(() => undefined);
+    await session(options, () => tell(undefined), work).catch((error: unknown) => tell(String(toStorageError(error))));
     await pause(options.retryMilliseconds ?? RETRY_MILLISECONDS, options.signal);
   }
 }
 
-async function session(options: ExclusiveOptions, work: (held: AbortSignal) => Promise<void>): Promise<void> {
+async function session(options: ExclusiveOptions, onAnswer: () => void, work: (held: AbortSignal) => Promise<void>): Promise<void> {
   const lost = new AbortController();
   const held = AbortSignal.any([lost.signal, options.signal]);
   const client = new Client({
@@ -46,6 +54,7 @@ async function session(options: ExclusiveOptions, work: (held: AbortSignal) => P
   try {
     await client.connect();
     await client.query(SESSION);
+    onAnswer();
     await acquire(client, options, held);
     if (held.aborted) return;
     ping = setInterval(() => void client.query('SELECT 1').catch(() => lost.abort()), options.pingMilliseconds ?? PING_MILLISECONDS);

@@ -99,11 +99,13 @@ export class EventRelay {
 
   start(): void {
     this.#listener = this.#database.listen(EVENTS_CHANNEL, () => this.#arrived.ring());
-    this.#done = this.#database.exclusively(this.#settings.lockKey, this.#stopping.signal, async (held) => {
+    const work = async (held: AbortSignal): Promise<void> => {
       this.#observer.active(true);
       await Promise.all([this.#number(held), this.#stream === undefined ? undefined : this.#publish(this.#stream, held)]);
       this.#observer.active(false);
-    });
+    };
+    const onTrouble = (reason: string | undefined): void => this.#observer.trouble('postgres', reason);
+    this.#done = this.#database.exclusively(this.#settings.lockKey, this.#stopping.signal, work, onTrouble);
   }
 
   /** What is not published stays in Postgres. */
