@@ -42,6 +42,7 @@ export class PodCapture {
     const { database, metrics, clock } = this.#context;
     if (!this.#known && !(await this.#trusted(signal))) return 'untrusted';
     const position = await this.#begin(signal);
+    if (position === 'captured') await this.#discardSpool();
     if (position === 'captured' || position === 'untrusted') return position;
     this.#begun = true;
     const { captures, spool, claims, drains, writeBudget } = this.#context;
@@ -79,11 +80,18 @@ export class PodCapture {
     } catch (error) {
       // What was read is worth keeping, whatever went wrong: at shutdown above all.
       await writer.flush().catch(() => {});
-      if (error instanceof CaptureFinished) return 'captured';
-      throw error;
+      if (!(error instanceof CaptureFinished)) throw error;
+      await this.#discardSpool();
+      return 'captured';
     } finally {
       await writer.close();
     }
+  }
+
+  /** Somebody else has finished the capture: what is left here is nobody's. */
+  async #discardSpool(): Promise<void> {
+    const { spool } = this.#context;
+    for (const path of await spool.files(this.#view.claim)) await spool.remove(path);
   }
 
   async #trusted(signal: AbortSignal): Promise<boolean> {

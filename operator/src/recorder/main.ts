@@ -84,7 +84,7 @@ export async function runRecorder(config: RecorderConfig, signal: AbortSignal): 
   try {
     await waitForSchema(database, { signal, onWait: (reason) => logger.info({ reason }, 'waiting for the database') });
     const context = await createContext({ config, logger, metrics, database, own, health, logs: client, announcer });
-    const recorder = new Recorder({ context, pods, unfinished: context.captures, namespaces: config.namespaces });
+    const recorder = new Recorder({ context, pods, unfinished: context.captures });
     recorder.start();
     const { storage } = config;
     const house = keepHouse({ config: storage, database: own, files: context.files, metrics, logger, clock: systemClock }, signal);

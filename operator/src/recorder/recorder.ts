@@ -10,6 +10,8 @@ const RETRY_MAX_MS = 30_000;
 const UNTRUSTED_RETRY_MS = 30_000;
 const SWEEP_MS = 30_000;
 const SWEEP_PAGE = 500;
+/** No run lasts longer than a day: what is open for two where we may not look (any more) will not go on. */
+const FORSAKEN_MS = 2 * 86_400_000;
 
 /** One pod under observation. */
 class Task implements PodView {
@@ -53,7 +55,6 @@ export interface RecorderOptions {
   readonly context: RecorderContext;
   readonly pods: InformerSet<SandboxPod>;
   readonly unfinished: Pick<CaptureRepository, 'listFollowing'>;
-  readonly namespaces: readonly string[];
 }
 
 /** Captures the output of every sandbox pod in the cache, and finishes captures whose pods are gone. */
@@ -90,9 +91,9 @@ export class Recorder {
         .catch((error: unknown) => logger.warn({ err: error }, 'claims were not released'));
   }
 
-  /** Finishes captures whose pod is gone. Public for tests; runs by itself every SWEEP_MS. */
+  /** Finishes captures whose pod is gone, or its namespace taken from us. Public for tests; runs by itself every SWEEP_MS. */
   async sweep(): Promise<void> {
-    const { unfinished, namespaces, pods } = this.#options;
+    const { unfinished, pods } = this.#options;
     const live = new Set(pods.list().map((pod) => pod.metadata.uid));
     const missed = new Set<string>();
     let after: FollowingCapture | undefined;
@@ -102,9 +103,10 @@ export class Recorder {
         ...(after !== undefined && { after }),
       });
       for (const row of page) {
-        if (!namespaces.includes(row.namespace) || live.has(row.podUid) || this.#tasks.has(row.podUid)) continue;
+        if (live.has(row.podUid) || this.#tasks.has(row.podUid)) continue;
         // Where we may not look, its pod may still be, and be read when we may again; unless nobody waits for that any more.
-        if (!pods.sees(row.namespace) && !row.finalized) continue;
+        const over = row.finalized || this.#context.clock.now() - row.startedAt.getTime() > FORSAKEN_MS;
+        if (!pods.sees(row.namespace) && !over) continue;
         // Twice in a row: the row may be of a pod that our cache does not have yet.
         if (this.#missedOnce.has(row.podUid)) this.#adopt(row);
         else missed.add(row.podUid);

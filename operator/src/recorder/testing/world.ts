@@ -164,7 +164,7 @@ export class World {
       logs: client,
     });
     const context = { ...made, patience: FAST, ...change };
-    const recorder = new Recorder({ context, pods, unfinished: made.captures, namespaces });
+    const recorder = new Recorder({ context, pods, unfinished: made.captures });
     const running: RunningRecorder = {
       recorder,
       context,
