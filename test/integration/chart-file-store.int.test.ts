@@ -47,6 +47,14 @@ describe('the file store in the chart', () => {
     expect(egress(render(S3))).toHaveLength(egress(manifests).length + 1);
   });
 
+  test.each([
+    ['on a volume that all may write', 'recorder.persistence.accessModes={ReadWriteMany}'],
+    ['in S3, each with a spool of its own', `recorder.persistence.enabled=false,${Object.entries(S3).map(([name, value]) => `fileStore.${name}=${value}`).join(',')}`],
+  ])('is shared by several recorders %s', (_, settings) => {
+    const found = renderChart('--set', `recorder.replicas=2,${settings}`).find(({ kind, metadata }) => kind === 'Deployment' && metadata.name.includes('recorder'));
+    expect(found?.['spec']).toMatchObject({ replicas: 2, strategy: { type: 'RollingUpdate' } });
+  });
+
   test('in S3: keys as files, the endpoint reachable, nothing else changed', () => {
     const manifests = render({ ...S3, 'quota.namespaceBytes': '107374182400', 'retention.outputDays': '30', 's3.caKey': 'ca.crt' });
     const config = configOf(manifests);

@@ -97,6 +97,8 @@ describe('rendering', () => {
     ['its own namespace as one of evaluations', `evaluationNamespaces[0].name=${RELEASE_NAMESPACE}`, 'is the namespace of this release'],
     ['a namespace that is there twice', 'evaluationNamespaces[0].name=a,evaluationNamespaces[1].name=a', 'a is there twice'],
     ['uids from last to first', 'sandbox.uids.first=200000,sandbox.uids.last=100000', 'sandbox.uids: first (200000) is greater than last (100000)'],
+    ['recorders that cannot share a volume', 'recorder.replicas=2', 'recorder.replicas: 2 recorders cannot share a volume of one node'],
+    ['recorders without a common file store', 'recorder.replicas=2,recorder.persistence.enabled=false', 'recorder.replicas: 2 recorders cannot'],
     ['a runtime without image', 'runtimes.perl.enabled=true,runtimes.perl.spec.command={perl},runtimes.perl.spec.entryFile=a.pl', 'runtimes.perl.image'],
   ])('refuses %s', (_, setting, message) => {
     expect(() => renderChart('--set', setting)).toThrow(message);
