@@ -65,6 +65,8 @@ let api: ApiProcess;
 const tokens = {} as Record<Person, string>;
 const nobody = {} as Record<'anonymous' | 'garbage' | 'expired' | 'wrongAudience' | 'deletedAccount', string | undefined>;
 const runs = new Map<string, Run>();
+/** What has finished cannot be cancelled. */
+const unfinished = new Map<string, Run>();
 const suites = new Map<string, string>();
 let drill: string;
 
@@ -83,6 +85,7 @@ beforeAll(async () => {
   await cluster.must('DELETE', `/api/v1/namespaces/${cluster.system}/serviceaccounts/deleted`);
   for (const namespace of [cluster.evals, cluster.other]) {
     runs.set(namespace, await liveRun(namespace));
+    unfinished.set(namespace, await world.record.running(await created(namespace, 'matrix-running')));
     suites.set(namespace, await world.record.suite(namespace));
   }
   drill = await world.record.drill();
@@ -92,15 +95,19 @@ afterAll(() => world?.stop());
 
 /** In the cluster and in the record, with output and an artifact. */
 async function liveRun(namespace: string): Promise<Run> {
-  const object = { apiVersion: 'crucible.dev/v1alpha1', kind: 'Evaluation', metadata: { name: 'matrix', namespace }, spec: { runtime: world.cluster.runtime, code: 'x' } };
+  return await world.record.finished({ ...(await created(namespace, 'matrix')), artifacts: { 'out/a.txt': Buffer.from('a') } });
+}
+
+async function created(namespace: string, name: string): Promise<{ namespace: string; name: string; uid: string }> {
+  const object = { apiVersion: 'crucible.dev/v1alpha1', kind: 'Evaluation', metadata: { name, namespace }, spec: { runtime: world.cluster.runtime, code: 'x' } };
   const { metadata } = await world.cluster.must('POST', `/apis/crucible.dev/v1alpha1/namespaces/${namespace}/evaluations`, object);
-  return await world.record.finished({ namespace, uid: metadata.uid as string, name: 'matrix', artifacts: { 'out/a.txt': Buffer.from('a') } });
+  return { namespace, name, uid: metadata.uid as string };
 }
 
 function callOf(operation: (typeof OPERATIONS)[number], namespace: string, token: string | undefined): [string, Call] {
   const rule = RULES[operation.operationId];
   const ids = { suites: suites.get(namespace)!, drills: drill };
-  const id = ids[operation.path.split('/')[2] as keyof typeof ids] ?? runs.get(namespace)!.uid;
+  const id = ids[operation.path.split('/')[2] as keyof typeof ids] ?? (operation.operationId === 'cancelEvaluation' ? unfinished : runs).get(namespace)!.uid;
   const path = operation.path.replace('{id}', id).replace('{stream}', 'stdout').replace('{path}', encodeURIComponent('out/a.txt'));
   const body = rule?.body?.(namespace);
   return [path + (rule?.query?.(namespace) ?? ''), { method: operation.method, token, ...(body !== undefined && { body }) }];
@@ -140,6 +147,12 @@ test.each(guarded.map((operation) => [operation.operationId, operation] as const
       if (!may) expect(answer.type).toBe('application/problem+json');
     }
   }
+});
+
+test('whoever may not cancel is told so of what has finished, too', async () => {
+  const { uid } = runs.get(world.cluster.evals)!;
+  const cancel = async (token: string) => (await api.call(`/api/evaluations/${uid}/cancel`, { method: 'POST', token })).status;
+  expect([await cancel(tokens.reader), await cancel(tokens.writer), await cancel(tokens.otherTeam)]).toEqual([403, 409, 404]);
 });
 
 describe('what is answered does not tell what exists', () => {

@@ -30,12 +30,15 @@ test('no operation answers what its contract does not say, and each answers 2xx 
   const program = schemathesis();
   const [api, token] = await Promise.all([world.api(), world.cluster.person('fuzzer', 'writer', world.cluster.evals)]);
   const object = { apiVersion: 'crucible.dev/v1alpha1', kind: 'Evaluation', metadata: { name: 'fuzzed', namespace: world.cluster.evals }, spec: { runtime: world.cluster.runtime, code: 'x' } };
-  const { metadata } = await world.cluster.must('POST', `/apis/crucible.dev/v1alpha1/namespaces/${world.cluster.evals}/evaluations`, object);
+  const make = (name: string) =>
+    world.cluster.must('POST', `/apis/crucible.dev/v1alpha1/namespaces/${world.cluster.evals}/evaluations`, { ...object, metadata: { ...object.metadata, name } });
+  const [{ metadata }, running] = [await make('fuzzed'), await make('fuzzed-running')];
+  const { uid: cancelEvaluation } = await world.record.running({ uid: running['metadata'].uid as string, name: 'fuzzed-running' });
   await world.record.finished({ uid: metadata.uid as string, name: 'fuzzed', artifacts: { 'out/a.txt': Buffer.from('a') } });
   const report = join(world.folder, 'calls.ndjson');
   const config = join(world.folder, 'schemathesis.toml');
   await world.cluster.seesDrills('fuzzer');
-  writeFileSync(config, settings(metadata.uid as string, { getSuite: await world.record.suite(world.cluster.evals), getDrill: await world.record.drill() }));
+  writeFileSync(config, settings(metadata.uid as string, { getSuite: await world.record.suite(world.cluster.evals), getDrill: await world.record.drill(), cancelEvaluation }));
   const contract = join(world.folder, 'contract.yaml');
   writeFileSync(contract, stringify(withExamples(token)));
   // One worker: in several threads Python 3.11's parser, which the tool uses, fails at times (AST constructor recursion depth mismatch).

@@ -101,6 +101,9 @@ const unrecorded = ({ uid, namespace, name }: { uid: string; namespace: string; 
 
 export async function cancel(services: Services, caller: Caller, { uid, namespaceUid, namespace, name }: EvaluationOwner) {
   const state = await endOf(services, uid, namespaceUid);
+  // The API server says so of what has not finished.
+  if (state !== undefined && !(await services.authorizer.may(caller, { verb: 'patch', namespace, resource: 'evaluations' })))
+    throw forbidden(`you may not patch evaluations in namespace "${namespace}"`);
   if (state !== undefined) throw new Problem(409, `it had already finished (${state}): there is nothing to cancel`);
   try {
     await services.cluster.cancelEvaluation(caller.token, { uid, namespace, name });
