@@ -82,3 +82,18 @@ test('what Kueue holds back waits for Kueue, with its reason and without a posit
   await new EvaluationRepository(roles.operator).setPhase({ uid, phase: 'Starting', epoch: 1 });
   expect((await readQueue(roles.api, [own.namespaceUid])).items).toMatchObject([{ name: 'held', stage: 'Starting' }]);
 });
+
+test('of more than are shown all are counted, in every stage', async () => {
+  const spaces = Array.from({ length: 5 }, (_, n) => ({ namespace: `crowd-${n}`, namespaceUid: randomUUID() }));
+  const uids = spaces.map(({ namespaceUid }) => namespaceUid);
+  for (const { namespace, namespaceUid } of spaces)
+    await roles.owner.query(
+      `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by)
+       SELECT gen_random_uuid(), $1, $2, 'run-' || n, 'ann' FROM generate_series(1, 510) n`, [namespace, namespaceUid]);
+  const { uid } = await makeRun(roles, { ...spaces[4]!, name: 'again' });
+  await new AttemptRepository(roles.operator).create(buildAttempt(uid));
+  const { items, waiting, running } = await readQueue(roles.api, uids);
+  expect([waiting, running]).toEqual([{ Submitted: 5 * 510, Queued: 0, Retrying: 1, Starting: 0 }, 1]);
+  expect(items.length).toBeLessThan(5 * 510);
+  expect((await readQueue(roles.api, [uids[0]!])).waiting.Submitted).toBe(510);
+});

@@ -40,14 +40,14 @@ const NO_LIMITS: QueueLimits = { total: Number.POSITIVE_INFINITY, namespaces: {}
 
 /** What waits, where and why. The first 500 of each stage; `limits` as the operator has them. */
 export async function readQueue(db: Queryable, scope: Scope, limits: QueueLimits = NO_LIMITS): Promise<Queue> {
-  const [first, others, running] = await Promise.all([readFirst(db, scope, limits), readOthers(db, scope), countPlaced(db, scope)]);
+  const [first, others, counts] = await Promise.all([readFirst(db, scope, limits), readOthers(db, scope), countStages(db, scope)]);
   const queued = await describe(db, new Map(first.map(({ uid, position }) => [uid, position])));
   const of = (stage: QueueStage): QueueItem[] => others.filter((item) => item.stage === stage);
   const [submitted, kueue, retrying, starting] = [of('Submitted'), of('Queued'), of('Retrying'), of('Starting')];
   return {
     items: [...queued, ...kueue, ...submitted, ...retrying, ...starting],
-    waiting: { Submitted: submitted.length, Queued: (first[0]?.total ?? 0) + kueue.length, Retrying: retrying.length, Starting: starting.length },
-    running,
+    waiting: { Submitted: counts.submitted, Queued: (first[0]?.total ?? 0) + counts.kueue, Retrying: counts.retrying, Starting: counts.starting },
+    running: counts.running,
   };
 }
 
@@ -128,11 +128,25 @@ async function readOthers(db: Queryable, scope: Scope): Promise<QueueItem[]> {
   return rows.map((row) => ({ ...row, position: null }));
 }
 
-export const PLACED = `
-  SELECT count(*) AS count FROM crucible.evaluations
-  WHERE finished_at IS NULL AND attempts > 0 AND ($1::uuid[] IS NULL OR namespace_uid = ANY ($1))`;
+interface Counts {
+  running: number;
+  starting: number;
+  kueue: number;
+  retrying: number;
+  submitted: number;
+}
 
-async function countPlaced(db: Queryable, scope: Scope): Promise<number> {
-  const { rows } = await db.query<{ count: number }>(PLACED, [scopeParameter(scope)]);
-  return rows[0]?.count ?? 0;
+/** Of all there are, whatever is shown of them. */
+export const COUNTS = `
+  SELECT count(*) AS running, count(*) FILTER (WHERE phase = 'Starting') AS starting,
+         count(*) FILTER (WHERE phase = 'Queued' AND queue_reason LIKE 'Kueue%') AS kueue,
+         count(*) FILTER (WHERE phase = 'Queued' AND coalesce(queue_reason, '') NOT LIKE 'Kueue%') AS retrying,
+         (SELECT count(*) FROM crucible.submissions s
+          WHERE s.state = 'submitted' AND ${inScope('s.namespace_uid', 1)}
+            AND NOT EXISTS (SELECT FROM crucible.evaluations r WHERE r.uid = s.uid)) AS submitted
+  FROM crucible.evaluations WHERE finished_at IS NULL AND attempts > 0 AND ${inScope('namespace_uid', 1)}`;
+
+async function countStages(db: Queryable, scope: Scope): Promise<Counts> {
+  const { rows } = await db.query<Counts>(COUNTS, [scopeParameter(scope)]);
+  return rows[0] as Counts;
 }
