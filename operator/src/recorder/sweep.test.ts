@@ -5,7 +5,7 @@ import { Recorder } from './recorder.ts';
 import type { RecorderOptions } from './recorder.ts';
 
 const row = (podUid: string, namespace: string, finalized: boolean) => ({
-  evaluationUid: podUid, attempt: 1, podUid, namespace, name: podUid, lastSeq: 0, startedAt: new Date(0), finalized,
+  evaluationUid: podUid, attempt: 1, podUid, namespace, name: podUid, lastSeq: 0, startedAt: new Date(), finalized,
 });
 
 /** Which captures are taken up by two rounds; no pod is in view, and in other namespaces than `seen` none can be. */
@@ -26,7 +26,6 @@ async function takenUp(rows: readonly ReturnType<typeof row>[], seen: readonly s
     },
     pods: { list: () => [], stop: async () => {}, sees: (namespace: string) => seen.includes(namespace) },
     unfinished: { listFollowing: async () => rows },
-    namespaces: ['there', 'gone'],
   } as unknown as RecorderOptions);
   await recorder.sweep();
   expect(taken).toEqual([]);
@@ -37,6 +36,6 @@ async function takenUp(rows: readonly ReturnType<typeof row>[], seen: readonly s
 
 test('what has no pod is finished, but not where its pod may be out of sight, unless it is judged already', async () => {
   const rows = [row('a', 'there', false), row('b', 'gone', false), row('c', 'gone', true), row('d', 'elsewhere', true)];
-  expect(await takenUp(rows, ['there'])).toEqual(['a', 'c']);
-  expect(await takenUp(rows, ['there', 'gone'])).toEqual(['a', 'b', 'c']);
+  expect(await takenUp(rows, ['there'])).toEqual(['a', 'c', 'd']);
+  expect(await takenUp(rows, ['there', 'gone'])).toEqual(['a', 'b', 'c', 'd']);
 });
