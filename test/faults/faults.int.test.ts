@@ -2,17 +2,15 @@ import { once } from 'node:events';
 import { EVENT_STREAM, connectRedis } from '@crucible/storage';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
-  brokenAtCommits,
-  brokenAtNumberings,
-  brokenAtPublishes,
   cutLogs,
-  killedAtCalls,
   redisTroubled,
   together,
 } from './cases.ts';
+import { brokenAtCommits, brokenAtNumberings, brokenAtPublishes, killedAtCalls } from './cases-points.ts';
 import { COMBINATIONS } from './cases-combined.ts';
 import { KINDS, PROPAGATIONS, STAGES, deleted, namespaceDeleted } from './cases-pods.ts';
-import type { FaultCase, Moment, Point } from './cases.ts';
+import type { FaultCase } from './cases.ts';
+import type { Moment, Point } from './cases-points.ts';
 import { LiveReaders } from './live-reader.ts';
 import { standing } from './oracles.ts';
 import { referenceRun, runCase } from './run.ts';

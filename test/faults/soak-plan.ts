@@ -1,13 +1,9 @@
 import { crc32 } from 'node:zlib';
 import {
-  brokenAtCommits,
-  brokenAtNumberings,
-  brokenAtPublishes,
   brokenWatches,
   conflictStorm,
   cutLogs,
   everythingKilled,
-  killedAtCalls,
   lyingAnswers,
   postgresAway,
   postgresKilled,
@@ -15,6 +11,7 @@ import {
   terminalUpdateLost,
   together,
 } from './cases.ts';
+import { brokenAtCommits, brokenAtNumberings, brokenAtPublishes, killedAtCalls } from './cases-points.ts';
 import { COMBINATIONS } from './cases-combined.ts';
 import { FATES, KINDS, PROPAGATIONS, STAGES, deleted, deletedInQueue, namespaceDeleted, podFate, rightsRevoked } from './cases-pods.ts';
 import {
@@ -28,7 +25,8 @@ import {
   poolExhausted,
   staleLists,
 } from './cases-servers.ts';
-import type { FaultCase, Moment, Point } from './cases.ts';
+import type { FaultCase } from './cases.ts';
+import type { Moment, Point } from './cases-points.ts';
 import type { Reference } from './run.ts';
 import { random, sample } from './seed.ts';
 
