@@ -71,12 +71,12 @@ export class Cluster {
 
   /** Undefined: the caller may not look at the namespace, so somebody else has to know. Null: it does not exist. */
   namespace<T extends KubeObject>(token: string, name: string): Promise<T | null | undefined> {
-    return this.#look<T>(NAMESPACES, token, name);
+    return this.#look<T>(NAMESPACES, token, undefined, name);
   }
 
   /** The same, of an EvaluationRuntime. */
   runtime<T extends KubeObject>(token: string, name: string): Promise<T | null | undefined> {
-    return this.#look<T>(EVALUATION_RUNTIMES, token, name);
+    return this.#look<T>(EVALUATION_RUNTIMES, token, undefined, name);
   }
 
   async runtimes<T extends KubeObject>(token: string): Promise<T[]> {
@@ -94,15 +94,9 @@ export class Cluster {
     }
   }
 
-  /** Undefined: the caller may not look. Null: there is none. */
-  async pauseSwitch<T extends KubeObject>(token: string, namespace: string): Promise<T | null | undefined> {
-    try {
-      return await this.#callers.get<T>(CONFIG_MAPS, namespace, PAUSE_CONFIG_MAP, this.#as(token));
-    } catch (error) {
-      if (isForbidden(error)) return undefined;
-      if (isNotFound(error)) return null;
-      throw error;
-    }
+  /** The same, of the switch in a namespace. */
+  pauseSwitch<T extends KubeObject>(token: string, namespace: string): Promise<T | null | undefined> {
+    return this.#look<T>(CONFIG_MAPS, token, namespace, PAUSE_CONFIG_MAP);
   }
 
   /** The switch is the operator's: a ConfigMap that the chart makes, in an evaluation namespace or in Crucible's own. */
@@ -120,9 +114,9 @@ export class Cluster {
     await Promise.all([this.#own.close(), this.#callers.close()]);
   }
 
-  async #look<T extends KubeObject>(resource: Resource, token: string, name: string): Promise<T | null | undefined> {
+  async #look<T extends KubeObject>(resource: Resource, token: string, namespace: string | undefined, name: string): Promise<T | null | undefined> {
     try {
-      return await this.#callers.get<T>(resource, undefined, name, this.#as(token));
+      return await this.#callers.get<T>(resource, namespace, name, this.#as(token));
     } catch (error) {
       if (isForbidden(error)) return undefined;
       if (isNotFound(error)) return null;
