@@ -23,7 +23,7 @@ import { isDeleting, uidOf } from './objects.ts';
 import { inSteps } from './order.ts';
 import type { Lane } from './order.ts';
 import { hasNode } from './pod.ts';
-import { isOutOfReach } from './reach.ts';
+import { isOutOfReach, unlessOutOfReach } from './reach.ts';
 import type { ReachDependencies } from './reach.ts';
 import type { Settings } from './settings.ts';
 import { needsContent } from './slim.ts';
@@ -243,17 +243,10 @@ export class Applier {
     if (pod !== undefined) await this.#unlessGone(snapshot.raw, removeFinalizer(this.#deps.client, PODS, pod, call));
   }
 
-  /** What is to be done to something that is gone is done. */
-  async #unlessGone<T>(raw: RawEvaluation, call: Promise<T>): Promise<T | undefined> {
-    try {
-      return await call;
-    } catch (error) {
-      // A conflict is the uid's precondition: an object of that name which is not ours.
-      if (isOutOfReach(error, raw, this.#deps) || isConflict(error)) return undefined;
-      throw error;
-    }
+  /** What is to be done to something that is gone is done. A conflict is the uid's precondition: another object of that name. */
+  #unlessGone<T>(raw: RawEvaluation, call: Promise<T>): Promise<T | undefined> {
+    return unlessOutOfReach(call, raw, this.#deps, isConflict);
   }
-
 }
 
 function leftOf(object: KubeObject | undefined): Left {

@@ -17,7 +17,7 @@ import type { WorkloadIndex } from './kueue.ts';
 import type { Job, KubeEvent, Namespace, Pod, RuntimeClass } from './objects.ts';
 import type { PauseSwitches } from './pause.ts';
 import { hasStarted, waitingSince } from './pod.ts';
-import { isOutOfReach } from './reach.ts';
+import { unlessOutOfReach } from './reach.ts';
 import type { Settings } from './settings.ts';
 import { isFinished } from './snapshot.ts';
 import type { RawEvaluation, RecordState, Snapshot, StoredOutput } from './snapshot.ts';
@@ -213,13 +213,8 @@ export class Gatherer {
     return (said?.items ?? []).sort((a, b) => eventTime(b).localeCompare(eventTime(a))).slice(0, MAX_WARNINGS);
   }
 
-  async #unlessGone<T>(raw: RawEvaluation, call: Promise<T>): Promise<T | undefined> {
-    try {
-      return await call;
-    } catch (error) {
-      if (isOutOfReach(error, raw, this.#deps)) return undefined;
-      throw error;
-    }
+  #unlessGone<T>(raw: RawEvaluation, call: Promise<T>): Promise<T | undefined> {
+    return unlessOutOfReach(call, raw, this.#deps);
   }
 
   async #output(attempt: AttemptRecord, capture: CaptureRecord | undefined): Promise<StoredOutput | undefined> {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { KubeError } from '../kube/index.ts';
-import { isOutOfReach } from './reach.ts';
+import { isOutOfReach, unlessOutOfReach } from './reach.ts';
 
 const forbidden = new KubeError({ code: 403, reason: 'Forbidden', message: 'no' });
 const notFound = new KubeError({ code: 404, reason: 'NotFound', message: 'no' });
@@ -38,5 +38,21 @@ describe('isOutOfReach', () => {
     expect(isOutOfReach(forbidden, run(), deps({}, []))).toBe(false);
     expect(isOutOfReach(forbidden, run({}, { cancel: true }), deps({}, []))).toBe(true);
     expect(isOutOfReach(forbidden, run({ deletionTimestamp }), deps({}, []))).toBe(true);
+  });
+});
+
+describe('unlessOutOfReach', () => {
+  const conflict = new KubeError({ code: 409, reason: 'Conflict', message: 'another of that name' });
+  const isTheConflict = (error: unknown): boolean => error === conflict;
+
+  it('is what the call says, or undefined for what is out of reach, or what else means that', async () => {
+    expect(await unlessOutOfReach(Promise.resolve(1), run(), deps({}))).toBe(1);
+    expect(await unlessOutOfReach(Promise.reject(notFound), run(), deps({}))).toBeUndefined();
+    expect(await unlessOutOfReach(Promise.reject(conflict), run(), deps({}), isTheConflict)).toBeUndefined();
+  });
+
+  it('throws everything else', async () => {
+    await expect(unlessOutOfReach(Promise.reject(conflict), run(), deps({}))).rejects.toBe(conflict);
+    await expect(unlessOutOfReach(Promise.reject(away), run(), deps({}), isTheConflict)).rejects.toBe(away);
   });
 });

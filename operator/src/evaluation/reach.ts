@@ -24,3 +24,18 @@ export function isOutOfReach(error: unknown, { metadata, spec }: KubeObject & { 
   const given = deps.settings.evaluationNamespaces.includes(name);
   return !given && (isDeleting({ metadata }) || (spec as { cancel?: unknown } | undefined)?.cancel === true);
 }
+
+/** Undefined when what the call is about is out of reach. `also` tells what else means that nothing is left to do. */
+export async function unlessOutOfReach<T>(
+  call: Promise<T>,
+  about: KubeObject,
+  deps: ReachDependencies,
+  also: (error: unknown) => boolean = () => false,
+): Promise<T | undefined> {
+  try {
+    return await call;
+  } catch (error) {
+    if (isOutOfReach(error, about, deps) || also(error)) return undefined;
+    throw error;
+  }
+}

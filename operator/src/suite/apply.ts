@@ -2,7 +2,7 @@ import { FIELD_MANAGERS, LABELS, LIMITS, SUITE_FINALIZER, clip } from '@crucible
 import type { SuiteRepository } from '@crucible/storage';
 import { WaitingError } from '../controller/index.ts';
 import type { Namespace } from '../evaluation/objects.ts';
-import { isOutOfReach } from '../evaluation/reach.ts';
+import { unlessOutOfReach } from '../evaluation/reach.ts';
 import type { ReachDependencies } from '../evaluation/reach.ts';
 import type { RawEvaluation } from '../evaluation/snapshot.ts';
 import {
@@ -97,13 +97,9 @@ export class SuiteApplier {
     }
   }
 
+  /** A conflict is another one of that name. */
   async #unlessGone(raw: RawSuite, call: Promise<unknown>): Promise<void> {
-    try {
-      await call;
-    } catch (error) {
-      // A conflict is another one of that name.
-      if (!isOutOfReach(error, raw, this.#deps) && !isConflict(error)) throw error;
-    }
+    await unlessOutOfReach(call, raw, this.#deps, isConflict);
   }
 
   async #tryTemplate(snapshot: SuiteSnapshot, run: Run, call: CallOptions): Promise<void> {
