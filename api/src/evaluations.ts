@@ -133,7 +133,8 @@ export async function notRecorded({ database }: Services, { uid, namespaceUid }:
   const found = await readSubmission(database, uid, [namespaceUid]);
   if (found?.state !== 'submitted') return notFound();
   if (found.reason === null) return new Problem(404, `evaluation ${found.namespace}/${found.name} is submitted, and the operator has not recorded it yet`);
-  return new Problem(404, `evaluation ${found.namespace}/${found.name} is not accepted and hence not recorded: ${found.reason}: ${found.message}`);
+  const what = found.refused ? 'not accepted' : 'waiting to be admitted';
+  return new Problem(404, `evaluation ${found.namespace}/${found.name} is ${what} and hence not recorded: ${found.reason}: ${found.message}`);
 }
 
 /** Undefined: unknown. Postgres first; while it is away, Redis may still know that it has not finished. */

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { SubmissionRepository } from '@crucible/storage';
+import { SubmissionRepository, findOwner } from '@crucible/storage';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { ApiProcess } from './testing/process.ts';
 import { World, newUid } from './testing/world.ts';
@@ -46,7 +46,14 @@ test('what the operator does not accept is no riddle: 202 with the reason, and a
   expect((await status(id)).json).toMatchObject({ refused: false });
   const record = async () => await api.call(`/api/evaluations/${id}`, { token: writer });
   expect(await record()).toMatchObject({ status: 404, json: { detail: expect.stringContaining('has not recorded it yet') as string } });
-  await new SubmissionRepository(world.database).explain(id, { reason: 'RuntimeNotFound', message: 'There is none.' });
+  const submissions = new SubmissionRepository(world.database);
+  const owner = (await findOwner(world.database, id))!;
+  const tell = async (reason: string, message: string, refused: boolean) =>
+    await submissions.tell({ ...owner, createdAt: new Date(), reason, message, refused });
+  await tell('DrillIncomplete', 'Not shown to hold.', false);
+  expect((await status(id)).json).toMatchObject({ refused: false, queueReason: 'DrillIncomplete' });
+  expect((await record()).json.detail).toContain('is waiting to be admitted and hence not recorded: DrillIncomplete');
+  await tell('RuntimeNotFound', 'There is none.', true);
   expect(await status(id)).toMatchObject({ status: 202, json: { finished: false, refused: true, phase: 'Queued', queueReason: 'RuntimeNotFound', queueMessage: 'There is none.' } });
   for (const path of ['', '/complete']) {
     const { status: code, json } = await api.call(`/api/evaluations/${id}${path}`, { token: writer });

@@ -21,10 +21,10 @@ GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, timeout_se
 GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, started_at, finished_at, finalized_at,
   exit_code, signal, verdict, ending, receipt) ON crucible.attempts TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.append_event TO crucible_operator;
--- It watches the namespaces, and it alone sees that a submitted Evaluation is gone.
+-- It watches the namespaces, and it alone sees that an Evaluation is not admitted, or gone before it was.
 GRANT SELECT ON crucible.namespaces, crucible.submissions TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.observe_namespace, crucible.end_namespace, crucible.withdraw_submission,
-  crucible.explain_submission TO crucible_operator;
+  crucible.tell_not_admitted TO crucible_operator;
 -- Suites are its own as well.
 GRANT SELECT ON crucible.suites, crucible.suite_cells, crucible.suite_runs, crucible.suite_events TO crucible_operator;
 GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, phase, total, created_at, epoch)
@@ -65,5 +65,5 @@ GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, cruc
   crucible.artifacts, crucible.events, crucible.event_positions, crucible.artifact_usage, crucible.namespaces,
   crucible.submissions, crucible.evaluation_labels, crucible.namespace_usage,
   crucible.drills, crucible.drill_findings TO crucible_api;
-GRANT INSERT (uid, namespace, namespace_uid, name, submitted_by) ON crucible.submissions TO crucible_api;
+GRANT EXECUTE ON FUNCTION crucible.record_submission TO crucible_api;
 GRANT SELECT ON crucible.suites, crucible.suite_cells, crucible.suite_runs, crucible.suite_events TO crucible_api;

@@ -115,10 +115,12 @@ const DENIED: [User, string][] = [
   ['recorder', `SELECT crucible.append_event('${uid}', 'evaluation.finished', '{}')`],
   ['recorder', `SELECT crucible.append_capture_event('${uid}', 'evaluation.finished', '{}')`],
   // The API shows. What it adds is a submission, in the state and at the time that the database says.
-  ['api', `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by, state, withdrawn_at)
-           VALUES (gen_random_uuid(), 'n', gen_random_uuid(), 'n', 'x', 'withdrawn', now())`],
-  ['api', `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by, submitted_at)
-           VALUES (gen_random_uuid(), 'n', gen_random_uuid(), 'n', 'x', 'epoch')`],
+  ['api', `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by)
+           VALUES (gen_random_uuid(), 'n', gen_random_uuid(), 'n', 'x')`],
+  ['api', `SELECT crucible.tell_not_admitted('${uid}', 'n', '${uid}', 'n', now(), 'x', 'x', true)`],
+  ['operator', `SELECT crucible.record_submission('${uid}', 'n', '${uid}', 'n', 'x')`],
+  ['recorder', `SELECT crucible.tell_not_admitted('${uid}', 'n', '${uid}', 'n', now(), 'x', 'x', true)`],
+  ['recorder', `SELECT crucible.record_submission('${uid}', 'n', '${uid}', 'n', 'x')`],
   ['api', `UPDATE crucible.submissions SET submitted_by = 'x'`],
   ['api', `DELETE FROM crucible.submissions`],
   ['api', `SELECT crucible.withdraw_submission('${uid}')`],

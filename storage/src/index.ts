@@ -68,7 +68,7 @@ export type { SigningKey } from './bundle/signing-key.ts';
 export { NamespaceRepository } from './namespaces.ts';
 export type { NamespaceRecord } from './namespaces.ts';
 export { SubmissionRepository } from './submissions.ts';
-export type { SubmissionRecord } from './submissions.ts';
+export type { NotAdmitted, SubmissionRecord } from './submissions.ts';
 export { atLimit, compareShares, compareWaiting, grantOrder, nextNamespace } from './queue-order.ts';
 export type { QueueLimits, Share, Waiting } from './queue-order.ts';
 export * from './queries/index.ts';

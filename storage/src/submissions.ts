@@ -1,4 +1,5 @@
 import type { Database } from './database.ts';
+import { safeText } from './json.ts';
 
 export interface SubmissionRecord {
   /** Of the Evaluation, as the API server gave it. */
@@ -6,8 +7,9 @@ export interface SubmissionRecord {
   namespace: string;
   namespaceUid: string;
   name: string;
-  /** The user as the API server names it. */
-  submittedBy: string;
+  /** The user as the API server names it; null when it was applied to the cluster itself. */
+  submittedBy: string | null;
+  /** Or, when it was not submitted, created. */
   submittedAt: Date;
   /** `recorded`: there is an evaluation. `withdrawn`: deleted before the operator had recorded anything of it. */
   state: 'submitted' | 'recorded' | 'withdrawn';
@@ -15,14 +17,28 @@ export interface SubmissionRecord {
   /** Why it is not admitted, as its status says; null when it is, or nobody has looked yet. */
   reason: string | null;
   message: string | null;
+  /** Its owner has to change something. Otherwise the reason is what it waits for. */
+  refused: boolean;
+}
+
+/** What the operator has not admitted, and hence not recorded. */
+export interface NotAdmitted {
+  uid: string;
+  namespace: string;
+  namespaceUid: string;
+  name: string;
+  createdAt: Date;
+  reason: string;
+  message: string;
+  refused: boolean;
 }
 
 export const SUBMISSION_COLUMNS = `uid, namespace, namespace_uid AS "namespaceUid", name, submitted_by AS "submittedBy",
-  submitted_at AS "submittedAt", state, withdrawn_at AS "withdrawnAt", reason, message`;
+  submitted_at AS "submittedAt", state, withdrawn_at AS "withdrawnAt", reason, message, refused`;
 const MAX_PAGE = 1000;
 const NIL_UID = '00000000-0000-0000-0000-000000000000';
 
-/** What came in through the API. */
+/** What came in through the API, and what is not admitted, however it came in. */
 export class SubmissionRepository {
   readonly #db: Database;
 
@@ -35,14 +51,11 @@ export class SubmissionRepository {
    * UID is the cluster's: what the operator has told last may be of one that is gone.
    */
   async record(input: { uid: string; namespace: string; namespaceUid: string; name: string; submittedBy: string }): Promise<void> {
-    await this.#db.query(
-      `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by) VALUES ($1, $2, $3, $4, $5)
-       ON CONFLICT DO NOTHING`,
-      [input.uid, input.namespace, input.namespaceUid, input.name, input.submittedBy],
-    );
+    const values = [input.uid, input.namespace, input.namespaceUid, input.name, input.submittedBy];
+    await this.#db.query('SELECT crucible.record_submission($1, $2, $3, $4, $5)', values);
   }
 
-  /** For the operator: submitted so long ago, and still without a row of evaluations. By uid, at most 1000, those after `after`. */
+  /** For the operator: submitted or told of so long ago, and still without a row of evaluations. By uid, at most 1000, those after `after`. */
   async listUnrecorded(options: { olderThanSeconds: number; after?: string; limit?: number }): Promise<SubmissionRecord[]> {
     const { rows } = await this.#db.query<SubmissionRecord>(
       `SELECT ${SUBMISSION_COLUMNS} FROM crucible.submissions s
@@ -60,9 +73,12 @@ export class SubmissionRepository {
     return rows[0]?.done === true;
   }
 
-  /** For the operator, of what it refuses and hence does not record. False when nothing had to be changed. */
-  async explain(uid: string, why: { reason: string; message: string }): Promise<boolean> {
-    const { rows } = await this.#db.query<{ done: boolean }>('SELECT crucible.explain_submission($1, $2, $3) AS done', [uid, why.reason, why.message]);
+  /** For the operator. False when it is recorded, withdrawn, or told of in the same words. */
+  async tell({ uid, namespace, namespaceUid, name, createdAt, reason, message, refused }: NotAdmitted): Promise<boolean> {
+    const { rows } = await this.#db.query<{ done: boolean }>(
+      'SELECT crucible.tell_not_admitted($1, $2, $3, $4, $5, $6, $7, $8) AS done',
+      [uid, namespace, namespaceUid, name, createdAt, safeText(reason), safeText(message), refused],
+    );
     return rows[0]?.done === true;
   }
 }

@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, symlinkSyn
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { SubmissionRepository } from '@crucible/storage';
+import { SubmissionRepository, findOwner } from '@crucible/storage';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { World, newUid } from '../../src/testing/world.ts';
 import { makeCertificate, type ApiProcess } from '../../src/testing/process.ts';
@@ -90,7 +90,7 @@ test('what is not accepted ends the waiting with a code of its own, and is known
   const uid = await uidOf(name);
   await started.says('queued');
   const why = { reason: 'RuntimeNotFound', message: 'There is no such runtime.' };
-  await new SubmissionRepository(world.database).explain(uid, why);
+  await new SubmissionRepository(world.database).tell({ ...(await findOwner(world.database, uid))!, createdAt: new Date(), ...why, refused: true });
   const { code, stderr } = await started.ended;
   expect([code, stderr]).toEqual([32, expect.stringContaining(`not accepted: RuntimeNotFound: ${why.message}`)]);
   expect((await plugin.run(inNamespace('logs', '-f', name))).code).toBe(32);

@@ -938,7 +938,7 @@ export interface components {
             id: string;
             phase: string;
             finished: boolean;
-            /** @description Not admitted, and not recorded: queueReason and queueMessage say what has to change, outside of it, before it can run. */
+            /** @description Not accepted, and not recorded: queueReason and queueMessage say what has to change, outside of it, before it can run. */
             refused: boolean;
             verdict: components["schemas"]["Verdict"] | null;
             passed: boolean | null;

@@ -149,7 +149,7 @@ export const statusSchema = z
     id: uid,
     phase: z.string(),
     finished: z.boolean(),
-    refused: z.boolean().describe('Not admitted, and not recorded: queueReason and queueMessage say what has to change, outside of it, before it can run.'),
+    refused: z.boolean().describe('Not accepted, and not recorded: queueReason and queueMessage say what has to change, outside of it, before it can run.'),
     verdict: verdictSchema.nullable(),
     passed: z.boolean().nullable(),
     finishedAt: timestamp.nullable(),

@@ -23,8 +23,8 @@ export type Action =
   | { readonly type: 'recordJob'; readonly number: number; readonly jobUid: string }
   | { readonly type: 'recordPod'; readonly number: number; readonly pod: AttemptPod }
   | { readonly type: 'recordPhase'; readonly phase: Phase }
-  /** Why it waits, for readers of the queue: with its row, or, when it is refused and has none, with its submission. */
-  | { readonly type: 'recordWaiting'; readonly queue: QueueView | undefined; readonly refusal: QueueView | undefined }
+  /** Why it waits, for readers of the queue: with its row, or, when it is not admitted and has none, among the submissions. */
+  | { readonly type: 'recordWaiting'; readonly queue: QueueView | undefined; readonly notAdmitted: NotAdmittedView | undefined }
   /** Why the start is given up, before it is: the pod will not say. */
   | { readonly type: 'recordEnding'; readonly number: number; readonly verdict: Verdict }
   | { readonly type: 'lowerDeadline'; readonly podName: string; readonly podUid: string; readonly seconds: number }
@@ -65,6 +65,11 @@ export type Claim = Pick<Condition, 'status' | 'reason' | 'message'>;
 export interface QueueView {
   readonly reason: string;
   readonly message: string;
+}
+
+/** Why it has no row yet. `refused`: its owner has to change something; otherwise the sandbox is not shown to hold. */
+export interface NotAdmittedView extends QueueView {
+  readonly refused: boolean;
 }
 
 /** What the status is to say. Conditions that are left out are left out of the status. */

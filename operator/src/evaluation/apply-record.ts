@@ -1,7 +1,8 @@
 import type { AcceptedEvaluation, AttemptRepository, Database, EvaluationRepository, Transaction } from '@crucible/storage';
 import type { Action } from './actions.ts';
+import type { Namespace } from './objects.ts';
 import { jobName } from './names.ts';
-import type { Snapshot } from './snapshot.ts';
+import type { RawEvaluation, Snapshot } from './snapshot.ts';
 
 export interface RecordDependencies {
   readonly database: Pick<Database, 'transaction'>;
@@ -24,16 +25,12 @@ export class RecordWriter {
   }
 
   #accepted(snapshot: Snapshot, phase: string): AcceptedEvaluation {
-    const { uid = '', namespace = '', name = '', generation = 1, labels, creationTimestamp } = snapshot.raw.metadata;
+    const { generation = 1, labels } = snapshot.raw.metadata;
     return {
-      uid,
-      namespace,
-      namespaceUid: snapshot.cluster.namespace?.metadata.uid ?? '',
-      name,
+      ...identityOf(snapshot.raw, snapshot.cluster.namespace),
       generation,
       spec: snapshot.raw.spec as object,
       ...(labels && { labels }),
-      createdAt: new Date(creationTimestamp ?? 0),
       phase,
       epoch: this.#deps.epoch(),
     };
@@ -85,6 +82,12 @@ export class RecordWriter {
       agreed(await this.#deps.evaluations.finish({ uid, epoch, ...end }, tx), 'the end of the evaluation');
     });
   }
+}
+
+/** As the record knows it. Without a namespace in sight its UID is empty. */
+export function identityOf({ metadata }: RawEvaluation, home: Namespace | undefined) {
+  const { uid = '', namespace = '', name = '', creationTimestamp } = metadata;
+  return { uid, namespace, namespaceUid: home?.metadata.uid ?? '', name, createdAt: new Date(creationTimestamp ?? 0) };
 }
 
 /** Two that decided differently about one end: the record has the first; the next reconcile reads it. */

@@ -15,7 +15,7 @@ import { WaitingError } from '../controller/index.ts';
 import type { Action } from './actions.ts';
 import { AttemptLauncher, LaunchRefusedError } from './apply-launch.ts';
 import type { LaunchDependencies, Left } from './apply-launch.ts';
-import { RecordWriter } from './apply-record.ts';
+import { RecordWriter, identityOf } from './apply-record.ts';
 import type { RecordDependencies } from './apply-record.ts';
 import { addFinalizer, removeFinalizer } from './finalizers.ts';
 import type { Pod } from './objects.ts';
@@ -35,7 +35,7 @@ const LOOK_AGAIN_SECONDS = 1;
 
 export interface ApplyDependencies extends RecordDependencies, LaunchDependencies, ReachDependencies {
   readonly settings: Settings;
-  readonly submissions: Pick<SubmissionRepository, 'explain'>;
+  readonly submissions: Pick<SubmissionRepository, 'tell'>;
 }
 
 /**
@@ -145,9 +145,7 @@ export class Applier {
         await this.#deps.evaluations.setPhase({ uid, phase: action.phase, epoch: this.#deps.epoch() });
         return;
       case 'recordWaiting':
-        await this.#deps.evaluations.setQueue({ uid, queue: action.queue, epoch: this.#deps.epoch() });
-        if (action.refusal !== undefined) await this.#deps.submissions.explain(uid, action.refusal);
-        return;
+        return await this.#recordWaiting(snapshot, action);
       case 'recordEvaluation':
         return await this.#record.evaluation(snapshot, action.phase);
       case 'recordAttempt':
@@ -155,6 +153,15 @@ export class Applier {
       case 'recordEnd':
         return await this.#record.end(uid, action);
     }
+  }
+
+  async #recordWaiting({ raw, cluster }: Snapshot, { queue, notAdmitted }: Extract<Action, { type: 'recordWaiting' }>): Promise<void> {
+    const { evaluations, submissions, epoch } = this.#deps;
+    const { uid = '' } = raw.metadata;
+    // What was recorded may be refused afterwards: its runtime is gone.
+    await evaluations.setQueue({ uid, queue: queue ?? notAdmitted, epoch: epoch() });
+    const { namespace } = cluster;
+    if (notAdmitted !== undefined && namespace !== undefined) await submissions.tell({ ...identityOf(raw, namespace), ...notAdmitted });
   }
 
   async #lowerDeadline(

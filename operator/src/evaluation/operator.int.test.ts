@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { SubmissionRepository, readState } from '@crucible/storage';
+import { SubmissionRepository, readQueue, readState } from '@crucible/storage';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { receiptDigest } from './receipt.ts';
 import type { Receipt } from './receipt.ts';
@@ -169,17 +169,18 @@ describe('admission', () => {
   it('refuses an unknown runtime with what to change, and goes on when it appears', async () => {
     const name = `later-${cluster.runtime}`;
     const uid = await cluster.submit('waits', { runtime: name });
-    // The API hears of the refusal from the operator.
-    await new SubmissionRepository(cluster.record).record({ uid, namespace: cluster.namespace, namespaceUid: randomUUID(), name: 'waits', submittedBy: 'ada' });
     const refused = await cluster.condition('waits', 'Accepted', 'RuntimeNotFound');
     expect(refused['message']).toContain(cluster.runtime);
     expect(holds(await cluster.status('waits'))).toEqual(['Stalled']);
+    // Nobody told the API of it: who asks there is answered all the same.
     await cluster.waitFor('the reason in the record', async () => {
       const state = await readState(cluster.record, uid, 'all');
-      return state?.state === 'accepted' && state.queueReason === 'RuntimeNotFound' ? true : undefined;
+      return state?.state === 'accepted' && state.refused && state.queueReason === 'RuntimeNotFound' ? true : undefined;
     });
+    expect((await readQueue(cluster.record, 'all')).items).toMatchObject([{ uid, stage: 'Submitted', reason: 'RuntimeNotFound' }]);
     await cluster.createRuntime(name);
     await cluster.phase('waits', 'Starting');
+    expect(await readState(cluster.record, uid, 'all')).toMatchObject({ refused: false });
     await cluster.must('DELETE', `/apis/crucible.dev/v1alpha1/evaluationruntimes/${name}`);
     await cluster.remove('waits');
     await cluster.gone('waits');

@@ -1,5 +1,5 @@
 import { LABELS } from '@crucible/crds';
-import type { AttemptRepository, CaptureRepository, Database, EvaluationRepository } from '@crucible/storage';
+import type { AttemptRepository, CaptureRepository, Database, EvaluationRepository, NotAdmitted } from '@crucible/storage';
 import { CAPTURED_CHANNEL, SubmissionRepository, isUnavailable } from '@crucible/storage';
 import type { Logger } from 'pino';
 import { Controller, WorkQueue } from '../controller/index.ts';
@@ -7,7 +7,7 @@ import type { ControllerMetrics } from '../controller/index.ts';
 import { keyOf } from '../kube/index.ts';
 import type { EventRecorder, KubeClient, KubeObject } from '../kube/index.ts';
 import type { GateKeeper } from '../drill/gate.ts';
-import type { QueueView } from './actions.ts';
+import { identityOf } from './apply-record.ts';
 import { Applier } from './apply.ts';
 import type { ClusterCaches } from './caches.ts';
 import { Gatherer } from './gather.ts';
@@ -118,7 +118,7 @@ export class EvaluationOperator {
       database,
       namespaces: caches.namespaces,
       known: (uid) => this.#keys.has(uid),
-      refusal: (uid) => refusalOf(caches.evaluations.get(this.#keys.get(uid) ?? '')),
+      notAdmitted: () => this.#notAdmitted(),
       now,
     });
     const janitor = new Janitor({
@@ -241,6 +241,15 @@ export class EvaluationOperator {
     });
   }
 
+  *#notAdmitted(): Iterable<NotAdmitted> {
+    const { evaluations, namespaces } = this.#deps.caches;
+    for (const raw of evaluations.list()) {
+      const { notAdmitted } = waitingOf(raw.status);
+      const namespace = namespaces.get(raw.metadata.namespace ?? '');
+      if (notAdmitted !== undefined && namespace !== undefined && !isFinished(raw)) yield { ...identityOf(raw, namespace), ...notAdmitted };
+    }
+  }
+
   /** Before the first run in one of them, because the API submits into it. The janitor repeats it. */
   #tellNamespaces(): void {
     void this.#term?.registry.tellNamespaces().catch((error: unknown) => {
@@ -254,9 +263,5 @@ function evaluationUid(object: KubeObject | undefined): string {
 }
 
 function isRefused(raw: RawEvaluation): boolean {
-  return refusalOf(raw) !== undefined;
-}
-
-function refusalOf(raw: RawEvaluation | undefined): QueueView | undefined {
-  return raw === undefined || isFinished(raw) ? undefined : waitingOf(raw.status).refusal;
+  return !isFinished(raw) && waitingOf(raw.status).notAdmitted?.refused === true;
 }

@@ -27,7 +27,7 @@ const namespace = (name: string, uid: string, enabled: boolean): Namespace => ({
 
 test('a namespace is gone when it is not there any more, not when it is only disabled for a while', async () => {
   let list: Namespace[] = [];
-  const start = () => new Registry({ database, namespaces: { list: () => list }, known: () => false, refusal: () => undefined, now: Date.now });
+  const start = () => new Registry({ database, namespaces: { list: () => list }, known: () => false, notAdmitted: () => [], now: Date.now });
   const present = async () => (await new NamespaceRepository(database).current()).map(({ uid }) => uid).sort();
   const [a, b, again] = [randomUUID(), randomUUID(), randomUUID()];
   const registry = start();
@@ -46,7 +46,7 @@ test('a namespace is gone when it is not there any more, not when it is only dis
   expect(await present()).toEqual([]);
 });
 
-test('a submission that is gone is settled, however many are refused', async () => {
+test('a submission that is gone is settled, however many are refused, and what nobody was told of is told', async () => {
   const submit = async (count: number): Promise<string[]> => {
     const { rows } = await owner.query<{ uid: string }>(
       `INSERT INTO crucible.submissions (uid, namespace, namespace_uid, name, submitted_by, submitted_at)
@@ -59,13 +59,16 @@ test('a submission that is gone is settled, however many are refused', async () 
   const refused = new Set(await submit(2100));
   const gone = await submit(3);
   const why = { reason: 'RuntimeNotFound', message: 'There is none.' };
-  const known = (uid: string): boolean => refused.has(uid);
-  const refusal = (uid: string) => (refused.has(uid) ? why : undefined);
-  const registry = new Registry({ database, namespaces: { list: () => [] }, known, refusal, now: Date.now });
+  // Applied to the cluster while the record was away.
+  const applied = randomUUID();
+  const known = (uid: string): boolean => refused.has(uid) || uid === applied;
+  const of = { namespace: 'evals', namespaceUid: randomUUID(), name: 'x', createdAt: new Date(), ...why, refused: true };
+  const notAdmitted = () => [...refused, applied].map((uid) => ({ uid, ...of }));
+  const registry = new Registry({ database, namespaces: { list: () => [] }, known, notAdmitted, now: Date.now });
   await registry.settleSubmissions();
   const states = 'SELECT state, reason, count(*)::int AS count FROM crucible.submissions GROUP BY state, reason ORDER BY state';
   expect((await owner.query(states)).rows).toEqual([
-    { state: 'submitted', reason: why.reason, count: refused.size },
+    { state: 'submitted', reason: why.reason, count: refused.size + 1 },
     { state: 'withdrawn', reason: null, count: gone.length },
   ]);
 }, 60_000);

@@ -1,7 +1,6 @@
-import type { Database, SubmissionRecord } from '@crucible/storage';
+import type { Database, NotAdmitted, SubmissionRecord } from '@crucible/storage';
 import { NamespaceRepository, SubmissionRepository } from '@crucible/storage';
 import { LABELS } from '@crucible/crds';
-import type { QueueView } from './actions.ts';
 import type { Namespace } from './objects.ts';
 
 /** A younger one may not have come through the watch yet. */
@@ -12,8 +11,8 @@ export interface RegistryDependencies {
   readonly namespaces: { list(): readonly Namespace[] };
   /** There is an Evaluation with this uid. */
   readonly known: (uid: string) => boolean;
-  /** Why it is not admitted, as its status says. */
-  readonly refusal: (uid: string) => QueueView | undefined;
+  /** What is not admitted, and why, as their status says. */
+  readonly notAdmitted: () => Iterable<NotAdmitted>;
   readonly now: () => number;
 }
 
@@ -55,24 +54,27 @@ export class Registry {
   }
 
   /**
-   * Of what was submitted through the API and never recorded: its Evaluation is gone, or it is refused, and that was said
-   * before the submission was there to say it of.
+   * Of what was never recorded: its Evaluation is gone, or it is not admitted, and that was said while the record was away,
+   * or before the submission was there to say it of.
    */
   async settleSubmissions(): Promise<void> {
+    const { known, now, notAdmitted } = this.#deps;
+    const told = new Map<string, SubmissionRecord>();
     // All of them: what is refused stays among them for as long as its owner leaves it there.
     for (let after: string | undefined; ;) {
       const page = await this.#submissions.listUnrecorded({ olderThanSeconds: 1, ...(after !== undefined && { after }) });
-      for (const submission of page) await this.#settle(submission);
+      for (const submission of page) {
+        const { uid, submittedAt } = submission;
+        if (known(uid)) told.set(uid, submission);
+        else if (now() - submittedAt.getTime() > GONE_AFTER_MILLISECONDS) await this.#submissions.withdraw(uid);
+      }
       after = page.at(-1)?.uid;
-      if (after === undefined) return;
+      if (after === undefined) break;
     }
+    for (const one of notAdmitted()) if (!saysSo(told.get(one.uid), one)) await this.#submissions.tell(one);
   }
+}
 
-  async #settle({ uid, submittedAt, reason, message }: SubmissionRecord): Promise<void> {
-    const { known, refusal, now } = this.#deps;
-    const why = refusal(uid);
-    if (why !== undefined) {
-      if (why.reason !== reason || why.message !== message) await this.#submissions.explain(uid, why);
-    } else if (!known(uid) && now() - submittedAt.getTime() > GONE_AFTER_MILLISECONDS) await this.#submissions.withdraw(uid);
-  }
+function saysSo(told: SubmissionRecord | undefined, { reason, message, refused }: NotAdmitted): boolean {
+  return told !== undefined && told.reason === reason && told.message === message && told.refused === refused;
 }

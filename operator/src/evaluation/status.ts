@@ -1,6 +1,6 @@
 import { formatDuration } from '@crucible/crds';
 import type { Condition, ConditionType, EvaluationStatus } from '@crucible/crds';
-import type { Claim, QueueView, View } from './actions.ts';
+import type { Claim, NotAdmittedView, QueueView, View } from './actions.ts';
 import { time } from './view.ts';
 
 /**
@@ -178,11 +178,14 @@ const WARNINGS = new Set([
 ]);
 
 /** Why it waits, and why it is not admitted, as the record is told. */
-export function waitingOf(status: EvaluationStatus | undefined): { queue: QueueView | undefined; refusal: QueueView | undefined } {
+export function waitingOf(status: EvaluationStatus | undefined): { queue: QueueView | undefined; notAdmitted: NotAdmittedView | undefined } {
   const accepted = status?.conditions?.find(({ type }) => type === 'Accepted');
   const queue = status?.queue;
   return {
     queue: queue && { reason: queue.reason, message: queue.message ?? '' },
-    refusal: accepted?.status === 'False' ? { reason: accepted.reason, message: accepted.message } : undefined,
+    notAdmitted:
+      accepted === undefined || accepted.status === 'True' || accepted.reason === 'RecordUnavailable'
+        ? undefined
+        : { reason: accepted.reason, message: accepted.message, refused: accepted.status === 'False' },
   };
 }

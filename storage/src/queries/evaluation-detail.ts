@@ -61,14 +61,15 @@ interface StateRow {
   queueReason: string | null;
   queueMessage: string | null;
   withdrawnAt: Date | null;
+  refused: boolean;
 }
 
 export const STATE = `
   SELECT e.phase, e.verdict, e.passed, e.finished_at AS "finishedAt", e.queue_reason AS "queueReason",
-         e.queue_message AS "queueMessage", NULL::timestamptz AS "withdrawnAt", 1 AS rank
+         e.queue_message AS "queueMessage", NULL::timestamptz AS "withdrawnAt", false AS refused, 1 AS rank
   FROM crucible.evaluations e WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)}
   UNION ALL
-  SELECT NULL, NULL, NULL, NULL, s.reason, s.message, s.withdrawn_at, 2
+  SELECT NULL, NULL, NULL, NULL, s.reason, s.message, s.withdrawn_at, s.refused, 2
   FROM crucible.submissions s WHERE s.uid = $1 AND ${inScope('s.namespace_uid', 2)} ORDER BY rank LIMIT 1`;
 
 export async function readState(db: Queryable, uid: string, scope: Scope): Promise<EvaluationState | undefined> {
@@ -81,9 +82,8 @@ export async function readState(db: Queryable, uid: string, scope: Scope): Promi
   if (row.finishedAt !== null && row.verdict !== null && row.phase !== null)
     return { state: 'finished', phase: row.phase, verdict: row.verdict, passed: row.passed, finishedAt: row.finishedAt };
   // The operator has not looked at it yet; Queued is what it will say first.
-  const { phase, queueReason, queueMessage } = row;
-  // What a submission that is not recorded has a reason for is its refusal.
-  return { state: 'accepted', phase: phase ?? 'Queued', queueReason, queueMessage, refused: phase === null && queueReason !== null };
+  const { phase, queueReason, queueMessage, refused } = row;
+  return { state: 'accepted', phase: phase ?? 'Queued', queueReason, queueMessage, refused };
 }
 
 export async function readSubmission(db: Queryable, uid: string, scope: Scope): Promise<SubmissionRecord | undefined> {

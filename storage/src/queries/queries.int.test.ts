@@ -11,7 +11,7 @@ import { SubmissionRepository } from '../submissions.ts';
 import { buildAttempt, buildEvaluation, prepareDatabase } from '../testing.ts';
 import {
   findArtifact, findOwner, listArtifacts, listDatabaseItems, listEvaluations, listEventsAfter, listFileItems, listRunEvents,
-  parseLabelSelector, readComplete, readEvaluation, readOutputRange, readPosition, readQueue, readState, readStorageTotals,
+  parseLabelSelector, readComplete, readEvaluation, readOutputRange, readPosition, readQueue, readState, readSubmission, readStorageTotals,
 } from './index.ts';
 import type { EvaluationFilter, Scope } from './index.ts';
 import { connectRoles, makeRun } from './testing.ts';
@@ -141,6 +141,32 @@ describe('one run', () => {
     expect(await readEvaluation(roles.api, uid, scope)).toMatchObject({ submittedBy: 'ada', queueReason: null, attempts: [] });
     for (const nobody of [[], [randomUUID()]]) expect(await readState(roles.api, uid, nobody)).toBeUndefined();
     expect(await readState(roles.api, 'x', 'all')).toBeUndefined();
+  });
+
+  test('what was applied and is not admitted is known, with why; who submitted it is written once', async () => {
+    const own = namespace();
+    const scope = [own.namespaceUid];
+    const [byApi, byOperator] = [new SubmissionRepository(roles.api), new SubmissionRepository(roles.operator)];
+    await new NamespaceRepository(roles.operator).observe({ uid: own.namespaceUid, name: own.namespace });
+    const uid = randomUUID();
+    const waits = { uid, ...own, name: 'applied', createdAt: at(0), reason: 'DrillIncomplete', message: 'Not shown to hold.', refused: false };
+    expect([await byOperator.tell(waits), await byOperator.tell(waits)]).toEqual([true, false]);
+    expect(await readState(roles.api, uid, scope)).toMatchObject({ state: 'accepted', phase: 'Queued', queueReason: 'DrillIncomplete', refused: false });
+    expect((await readQueue(roles.api, scope)).items).toMatchObject([{ uid, stage: 'Submitted', reason: 'DrillIncomplete', createdAt: at(0) }]);
+    expect(await byOperator.tell({ ...waits, reason: 'RuntimeNotFound', message: 'None \0 is.', refused: true })).toBe(true);
+    expect(await readState(roles.api, uid, scope)).toMatchObject({ queueReason: 'RuntimeNotFound', queueMessage: 'None \\u0000 is.', refused: true });
+    // The operator was quicker than the API.
+    for (const submittedBy of ['ada', 'eve']) await byApi.record({ uid, ...own, name: 'applied', submittedBy });
+    await byApi.record({ uid, ...namespace(), name: 'applied', submittedBy: 'mallory' });
+    expect(await readSubmission(roles.api, uid, scope)).toMatchObject({ submittedBy: 'ada', refused: true, submittedAt: at(0) });
+    await makeRun(roles, { uid, ...own });
+    expect([await byOperator.tell(waits), await byOperator.withdraw(uid)]).toEqual([false, false]);
+    expect(await readState(roles.api, uid, scope)).toMatchObject({ state: 'accepted', queueReason: null, refused: false });
+    expect(await readEvaluation(roles.api, uid, scope)).toMatchObject({ submittedBy: 'ada' });
+    // Nor is there one for what the record has.
+    const known = await makeRun(roles, own);
+    expect(await byOperator.tell({ ...waits, uid: known.uid })).toBe(false);
+    expect(await readSubmission(roles.api, known.uid, scope)).toBeUndefined();
   });
 
   test('what was deleted before the operator recorded it ends as withdrawn, once and only then', async () => {

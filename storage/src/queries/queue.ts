@@ -4,7 +4,7 @@ import { inScope, scopeParameter } from './scope.ts';
 import type { Scope } from './scope.ts';
 
 /**
- * `Submitted`: the operator has not recorded it yet, or refuses it, with the reason. `Queued`: waits for a place; or, without a position and with
+ * `Submitted`: the operator has not recorded it: it has not looked yet, refuses it, or holds back whatever needs that sandbox, with the reason. `Queued`: waits for a place; or, without a position and with
  * a reason that begins with Kueue, has one and waits until Kueue admits its Job. `Retrying`: has a place, and waits before its next attempt.
  * `Starting`: has a Job, and waits for its pod to run.
  */
