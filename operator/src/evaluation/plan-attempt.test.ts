@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { NOW, POD_UID, at, attempt, job, launched, output, pod, rawEvaluation, record, snapshot } from './testing/builders.ts';
+import { NOW, POD_UID, at, attempt, job, launched, output, pod, rawEvaluation, record, runtime, snapshot } from './testing/builders.ts';
 import { accepted, decide, deleting, finalizers, find, types } from './testing/plans.ts';
+import type { RawEvaluation } from './snapshot.ts';
 
 describe('plan: an attempt', () => {
   it('starting: waits, and writes only what changed', () => {
@@ -330,13 +331,23 @@ describe('plan: an attempt', () => {
   });
 
   it('the record away: ends on time, and everything else waits in the pod', () => {
-    const raw = rawEvaluation({}, { metadata: { finalizers }, status: { conditions: [accepted] } });
+    const raw = rawEvaluation({ timeoutSeconds: 60 }, { metadata: { finalizers }, status: { conditions: [accepted] } });
     expect(types(launched({ record: 'unavailable', raw, pod: pod().running().build() }))).toEqual(['lowerDeadline']);
     expect(decide(launched({ record: 'unavailable', raw, pod: pod().ended(0).build() }))).toMatchObject({
       actions: [],
       view: undefined,
       requeueAfterSeconds: 5,
     });
+  });
+
+  it("the record away: a runtime's time is not guessed at, because it may have allowed more when the attempt began", () => {
+    const status = { conditions: [accepted] };
+    const away = (raw: RawEvaluation, runtimes = [runtime('python', { default: { timeoutSeconds: 60 } })]) =>
+      launched({ record: 'unavailable', raw, pod: pod().running(-200).deadline(2101).build(), cluster: { ...snapshot().cluster, runtimes } });
+    const plain = rawEvaluation({}, { metadata: { finalizers }, status });
+    expect(types(away(plain))).toEqual([]);
+    expect(types(away(plain, []))).toEqual([]);
+    expect(find(away(rawEvaluation({ cancel: true }, { metadata: { finalizers }, status })), 'lowerDeadline')?.seconds).toBe(1);
   });
 
   it('the record away: what only waits for its turn does not count as running', () => {

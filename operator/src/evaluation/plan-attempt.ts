@@ -150,11 +150,11 @@ function planRunning(context: Context, pod: Pod): Plan {
 }
 
 /** All that may be done without the record: it depends on the spec and the pod alone, and decides nothing. */
-export function planDeadline(snapshot: Snapshot, pod: Pod, timeoutSeconds: number, now: number): Action[] {
+export function planDeadline(snapshot: Snapshot, pod: Pod, timeoutSeconds: number | undefined, now: number): Action[] {
   if (!hasNode(pod) || hasEndPhase(pod)) return [];
   if (wantsEnd(snapshot)) return lowerDeadline(pod, END_NOW_SECONDS);
   const [podStart, codeStart] = [pod.status?.startTime, startedAt(pod)];
-  if (podStart === undefined || codeStart === undefined) return [];
+  if (podStart === undefined || codeStart === undefined || timeoutSeconds === undefined) return [];
   // The launcher keeps the time, this stands behind it: for what is over sooner it is not worth a write.
   if (ageSeconds(codeStart, now) < lowerAfter(timeoutSeconds)) return [];
   return lowerDeadline(pod, runningDeadlineSeconds(podStart, codeStart, timeoutSeconds));

@@ -7,7 +7,7 @@ import type { Action, EvaluationEnd, Plan, QueueView, View } from './actions.ts'
 import { admit } from './admission.ts';
 import type { Refusal } from './admission.ts';
 import { capturedAfterwards, hasRun, startedAfterwards } from './claims.ts';
-import { allowedSeconds, cleanUp, phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-attempt.ts';
+import { cleanUp, phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-attempt.ts';
 import { resolveInputs } from './inputs.ts';
 import { jobName } from './names.ts';
 import { hasFinalizer } from './objects.ts';
@@ -123,7 +123,7 @@ function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings):
     if (abandonedFor(snapshot, now) >= settings.patience.lostCapture)
       return { actions: planAbandon(snapshot), view: undefined, ...common };
     const view = turn === 'release' ? stillQueuedView(snapshot) : undefined;
-    return { actions: planDeadlines(snapshot, now, settings), view, ...common };
+    return { actions: planDeadlines(snapshot, now), view, ...common };
   }
   if (isDeletingSnapshot(snapshot)) return { actions: [], view: undefined, turn: 'release' };
   const view: View = {
@@ -151,11 +151,14 @@ function stillQueuedView(snapshot: Snapshot): View | undefined {
   return { phase: 'Queued', accepted: ADMITTED, queue: RECORD_UNAVAILABLE, attempts: status.attempts ?? [] };
 }
 
-/** Only the deadlines of planAttempt: the rest of it writes to the record. */
-function planDeadlines(snapshot: Snapshot, now: number, settings: Settings): Action[] {
-  const { job, pod } = snapshot;
+/**
+ * Only the deadlines of planAttempt: the rest of it writes to the record. What a runtime allowed when the attempt began is in the
+ * record alone, and its runtime may allow less by now: then the launcher keeps the time, and the pod's first deadline stands behind it.
+ */
+function planDeadlines(snapshot: Snapshot, now: number): Action[] {
+  const { job, pod, evaluation } = snapshot;
   if (job === undefined || pod === undefined) return [];
-  return planDeadline(snapshot, pod, allowedSeconds(snapshot, settings), now);
+  return planDeadline(snapshot, pod, evaluation?.spec.timeoutSeconds, now);
 }
 
 /**
