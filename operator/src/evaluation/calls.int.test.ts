@@ -9,7 +9,7 @@ afterAll(() => cluster.stop());
 
 const BUDGET = {
   'patch evaluations': 2, // its finalizer, on and off
-  'apply evaluations': 1, // status: the end; what is over within a second is not told
+  'apply evaluations': 1, // status: the end; what is over within two seconds is not told
   'create configmaps': 1,
   'delete configmaps': 1,
   'create jobs': 1,
@@ -47,7 +47,7 @@ it(`${TOTAL} calls for each that goes well and is short, and no reads`, async ()
   const reads = spent.filter(([call]) => /^(get|list) /.test(call)).reduce((sum, [, count]) => sum + count, 0);
   // A watch may be slower than what it tells of, then the API server is asked; not as a rule.
   expect(reads).toBeLessThanOrEqual(1);
-  // On a busy machine it takes so long that the status tells of what is under way, at most once a second.
+  // On a busy machine it takes so long that the status tells of what is under way, at most once in two seconds.
   const writes = Object.fromEntries(spent.filter(([call]) => !/^(get|list) /.test(call)));
   const slow = (writes['apply evaluations'] ?? 0) - BUDGET['apply evaluations'];
   expect(slow).toBeLessThanOrEqual(2);

@@ -108,7 +108,7 @@ export class DomainMetrics {
     });
     this.#phase = new Histogram({
       name: 'crucible_phase_seconds',
-      help: 'Time that an evaluation spent in a phase, from one to the next; a phase of a run under way that is over within a second may be missing in its status, not here.',
+      help: 'Time that an evaluation spent in a phase, from one to the next; a phase of a run under way that is over within two seconds may be missing in its status, not here.',
       labelNames: ['phase'],
       buckets: PHASE_BUCKETS,
       registers,

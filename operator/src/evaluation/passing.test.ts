@@ -10,12 +10,12 @@ it('says what a run waits for, and how it ended, at once', () => {
     expect(states.holdSeconds(KEY, { phase }, NOW)).toBe(0);
 });
 
-it('says of a run under way what it is after a second, however often it changes until then', () => {
+it('says of a run under way what it is after two seconds, however often it changes until then', () => {
   const states = new PassingStates();
   expect(states.holdSeconds(KEY, { phase: 'Starting' }, NOW)).toBe(PASSING_SECONDS);
-  expect(states.holdSeconds(KEY, { phase: 'Running' }, NOW + 250)).toBe(0.75);
+  expect(states.holdSeconds(KEY, { phase: 'Running' }, NOW + 250)).toBe(1.75);
   expect(states.holdSeconds('evals/other', { phase: 'Running' }, NOW + 250)).toBe(PASSING_SECONDS);
-  expect(states.holdSeconds(KEY, { phase: 'Capturing' }, NOW + 1000)).toBe(0);
+  expect(states.holdSeconds(KEY, { phase: 'Capturing' }, NOW + 2000)).toBe(0);
   states.said(KEY);
-  expect(states.holdSeconds(KEY, { phase: 'Capturing' }, NOW + 1100)).toBe(PASSING_SECONDS);
+  expect(states.holdSeconds(KEY, { phase: 'Capturing' }, NOW + 2100)).toBe(PASSING_SECONDS);
 });

@@ -1,13 +1,13 @@
 import type { EvaluationStatus, Phase } from '@crucible/crds';
 
 /** For how long a state must last before the status tells of it. */
-export const PASSING_SECONDS = 1;
+export const PASSING_SECONDS = 2;
 const PASSING: ReadonlySet<Phase> = new Set(['Starting', 'Running', 'Capturing']);
 
 /**
  * A status that is about to be another one is not worth its write: of all that a run asks of the API server the writes of
- * its status cost most, and whoever watches reads each of them. So the status of a run under way may be a second old; what
- * it waits for and how it ended is said at once. In memory only: after a restart the second begins anew.
+ * its status cost most, and whoever watches reads each of them. So the status of a run under way may be two seconds old;
+ * what it waits for and how it ended is said at once. In memory only: after a restart they begin anew.
  */
 export class PassingStates {
   readonly #since = new Map<string, number>();
