@@ -4,12 +4,12 @@ import { ConflictError, NotFoundError } from './errors.ts';
 import { STATE_COLUMNS, lockEvaluation, lockUnlessFenced } from './evaluations.ts';
 import { appendEvent } from './events.ts';
 import { selectList } from './fields.ts';
-import { NEW_ATTEMPT, attemptValues, recordFirst, setJobAtOnce, setPodAtOnce } from './first-attempt.ts';
+import { NEW_ATTEMPT, attemptValues, endAtOnce, endValues, recordFirst, setJobAtOnce, setPodAtOnce } from './at-once.ts';
 import { jsonbText } from './json.ts';
 import { EVENT_TYPES } from './types.ts';
 import type {
   AcceptOutcome, AcceptedEvaluation, AttemptIdentity, AttemptPod, AttemptRecord, EvaluationProgress, FinalAttempt, FinalizeOutcome,
-  NewAttempt, VerdictRecord,
+  FinishEvaluation, NewAttempt, VerdictRecord,
 } from './types.ts';
 
 const FIELDS = [
@@ -146,7 +146,7 @@ export class AttemptRepository {
            finished_at = $5, exit_code = $6, signal = $7, verdict = $8, receipt = $9, epoch = $10
          WHERE evaluation_uid = $1 AND number = $2 AND NOT EXISTS (
            SELECT FROM crucible.captures c WHERE c.evaluation_uid = $1 AND c.attempt = $2 AND c.pod_uid IS DISTINCT FROM $3::uuid)`,
-        [...endValues(input), input.epoch],
+        [input.evaluationUid, input.number, ...endValues(input), input.epoch],
       );
       if (rowCount === 0) return 'conflict';
       const { number, exitCode, signal, verdict } = input;
@@ -172,6 +172,14 @@ export class AttemptRepository {
       row.acceptedAttempt = input.number;
       return 'accepted';
     });
+  }
+
+  /**
+   * finalize and accept of an attempt that ran and was captured, and the end of its evaluation, in one statement. False:
+   * something is not as it is for most runs, and nothing was done.
+   */
+  async finishRun(attempt: FinalAttempt, evaluation: FinishEvaluation): Promise<boolean> {
+    return await endAtOnce(this.#db, attempt, evaluation);
   }
 
   async get(evaluationUid: string, number: number): Promise<AttemptRecord | undefined> {
@@ -244,12 +252,6 @@ function samePod(a: PodFields, b: PodFields): boolean {
     a.podName === b.podName && a.podUid === b.podUid && a.node === b.node && a.imageDigest === b.imageDigest &&
     a.startedAt?.getTime() === b.startedAt?.getTime()
   );
-}
-
-function endValues(input: FinalAttempt): unknown[] {
-  const { evaluationUid, number, podUid, startedAt, finishedAt, exitCode, signal, verdict, receipt } = input;
-  const document = receipt == null ? null : jsonbText(receipt);
-  return [evaluationUid, number, podUid, startedAt, finishedAt, exitCode, signal, jsonbText(verdict), document];
 }
 
 async function sameEnd(tx: Transaction, input: FinalAttempt): Promise<boolean> {

@@ -97,14 +97,10 @@ export class EvaluationRepository {
         );
         return rows[0]?.same === true ? 'already' : 'conflict';
       }
-      const { score } = input;
       await tx.query(
         `UPDATE crucible.evaluations SET phase = $2, verdict = $3, passed = $4, finished_at = $5, passed_reason = $6,
            passed_message = $7, queue_reason = NULL, queue_message = NULL WHERE uid = $1`,
-        [
-          input.uid, input.phase, verdict, input.passed, input.finishedAt, score?.reason ?? null,
-          score === undefined ? null : safeText(score.message),
-        ],
+        [input.uid, ...finishValues(input)],
       );
       const data = { phase: input.phase, verdict: input.verdict, passed: input.passed };
       await appendEvent(tx, input.uid, { type: EVENT_TYPES.evaluationFinished, data });
@@ -158,6 +154,11 @@ export function acceptedValues(input: AcceptedEvaluation): unknown[] {
 
 export function acceptedEvent({ namespace, name, phase }: AcceptedEvaluation): NewEvent {
   return { type: EVENT_TYPES.evaluationAccepted, data: { namespace, name, phase } };
+}
+
+/** Of an evaluation, in the order of its columns wherever it is ended. */
+export function finishValues({ phase, verdict, passed, finishedAt, score }: FinishEvaluation): unknown[] {
+  return [phase, jsonbText(verdict), passed, finishedAt, score?.reason ?? null, score === undefined ? null : safeText(score.message)];
 }
 
 /**

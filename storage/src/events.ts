@@ -34,16 +34,8 @@ export class EventRepository {
   }
 }
 
-type AppendFunction = 'append_event' | 'append_capture_event';
-
-/** `append_capture_event` is what the recorder's role may call. */
-export async function appendEvent(
-  tx: Transaction,
-  evaluationUid: string,
-  event: NewEvent,
-  via: AppendFunction = 'append_event',
-): Promise<number> {
-  const { rows } = await tx.query<{ seq: number }>(`SELECT crucible.${via}($1, $2, $3) AS seq`, [
+export async function appendEvent(tx: Transaction, evaluationUid: string, event: NewEvent): Promise<number> {
+  const { rows } = await tx.query<{ seq: number }>('SELECT crucible.append_event($1, $2, $3) AS seq', [
     evaluationUid, event.type, jsonbText(event.data ?? {}),
   ]);
   if (rows[0] === undefined) throw new QueryError('an event got no number', undefined);

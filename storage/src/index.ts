@@ -1,7 +1,7 @@
 export * from './types.ts';
 export {
   ConflictError, FencedError, IntegrityError, LimitError, MigrationError, MissingContentError, NotFoundError, QueryError,
-  StorageError, UnavailableError, isConflict, isUnavailable,
+  StorageError, UnavailableError, isConflict, isForeignPod, isUnavailable,
 } from './errors.ts';
 export { after } from './awaitable.ts';
 export type { Awaitable } from './awaitable.ts';

@@ -19,7 +19,9 @@ export function safeText(text: string): string {
 export function jsonbText(value: unknown): string {
   // JSON.stringify writes NUL and lone surrogates as escapes. `\\` is matched too, so that an escaped backslash before
   // "u0000" is not mistaken for one.
-  return JSON.stringify(value ?? null).replace(/\\(\\|u0000|ud[89a-f][0-9a-f]{2})/g, (match, code: string) =>
+  const text = JSON.stringify(value ?? null);
+  if (!text.includes('\\')) return text;
+  return text.replace(/\\(\\|u0000|ud[89a-f][0-9a-f]{2})/g, (match, code: string) =>
     code === '\\' ? match : `\\${match}`,
   );
 }

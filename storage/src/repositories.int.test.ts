@@ -142,6 +142,44 @@ test('what changes at once is fenced, and tells what it changed from', async () 
   expect(started?.data).toEqual({ attempt: 1, podName: 'p', node: 'n' });
 });
 
+test('the end of a run is one statement and leaves what the steps leave; what is not as usual it leaves to them', async () => {
+  const captures = new CaptureRepository(recorder);
+  const final = (key: { evaluationUid: string; podUid: string }, epoch = 1) => end(key, { epoch, receipt: { a: 'b\0' } });
+  const finish = ({ evaluationUid }: { evaluationUid: string }, epoch = 1) => ({
+    uid: evaluationUid, epoch, phase: 'Succeeded', verdict: { class: 'Succeeded', message: 'm' }, passed: true,
+    score: { reason: 'AsExpected', message: 'yes \0' }, finishedAt: new Date(2000),
+  });
+  const captured = async () => {
+    const key = await withPod();
+    await captures.begin({ ...key, attempt: 1, recorder: 'r' });
+    return key;
+  };
+  const [one, steps, uncaptured] = [await captured(), await captured(), await withPod()];
+  // Nobody's capture, another pod's, another leader's, another attempt: all is as it was.
+  const untouched = await attempts.withEvaluation(one.evaluationUid);
+  expect(await attempts.finishRun(final(uncaptured), finish(uncaptured))).toBe(false);
+  expect(await attempts.finishRun(final({ ...one, podUid: randomUUID() }), finish(one))).toBe(false);
+  expect(await attempts.finishRun(final(one, 2), finish(one, 2))).toBe(false);
+  expect(await attempts.finishRun({ ...final(one), number: 2 }, finish(one))).toBe(false);
+  expect(await attempts.withEvaluation(one.evaluationUid)).toEqual(untouched);
+
+  expect([await attempts.finishRun(final(one), finish(one)), await attempts.finishRun(final(one), finish(one))]).toEqual([true, false]);
+  expect(await attempts.finalize(final(steps))).toBe('finalized');
+  expect(await attempts.accept({ evaluationUid: steps.evaluationUid, number: 1, epoch: 1 })).toBe('accepted');
+  expect(await evaluations.finish(finish(steps))).toBe('finished');
+  const common = { uid: '', name: '', acceptedAt: 0, createdAt: 0, evaluationUid: '', podUid: '', jobUid: '', finalizedAt: 0 };
+  const whole = async ({ evaluationUid }: { evaluationUid: string }) => ({
+    evaluation: { ...(await evaluations.get(evaluationUid)), ...common },
+    attempt: { ...(await attempts.get(evaluationUid, 1)), ...common },
+    events: (await events.list(evaluationUid)).map(({ seq, type, data }) => ({ seq, type, data })),
+  });
+  expect(await whole(one)).toEqual(await whole(steps));
+  expect((await attempts.get(one.evaluationUid, 1))?.finalizedAt).toBeInstanceOf(Date);
+  // And the steps take it for done.
+  expect(await attempts.finalize(final(one))).toBe('already');
+  expect(await evaluations.finish(finish(one))).toBe('already');
+});
+
 test('a newer generation takes over the spec until the end, an older one never', async () => {
   const input = buildEvaluation({ generation: 2 });
   await evaluations.upsertAccepted(input);

@@ -64,6 +64,7 @@ export class RecordWriter {
 
   async end(uid: string, { attempt, evaluation }: Extract<Action, { type: 'recordEnd' }>): Promise<void> {
     const epoch = this.#deps.epoch();
+    if (await this.#endAtOnce(uid, { attempt, evaluation })) return;
     await this.#deps.database.transaction(async (tx) => {
       if (attempt !== undefined) {
         const { pod, ...end } = attempt;
@@ -81,6 +82,13 @@ export class RecordWriter {
       }
       agreed(await this.#deps.evaluations.finish({ uid, epoch, ...end }, tx), 'the end of the evaluation');
     });
+  }
+
+  /** Of a run whose pod is known, as nearly all end. */
+  async #endAtOnce(uid: string, { attempt, evaluation }: Omit<Extract<Action, { type: 'recordEnd' }>, 'type'>): Promise<boolean> {
+    if (attempt === undefined || attempt.pod !== undefined || evaluation?.acceptedAttempt !== attempt.number) return false;
+    const epoch = this.#deps.epoch();
+    return await this.#deps.attempts.finishRun({ ...attempt, evaluationUid: uid, epoch }, { ...evaluation, uid, epoch });
   }
 }
 

@@ -1,5 +1,5 @@
 import { SANDBOX_CONTAINER } from '@crucible/crds';
-import { isUnavailable, type CapturePosition } from '@crucible/storage';
+import { isForeignPod, isUnavailable, type CapturePosition } from '@crucible/storage';
 import type { Logger } from 'pino';
 import { backoffMs, isAborted, KubeError, sleep, type PodLogStream } from '../kube/index.ts';
 import type { PodView, RecorderContext } from './context.ts';
@@ -8,6 +8,9 @@ import { LogPass, type PassEnd } from './pass.ts';
 import { passOptions } from './quota.ts';
 import { claimHolds, logState } from './pods.ts';
 import { CaptureFinished, CaptureWriter } from './writer.ts';
+
+const EMPTY = { bytes: 0, lines: 0 };
+const NOTHING_STORED: CapturePosition = { lastSeq: 0, missing: [], streams: { stdout: EMPTY, stderr: EMPTY } };
 
 /** `untrusted`: no attempt vouches for the pod. `captured`: by us now, or by anyone before. */
 export type CaptureResult = 'captured' | 'untrusted';
@@ -50,6 +53,7 @@ export class PodCapture {
       key: this.#view.claim,
       recorder: claims.recorder,
       position,
+      fresh: position === NOTHING_STORED,
       captures,
       database,
       spool,
@@ -117,6 +121,7 @@ export class PodCapture {
   async #begin(signal: AbortSignal): Promise<CapturePosition | CaptureResult> {
     const { claims, captures, database, clock, patience } = this.#context;
     const { evaluationUid, attempt, podUid } = this.#view.claim;
+    if (!this.#known && (await database.persist(() => this.#beginFirst(), signal))) return NOTHING_STORED;
     for (;;) {
       const claimed = await database.persist(() => claims.take({ evaluationUid, attempt }), signal);
       if (claimed === 'captured') return 'captured';
@@ -134,6 +139,16 @@ export class PodCapture {
       }
       await sleep(clock, patience.heldMs, signal);
       signal.throwIfAborted();
+    }
+  }
+
+  /** As nearly every capture begins. */
+  async #beginFirst(): Promise<boolean> {
+    try {
+      return await this.#context.claims.begin(this.#view.claim);
+    } catch (error) {
+      if (isForeignPod(error)) return false;
+      throw error;
     }
   }
 

@@ -32,6 +32,8 @@ export interface WriterOptions {
   /** The current claim, written along with every change. */
   readonly recorder: () => string;
   readonly position: CapturePosition;
+  /** Nobody has captured anything of it before: the spool has nothing of it but what is put there from now on. */
+  readonly fresh?: boolean;
   readonly captures: Pick<CaptureRepository, 'append'>;
   readonly database: DatabaseHealth;
   readonly spool: Spool;
@@ -59,6 +61,8 @@ export class CaptureWriter {
   /** Flushes that are not over. */
   #writing = 0;
   #spooled = false;
+  /** Nothing of it can be in the spool, which need not be looked through: most captures begin and end so. */
+  #unspooled: boolean;
   /** Of an earlier process, by their first number: their output is stored. */
   #recovered: readonly string[] = [];
   #awaitingReturn = false;
@@ -66,6 +70,7 @@ export class CaptureWriter {
 
   constructor(options: WriterOptions) {
     this.#options = options;
+    this.#unspooled = options.fresh ?? false;
     this.#position = options.position;
     this.#readSeq = options.position.lastSeq;
   }
@@ -163,6 +168,7 @@ export class CaptureWriter {
 
   /** After the capture is finished: nothing of it is needed any more. */
   async discardSpool(): Promise<void> {
+    if (this.#unspooled) return;
     for (const path of await this.#options.spool.files(this.#options.key)) await this.#options.spool.remove(path);
   }
 
@@ -212,6 +218,8 @@ export class CaptureWriter {
   /** Postgres is away: to the spool, or wait here, which stops the reader. */
   async #park(frames: PendingFrames): Promise<void> {
     const { spool, key, database, signal, metrics } = this.#options;
+    // Also of an append that fails some is on disk.
+    this.#unspooled = false;
     try {
       await spool.append(key, frames);
       this.#spooled = true;
@@ -238,7 +246,8 @@ export class CaptureWriter {
       const { outcome, position } = await captures.append({ ...key, recorder: this.#options.recorder(), ...batch });
       if (outcome === 'captured') throw new CaptureFinished('the capture is finished');
       // Stale: these numbers, or the first of them, are stored already: by an append whose answer was lost, or by
-      // another recorder from the same log. Go on behind them.
+      // another recorder from the same log, which may have a spool too. Go on behind them.
+      if (outcome === 'stale') this.#unspooled = false;
       if (outcome === 'stale' && position.lastSeq <= batch.afterSeq) throw new Error('a stale append did not advance');
       this.position = position;
       if (outcome !== 'appended') continue;
@@ -276,6 +285,7 @@ export class CaptureWriter {
   }
 
   async #spoolFiles(): Promise<string[]> {
+    if (this.#unspooled) return [];
     const files = await this.#options.spool.files(this.#options.key);
     return files.filter((path) => !this.#recovered.includes(path));
   }

@@ -1,10 +1,10 @@
 import type { Queryable } from './database.ts';
-import { INSERT_ACCEPTED, acceptedEvent, acceptedValues } from './evaluations.ts';
+import { INSERT_ACCEPTED, acceptedEvent, acceptedValues, finishValues } from './evaluations.ts';
 import { jsonbText } from './json.ts';
 import { EVENT_TYPES } from './types.ts';
-import type { AcceptedEvaluation, AttemptPod, NewAttempt } from './types.ts';
+import type { AcceptedEvaluation, AttemptPod, FinalAttempt, FinishEvaluation, NewAttempt } from './types.ts';
 
-// Changes of an attempt as most runs have them, each with its event in one statement: in steps they take five to ten, and
+// Changes of an attempt as most runs have them, each with its events in one statement: in steps they take five to twelve, and
 // every run waits for the first. What is not as expected changes nothing, and whoever asked takes the steps, which also say
 // what is wrong. As there, the row of the evaluation is locked first, and the epoch is the fence; one that is higher than
 // the recorded one is left to the steps.
@@ -69,6 +69,47 @@ export async function setPodAtOnce(
     [
       evaluationUid, epoch, number, podName, podUid, node, imageDigest ?? null, startedAt,
       EVENT_TYPES.attemptStarted, jsonbText({ attempt: number, podName, node }),
+    ],
+  );
+  return rowCount === 1;
+}
+
+/** Of an attempt, in the order of its columns wherever it is ended. */
+export function endValues({ podUid, startedAt, finishedAt, exitCode, signal, verdict, receipt }: FinalAttempt): unknown[] {
+  const document = receipt == null ? null : jsonbText(receipt);
+  return [podUid, startedAt, finishedAt, exitCode, signal, jsonbText(verdict), document];
+}
+
+/**
+ * finalize, accept and finish, of the attempt that is the result. Only of one whose own pod was captured: then no capture of
+ * another pod can begin meanwhile, which this statement would not see.
+ */
+export async function endAtOnce(db: Queryable, attempt: FinalAttempt, evaluation: FinishEvaluation): Promise<boolean> {
+  const { number, exitCode, signal, verdict } = attempt;
+  const { phase, passed } = evaluation;
+  const { rowCount } = await db.query(
+    `WITH locked AS (
+       SELECT uid FROM crucible.evaluations
+       WHERE uid = $1 AND epoch = $2 AND finished_at IS NULL AND accepted_attempt IS NULL FOR NO KEY UPDATE
+     ), ended AS (
+       UPDATE crucible.attempts a SET state = 'finalized', finalized_at = now(), pod_uid = $4, started_at = coalesce($5, started_at),
+         finished_at = $6, exit_code = $7, signal = $8, verdict = $9, receipt = $10, epoch = $2
+       FROM locked WHERE a.evaluation_uid = locked.uid AND a.number = $3 AND a.state <> 'finalized'
+         AND (a.pod_uid IS NULL OR a.pod_uid = $4) AND EXISTS (
+           SELECT FROM crucible.captures c WHERE c.evaluation_uid = $1 AND c.attempt = $3 AND c.pod_uid = $4)
+       RETURNING a.evaluation_uid AS uid
+     ), finished AS (
+       UPDATE crucible.evaluations e SET accepted_attempt = $3, phase = $11, verdict = $12, passed = $13, finished_at = $14,
+         passed_reason = $15, passed_message = $16, queue_reason = NULL, queue_message = NULL
+       FROM ended WHERE e.uid = ended.uid RETURNING e.uid
+     )
+     SELECT crucible.append_event(uid, $17, $18), crucible.append_event(uid, $19, $20), crucible.append_event(uid, $21, $22)
+     FROM finished`,
+    [
+      attempt.evaluationUid, attempt.epoch, number, ...endValues(attempt), ...finishValues(evaluation),
+      EVENT_TYPES.attemptFinalized, jsonbText({ attempt: number, exitCode, signal, verdict }),
+      EVENT_TYPES.attemptAccepted, jsonbText({ attempt: number }),
+      EVENT_TYPES.evaluationFinished, jsonbText({ phase, verdict: evaluation.verdict, passed }),
     ],
   );
   return rowCount === 1;

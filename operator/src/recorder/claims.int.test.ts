@@ -1,0 +1,59 @@
+import { randomUUID } from 'node:crypto';
+import { AttemptRepository, CaptureRepository, EvaluationRepository, connect, isForeignPod } from '@crucible/storage';
+import type { Database } from '@crucible/storage';
+import { buildAttempt, buildEvaluation, prepareDatabase } from '@crucible/storage/testing';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createDatabase } from '../../../test/integration/database.ts';
+import type { TestDatabase } from '../../../test/integration/database.ts';
+import { Claims } from './claims.ts';
+
+let database: TestDatabase;
+let operator: Database;
+let recorder: Database;
+let captures: CaptureRepository;
+
+beforeAll(async () => {
+  database = await createDatabase('claims');
+  const dsns = await prepareDatabase(database.dsn);
+  operator = connect(dsns.operator);
+  recorder = connect(dsns.recorder);
+  captures = new CaptureRepository(recorder);
+});
+
+afterAll(async () => {
+  await Promise.all([operator?.close(), recorder?.close()]);
+  await database?.drop();
+});
+
+async function attempt(pod?: string): Promise<{ evaluationUid: string; attempt: number; podUid: string }> {
+  const input = buildEvaluation();
+  const attempts = new AttemptRepository(operator);
+  await new EvaluationRepository(operator).upsertAccepted(input);
+  await attempts.create(buildAttempt(input.uid));
+  const podUid = pod ?? randomUUID();
+  if (pod !== undefined) await attempts.setPod({ evaluationUid: input.uid, number: 1, epoch: 1, podUid, podName: 'p', node: null });
+  return { evaluationUid: input.uid, attempt: 1, podUid };
+}
+
+it('begins a capture as the steps do, once, and holds it', async () => {
+  const [at, steps] = [await attempt(), await attempt()];
+  const [claims, other] = [new Claims('one', recorder), new Claims('two', recorder)];
+  expect([await claims.begin(at), await claims.begin(at), await other.begin(at)]).toEqual([true, false, false]);
+  expect(claims.recorder()).toMatch(/^one@\d{10}$/);
+  await other.refresh();
+  expect(await captures.begin({ ...steps, recorder: 'one@0' })).toMatchObject({ outcome: 'begun' });
+  const own = { evaluationUid: '', podUid: '', startedAt: 0, recorder: '' };
+  const begun = await captures.get(at.evaluationUid, 1);
+  expect({ ...begun, ...own }).toEqual({ ...(await captures.get(steps.evaluationUid, 1)), ...own });
+  expect(begun?.recorder).toBe(claims.recorder());
+  expect([await claims.take(at), await other.take(at)]).toEqual(['ours', 'held']);
+});
+
+it('begins nothing of an attempt that nobody knows, nor from another pod', async () => {
+  const known = await attempt(randomUUID());
+  const claims = new Claims('one', recorder);
+  expect(await claims.begin({ evaluationUid: randomUUID(), attempt: 1, podUid: randomUUID() })).toBe(false);
+  const refused = await claims.begin({ ...known, podUid: randomUUID() }).catch((error: unknown) => error);
+  expect(isForeignPod(refused)).toBe(true);
+  expect(await captures.get(known.evaluationUid, 1)).toBeUndefined();
+});
