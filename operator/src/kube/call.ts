@@ -264,6 +264,8 @@ export class ByteStream implements AsyncIterable<Uint8Array> {
 }
 
 async function readBody(response: HttpResponse, maxBytes: number): Promise<string> {
+  // Most answers are short and say how long they are: those need not pass through a stream's iterator.
+  if (Number(response.headers['content-length'] ?? Number.NaN) <= maxBytes) return await response.body.text();
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of response.body) {

@@ -29,20 +29,19 @@ export function slimPod(raw: KubeObject): SandboxPod {
   const { spec, status } = raw as Partial<SandboxPod>;
   const { name, namespace, uid, resourceVersion, creationTimestamp, deletionTimestamp, labels, ownerReferences } =
     raw.metadata;
-  const metadata = {
-    name,
-    namespace,
-    uid,
-    resourceVersion,
-    creationTimestamp,
-    deletionTimestamp,
-    labels,
-    ownerReferences,
-  };
   return {
     apiVersion: raw.apiVersion,
     kind: raw.kind,
-    metadata: Object.fromEntries(Object.entries(metadata).filter(([, value]) => value !== undefined)),
+    metadata: {
+      ...(name !== undefined && { name }),
+      ...(namespace !== undefined && { namespace }),
+      ...(uid !== undefined && { uid }),
+      ...(resourceVersion !== undefined && { resourceVersion }),
+      ...(creationTimestamp !== undefined && { creationTimestamp }),
+      ...(deletionTimestamp !== undefined && { deletionTimestamp }),
+      ...(labels !== undefined && { labels }),
+      ...(ownerReferences !== undefined && { ownerReferences }),
+    },
     spec: spec?.nodeName === undefined ? {} : { nodeName: spec.nodeName },
     status: {
       ...(status?.phase !== undefined && { phase: status.phase }),

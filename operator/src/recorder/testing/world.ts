@@ -200,6 +200,12 @@ export class World {
     return child;
   }
 
+  /** A recorder of that name has a connection to Postgres. */
+  async connected(id: string): Promise<boolean> {
+    const text = 'SELECT 1 FROM pg_stat_activity WHERE application_name = $1';
+    return (await this.owner.query(text, [`crucible-recorder ${id}`])).rowCount > 0;
+  }
+
   async captured(pod: TestPod): Promise<CaptureRecord> {
     return await this.until(async () => {
       const capture = await this.captures.get(pod.evaluationUid, 1);
