@@ -4,12 +4,13 @@ import { isUnavailable } from '@crucible/storage';
 import type { Gate } from '../drill/gate.ts';
 import type { Logger } from 'pino';
 import { WaitingError } from '../controller/index.ts';
-import { EVALUATIONS, isNotFound } from '../kube/index.ts';
+import { EVALUATIONS } from '../kube/index.ts';
 import type { KubeClient, KubeObject } from '../kube/index.ts';
 import type { Action } from './actions.ts';
 import type { Applier } from './apply.ts';
 import type { ClusterCaches } from './caches.ts';
 import type { Gatherer } from './gather.ts';
+import { isGone } from './gone.ts';
 import { hasFinalizer, isDeleting, uidOf } from './objects.ts';
 import type { Job, Pod } from './objects.ts';
 import { plan } from './plan.ts';
@@ -83,7 +84,7 @@ export class Janitor {
     for (const orphan of orphans.values()) {
       if (signal.aborted) return;
       await this.#try(orphan, signal, async () => {
-        if (await this.#isGone(orphan, signal)) await this.#end(orphan, signal);
+        if (await isGone(this.#deps.client, orphan, signal)) await this.#end(orphan, signal);
       });
     }
     for (const uid of unrecorded) {
@@ -188,16 +189,6 @@ export class Janitor {
     await applier.apply(strayAsSnapshot(uid, stray), actions, signal);
     const what = { evaluation: `${namespace}/${name}`, actions: actions.map(({ type }) => type) };
     logger.warn(what, 'what no record knows was let go');
-  }
-
-  async #isGone({ namespace, name, uid }: EvaluationRecord, signal: AbortSignal): Promise<boolean> {
-    try {
-      const live = await this.#deps.client.get<KubeObject>(EVALUATIONS, namespace, name, { signal });
-      return live.metadata.uid !== uid;
-    } catch (error) {
-      if (isNotFound(error)) return true;
-      throw error;
-    }
   }
 
   async #end(record: EvaluationRecord, signal: AbortSignal): Promise<void> {

@@ -11,6 +11,7 @@ import { identityOf } from './apply-record.ts';
 import { Applier } from './apply.ts';
 import type { ClusterCaches } from './caches.ts';
 import { Gatherer } from './gather.ts';
+import { isGone } from './gone.ts';
 import { Janitor } from './janitor.ts';
 import type { DomainMetrics } from './metrics.ts';
 import { jobNameOf } from './kueue.ts';
@@ -119,6 +120,7 @@ export class EvaluationOperator {
       namespaces: caches.namespaces,
       known: (uid) => this.#keys.has(uid),
       notAdmitted: () => this.#notAdmitted(),
+      isGone: (run) => isGone(this.#deps.client, run),
       now,
     });
     const janitor = new Janitor({

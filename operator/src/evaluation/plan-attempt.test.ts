@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { NOW, POD_UID, at, attempt, job, launched, output, pod, rawEvaluation, record, runtime, snapshot } from './testing/builders.ts';
+import { NOW, POD_UID, at, attempt, job, launched, namespaceGoing, output, pod, rawEvaluation, record, runtime, snapshot } from './testing/builders.ts';
 import { accepted, decide, deleting, finalizers, find, types } from './testing/plans.ts';
-import type { RawEvaluation } from './snapshot.ts';
+import type { RawEvaluation, Snapshot } from './snapshot.ts';
 
 describe('plan: an attempt', () => {
   it('starting: waits, and writes only what changed', () => {
@@ -23,11 +23,22 @@ describe('plan: an attempt', () => {
     for (const subject of [
       launched({ pod: pod().running().build(), spec: { cancel: true } }),
       launched({ pod: pod().running().build(), raw: deleting() }),
+      launched({ pod: pod().running().build(), ...namespaceGoing() }),
     ]) {
       expect(find(subject, 'lowerDeadline')?.seconds).toBe(1);
       expect(types(subject)).not.toContain('deleteJob');
       expect(types(subject)).not.toContain('releasePod');
     }
+  });
+
+  it('its namespace goes, which deletes pods first: by its owner, and nothing is tried again', () => {
+    const spec = { retry: { limit: 2, on: ['Any' as const] } };
+    const killed = pod().ended(137).meta({ deletionTimestamp: at(-5) }).build();
+    const judged = (subject: Snapshot) => find(subject, 'recordEnd')?.evaluation?.verdict;
+    expect(judged(launched({ spec, pod: killed, output: output(), ...namespaceGoing() }))).toMatchObject({ class: 'Cancelled', attributableTo: 'User' });
+    expect(judged(launched({ spec, pod: killed, output: output() }))).toBeUndefined();
+    expect(judged(launched({ spec: {}, pod: killed, output: output() }))).toMatchObject({ class: 'InternalError', attributableTo: 'Infrastructure' });
+    expect(judged(snapshot({ spec, ...namespaceGoing() }))).toMatchObject({ class: 'Cancelled', message: 'Deleted before the code started.' });
   });
 
   it('cancelled before it was seen to start, on a node: the kubelet ends it, because it may run by now', () => {
@@ -381,25 +392,16 @@ describe('plan: an attempt', () => {
 
   it('the record away and the namespace deleted: lets go, though nothing says so of the Evaluation before its pods are gone', () => {
     const raw = rawEvaluation({}, { metadata: { finalizers }, status: { conditions: [accepted] } });
-    const { cluster } = snapshot();
-    const around = cluster.namespace!;
-    const subject = (away: number, metadata: object) =>
-      launched({
-        record: 'unavailable',
-        unavailableSince: NOW - away * 1000,
-        raw,
-        pod: pod().ended(143).build(),
-        cluster: { ...cluster, namespace: { ...around, metadata: { ...around.metadata, ...metadata } } },
-      });
-    const going = { deletionTimestamp: at(-600) };
-    expect(types(subject(61, going))).toEqual([
+    const subject = (away: number, around: Partial<Snapshot>) =>
+      launched({ record: 'unavailable', unavailableSince: NOW - away * 1000, raw, pod: pod().ended(143).build(), ...around });
+    expect(types(subject(61, namespaceGoing()))).toEqual([
       'confirmGoing',
       'settleJob',
       'releasePod',
       'deleteConfigMap',
       'removeFinalizer',
     ]);
-    expect(types(subject(30, going))).toEqual([]);
+    expect(types(subject(30, namespaceGoing()))).toEqual([]);
     expect(types(subject(600, {}))).toEqual([]);
   });
 

@@ -24,7 +24,7 @@ import {
 import { buildReceipt } from './receipt.ts';
 import type { Receipt } from './receipt.ts';
 import type { Settings } from './settings.ts';
-import { conditionOf, currentAttempt, isDeletingSnapshot, wantsEnd } from './snapshot.ts';
+import { conditionOf, currentAttempt, isDeletingSnapshot, wantsEnd, wasCancelled } from './snapshot.ts';
 import type { Snapshot } from './snapshot.ts';
 import { ageSeconds, judgeStart } from './start.ts';
 import { exitOf, isKueueStop, judge, verdict } from './verdict.ts';
@@ -94,9 +94,7 @@ function planStarting(context: Context, pod: Pod | undefined): Plan {
   const { snapshot, attempt, now, settings } = context;
   const { job } = snapshot;
   if (wantsEnd(snapshot)) {
-    const message = isDeletingSnapshot(snapshot)
-      ? 'Deleted before the code started.'
-      : 'Cancelled before the code started.';
+    const message = `${wasCancelled(snapshot) ? 'Cancelled' : 'Deleted'} before the code started.`;
     return planGiveUp(context, pod, verdict('Cancelled', 'User', message));
   }
   // Deleted by somebody, and the garbage collector takes the pod: its end is still to come.

@@ -76,8 +76,8 @@ describe('plan: before an attempt', () => {
     });
   });
 
-  it('deleted before it was accepted: only the finalizer goes', () => {
-    expect(types(snapshot({ raw: deleting() }))).toEqual(['removeFinalizer']);
+  it('deleted before it was recorded: only what a start may have left goes', () => {
+    expect(types(snapshot({ raw: deleting() }))).toEqual(['deleteConfigMap', 'removeFinalizer']);
     expect(types(snapshot({ raw: deleting({ finalizers: [] }) }))).toEqual([]);
   });
 });

@@ -13,7 +13,7 @@ import { jobName } from './names.ts';
 import { hasFinalizer } from './objects.ts';
 import { hasEndPhase } from './pod.ts';
 import type { HeldBack } from './queue.ts';
-import { conditionOf, currentAttempt, isDeletingSnapshot, isFinished, wantsEnd } from './snapshot.ts';
+import { conditionOf, currentAttempt, isDeletingSnapshot, isFinished, wantsEnd, wasCancelled } from './snapshot.ts';
 import type { RecordState, Snapshot } from './snapshot.ts';
 import type { Settings } from './settings.ts';
 import { judgeRefusal } from './start.ts';
@@ -191,7 +191,7 @@ function planFinished(snapshot: Snapshot, record: RecordState): Plan {
     asVerdict(record.evaluation?.verdict) ??
     verdict('InternalError', 'Infrastructure', 'The recorded verdict cannot be read.');
   const actions: Action[] = cleanUp(snapshot);
-  if (last !== undefined) actions.push({ type: 'deleteConfigMap', name: last.jobName });
+  actions.push(...deleteConfigMap(snapshot, last));
   if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
   const view = isDeletingSnapshot(snapshot) ? undefined : finishedView(snapshot, judged, last);
   return { actions, view, turn: 'release' };
@@ -220,7 +220,7 @@ function planEndWithoutAttempt(snapshot: Snapshot, record: RecordState, now: num
   const current = currentAttempt(snapshot);
   const earlier = current?.state === 'finalized' ? current : undefined;
   const when = earlier === undefined ? 'before the code started' : 'before the next attempt; what the earlier ones gave is kept';
-  const judged = verdict('Cancelled', 'User', `${deleting ? 'Deleted' : 'Cancelled'} ${when}.`);
+  const judged = verdict('Cancelled', 'User', `${wasCancelled(snapshot) ? 'Cancelled' : 'Deleted'} ${when}.`);
   // A row without a Job: the operator was stopped between the two.
   const attempt =
     current === undefined || earlier !== undefined
@@ -247,10 +247,17 @@ function planEndWithoutAttempt(snapshot: Snapshot, record: RecordState, now: num
     if (record.evaluation === undefined) actions.push({ type: 'recordEvaluation', phase: 'Queued' });
     actions.push({ type: 'recordEnd', attempt, evaluation: end });
   }
-  if (current !== undefined) actions.push({ type: 'deleteConfigMap', name: current.jobName });
+  actions.push(...deleteConfigMap(snapshot, current));
   if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
   if (deleting) return { actions, view: undefined, turn: 'release' };
   return { actions, view: finishedView(snapshot, judged, earlier), turn: 'release' };
+}
+
+/** Also of a first attempt that has no row: finalizer, row and ConfigMap are made at the same time. */
+function deleteConfigMap({ raw }: Snapshot, attempt: AttemptRecord | undefined): Action[] {
+  if (attempt === undefined && !hasFinalizer(raw, CAPTURE_FINALIZER)) return [];
+  const { name = '', uid = '' } = raw.metadata;
+  return [{ type: 'deleteConfigMap', name: attempt?.jobName ?? jobName({ name, uid }, 1) }];
 }
 
 /**

@@ -27,7 +27,7 @@ const namespace = (name: string, uid: string, enabled: boolean): Namespace => ({
 
 test('a namespace is gone when it is not there any more, not when it is only disabled for a while', async () => {
   let list: Namespace[] = [];
-  const start = () => new Registry({ database, namespaces: { list: () => list }, known: () => false, notAdmitted: () => [], now: Date.now });
+  const start = () => new Registry({ database, namespaces: { list: () => list }, known: () => false, isGone: async () => true, notAdmitted: () => [], now: Date.now });
   const present = async () => (await new NamespaceRepository(database).current()).map(({ uid }) => uid).sort();
   const [a, b, again] = [randomUUID(), randomUUID(), randomUUID()];
   const registry = start();
@@ -58,17 +58,21 @@ test('a submission that is gone is settled, however many are refused, and what n
   };
   const refused = new Set(await submit(2100));
   const gone = await submit(3);
+  // In the cluster, and our watch has not heard of it.
+  const [unheard] = await submit(1);
   const why = { reason: 'RuntimeNotFound', message: 'There is none.' };
   // Applied to the cluster while the record was away.
   const applied = randomUUID();
   const known = (uid: string): boolean => refused.has(uid) || uid === applied;
   const of = { namespace: 'evals', namespaceUid: randomUUID(), name: 'x', createdAt: new Date(), ...why, refused: true };
+  const isGone = async ({ uid }: { uid: string }): Promise<boolean> => uid !== unheard;
   const notAdmitted = () => [...refused, applied].map((uid) => ({ uid, ...of }));
-  const registry = new Registry({ database, namespaces: { list: () => [] }, known, notAdmitted, now: Date.now });
+  const registry = new Registry({ database, namespaces: { list: () => [] }, known, isGone, notAdmitted, now: Date.now });
   await registry.settleSubmissions();
-  const states = 'SELECT state, reason, count(*)::int AS count FROM crucible.submissions GROUP BY state, reason ORDER BY state';
+  const states = 'SELECT state, reason, count(*)::int AS count FROM crucible.submissions GROUP BY state, reason ORDER BY state, reason';
   expect((await owner.query(states)).rows).toEqual([
     { state: 'submitted', reason: why.reason, count: refused.size + 1 },
+    { state: 'submitted', reason: null, count: 1 },
     { state: 'withdrawn', reason: null, count: gone.length },
   ]);
 }, 60_000);

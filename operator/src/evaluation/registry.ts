@@ -9,8 +9,10 @@ const GONE_AFTER_MILLISECONDS = 60_000;
 export interface RegistryDependencies {
   readonly database: Database;
   readonly namespaces: { list(): readonly Namespace[] };
-  /** There is an Evaluation with this uid. */
+  /** There is an Evaluation with this uid, as far as the watch knows. */
   readonly known: (uid: string) => boolean;
+  /** The cluster itself says that there is none: a watch may hang. */
+  readonly isGone: (run: Pick<SubmissionRecord, 'uid' | 'namespace' | 'name'>) => Promise<boolean>;
   /** What is not admitted, and why, as their status says. */
   readonly notAdmitted: () => Iterable<NotAdmitted>;
   readonly now: () => number;
@@ -58,7 +60,7 @@ export class Registry {
    * or before the submission was there to say it of.
    */
   async settleSubmissions(): Promise<void> {
-    const { known, now, notAdmitted } = this.#deps;
+    const { known, isGone, now, notAdmitted } = this.#deps;
     const told = new Map<string, SubmissionRecord>();
     // All of them: what is refused stays among them for as long as its owner leaves it there.
     for (let after: string | undefined; ;) {
@@ -66,7 +68,7 @@ export class Registry {
       for (const submission of page) {
         const { uid, submittedAt } = submission;
         if (known(uid)) told.set(uid, submission);
-        else if (now() - submittedAt.getTime() > GONE_AFTER_MILLISECONDS) await this.#submissions.withdraw(uid);
+        else if (now() - submittedAt.getTime() > GONE_AFTER_MILLISECONDS && (await isGone(submission))) await this.#submissions.withdraw(uid);
       }
       after = page.at(-1)?.uid;
       if (after === undefined) break;

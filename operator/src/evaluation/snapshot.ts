@@ -83,9 +83,18 @@ export function currentAttempt(snapshot: Snapshot): AttemptRecord | undefined {
   return snapshot.record === 'unavailable' ? undefined : snapshot.record.attempts.at(-1);
 }
 
-/** Cancelled or being deleted: nothing new starts and what runs is ended. */
+/**
+ * Cancelled or being deleted, itself or with its namespace: nothing new starts and what runs is ended. A namespace deletes its
+ * pods first (KEP-5080), while the Evaluation still looks as ever.
+ */
 export function wantsEnd(snapshot: Snapshot): boolean {
-  return isDeletingSnapshot(snapshot) || snapshot.evaluation?.spec.cancel === true;
+  const namespaceGoes = snapshot.cluster.namespace?.metadata.deletionTimestamp !== undefined;
+  return isDeletingSnapshot(snapshot) || namespaceGoes || wasCancelled(snapshot);
+}
+
+/** By its owner's word in the spec; not by being deleted. */
+export function wasCancelled(snapshot: Snapshot): boolean {
+  return !isDeletingSnapshot(snapshot) && snapshot.evaluation?.spec.cancel === true;
 }
 
 export function isDeletingSnapshot(snapshot: Snapshot): boolean {

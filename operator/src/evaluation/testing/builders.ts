@@ -289,6 +289,13 @@ export function output(stdout = 'hello\n', changes: Partial<CaptureRecord> = {})
   return { capture, tail: data };
 }
 
+/** Its namespace is being deleted, and of itself nothing says so. */
+export function namespaceGoing(): Pick<Snapshot, 'cluster'> {
+  const { cluster } = snapshot();
+  const { metadata, ...namespace } = cluster.namespace!;
+  return { cluster: { ...cluster, namespace: { ...namespace, metadata: { ...metadata, deletionTimestamp: at(-600) } } } };
+}
+
 /** By default: accepted, nothing of it in record or cluster yet, with a place among the running. */
 export function snapshot(changes: Partial<Snapshot> & { spec?: Partial<EvaluationSpec> } = {}): Snapshot {
   const { spec, ...rest } = changes;
