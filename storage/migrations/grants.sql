@@ -14,7 +14,7 @@ GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, cruc
   crucible.artifacts, crucible.events, crucible.event_positions TO crucible_operator;
 GRANT INSERT (uid, namespace, namespace_uid, name, generation, spec, labels, phase, priority, runtime, created_at, epoch)
   ON crucible.evaluations TO crucible_operator;
-GRANT UPDATE (generation, spec, labels, phase, priority, queue_reason, queue_message, verdict, passed, passed_reason, passed_message, finished_at,
+GRANT UPDATE (generation, spec, labels, phase, priority, queue_reason, queue_message, refused, verdict, passed, passed_reason, passed_message, finished_at,
   accepted_attempt, epoch) ON crucible.evaluations TO crucible_operator;
 GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, accepted_risks, inputs, epoch)
   ON crucible.attempts TO crucible_operator;

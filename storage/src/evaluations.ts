@@ -19,6 +19,14 @@ const MAX_MESSAGE = 1024;
 const MAX_PRIORITY = 999_999_999;
 const NIL_UID = '00000000-0000-0000-0000-000000000000';
 
+/** A word and a sentence. */
+export interface Waits {
+  readonly reason: string;
+  readonly message: string;
+  /** Its owner has to change something. */
+  readonly refused?: boolean;
+}
+
 /** Written by the operator alone. Every change is fenced by the leader's epoch and writes its event. */
 export class EvaluationRepository {
   readonly #db: Database;
@@ -69,16 +77,16 @@ export class EvaluationRepository {
   }
 
   /**
-   * Why it waits, as its status says; undefined when it does not. For readers of the queue: no event, and nothing happens
-   * to what is finished, not recorded yet, or written by a newer leader.
+   * Why it waits, or, refused, never will start as it is, as its status says; undefined when it does not. For readers of the queue:
+   * no event, and nothing happens to what is finished, not recorded yet, or written by a newer leader.
    */
-  async setQueue(input: { uid: string; queue: { reason: string; message: string } | undefined; epoch: number }): Promise<{ changed: boolean }> {
+  async setQueue(input: { uid: string; queue: Waits | undefined; epoch: number }): Promise<{ changed: boolean }> {
     const reason = input.queue === undefined ? null : safeText(input.queue.reason).slice(0, MAX_REASON);
     const message = input.queue === undefined ? null : safeText(input.queue.message).slice(0, MAX_MESSAGE);
     const { rowCount } = await this.#db.query(
-      `UPDATE crucible.evaluations SET queue_reason = $2, queue_message = $3 WHERE uid = $1 AND finished_at IS NULL AND epoch <= $4
-         AND (queue_reason, queue_message) IS DISTINCT FROM ($2::text, $3::text)`,
-      [input.uid, reason, message, input.epoch],
+      `UPDATE crucible.evaluations SET queue_reason = $2, queue_message = $3, refused = $5 WHERE uid = $1 AND finished_at IS NULL AND epoch <= $4
+         AND (queue_reason, queue_message, refused) IS DISTINCT FROM ($2::text, $3::text, $5::boolean)`,
+      [input.uid, reason, message, input.epoch, input.queue?.refused ?? false],
     );
     return { changed: rowCount > 0 };
   }

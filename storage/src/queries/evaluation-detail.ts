@@ -66,7 +66,7 @@ interface StateRow {
 
 export const STATE = `
   SELECT e.phase, e.verdict, e.passed, e.finished_at AS "finishedAt", e.queue_reason AS "queueReason",
-         e.queue_message AS "queueMessage", NULL::timestamptz AS "withdrawnAt", false AS refused, 1 AS rank
+         e.queue_message AS "queueMessage", NULL::timestamptz AS "withdrawnAt", e.refused AND e.phase = 'Queued' AS refused, 1 AS rank
   FROM crucible.evaluations e WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)}
   UNION ALL
   SELECT NULL, NULL, NULL, NULL, s.reason, s.message, s.withdrawn_at, s.refused, 2

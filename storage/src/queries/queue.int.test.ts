@@ -5,9 +5,11 @@ import type { TestDatabase } from '../../../test/integration/database.ts';
 import { random } from '../../../test/faults/seed.ts';
 import { AttemptRepository } from '../attempts.ts';
 import { EvaluationRepository } from '../evaluations.ts';
+import type { Waits } from '../evaluations.ts';
 import { grantOrder } from '../queue-order.ts';
 import type { QueueLimits, Share } from '../queue-order.ts';
 import { buildAttempt, prepareDatabase } from '../testing.ts';
+import { readState } from './evaluation-detail.ts';
 import { readPosition, readPositions, readQueue } from './queue.ts';
 import { connectRoles, makeRun } from './testing.ts';
 
@@ -81,6 +83,28 @@ test('what Kueue holds back waits for Kueue, with its reason and without a posit
   expect(held.waiting).toEqual({ Submitted: 0, Queued: 1, Retrying: 0, Starting: 0 });
   await new EvaluationRepository(roles.operator).setPhase({ uid, phase: 'Starting', epoch: 1 });
   expect((await readQueue(roles.api, [own.namespaceUid])).items).toMatchObject([{ name: 'held', stage: 'Starting' }]);
+});
+
+test('what is refused after it was recorded is in nobody\'s way, and says what has to change', async () => {
+  const own = { namespace: 'refused', namespaceUid: randomUUID() };
+  const scope = [own.namespaceUid];
+  const [gone, next] = [await makeRun(roles, { ...own, name: 'gone' }), await makeRun(roles, { ...own, name: 'next' })];
+  const operator = new EvaluationRepository(roles.operator);
+  const say = async (queue: Waits | undefined) => await operator.setQueue({ uid: gone.uid, queue, epoch: 1 });
+  const why = { reason: 'RuntimeNotFound', message: 'There is none.' };
+  const before = await readPositions(roles.api);
+  expect((await say({ ...why, refused: true })).changed).toBe(true);
+  const after = await readPositions(roles.api);
+  expect([after.has(gone.uid), after.get(next.uid)!]).toEqual([false, before.get(next.uid)! - 1]);
+  const { items, waiting } = await readQueue(roles.api, scope);
+  expect(items.map(({ uid, stage, reason }) => [uid, stage, reason])).toEqual([[next.uid, 'Queued', null], [gone.uid, 'Submitted', why.reason]]);
+  expect(waiting).toMatchObject({ Submitted: 1, Queued: 1 });
+  expect(await readState(roles.api, gone.uid, scope)).toMatchObject({ state: 'accepted', refused: true, queueReason: why.reason });
+  expect((await say({ ...why, refused: false })).changed).toBe(true);
+  expect((await readPositions(roles.api)).has(gone.uid)).toBe(true);
+  await say({ ...why, refused: true });
+  await operator.setPhase({ uid: gone.uid, phase: 'Starting', epoch: 1 });
+  expect(await readState(roles.api, gone.uid, scope)).toMatchObject({ refused: false });
 });
 
 test('of more than are shown all are counted, in every stage', async () => {

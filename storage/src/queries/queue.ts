@@ -4,7 +4,7 @@ import { inScope, scopeParameter } from './scope.ts';
 import type { Scope } from './scope.ts';
 
 /**
- * `Submitted`: the operator has not recorded it: it has not looked yet, refuses it, or holds back whatever needs that sandbox, with the reason. `Queued`: waits for a place; or, without a position and with
+ * `Submitted`: the operator has not looked at it yet, refuses it, or holds back whatever needs that sandbox, with the reason. `Queued`: waits for a place; or, without a position and with
  * a reason that begins with Kueue, has one and waits until Kueue admits its Job. `Retrying`: has a place, and waits before its next attempt.
  * `Starting`: has a Job, and waits for its pod to run.
  */
@@ -83,7 +83,7 @@ export const ORDERED = `
   ), turn AS (
     SELECT w.uid, w.namespace_uid, s.rank, s.running, s.most,
            s.running + row_number() OVER (PARTITION BY s.rank ORDER BY w.priority DESC, w.created_at, w.name COLLATE "C") - 1 AS held
-    FROM (SELECT * FROM crucible.evaluations WHERE finished_at IS NULL AND attempts = 0 ORDER BY created_at LIMIT ${MOST_ORDERED}) w
+    FROM (SELECT * FROM crucible.evaluations WHERE finished_at IS NULL AND attempts = 0 AND NOT refused ORDER BY created_at LIMIT ${MOST_ORDERED}) w
     JOIN share s ON s.uid = w.namespace_uid
   ), ordered AS (
     SELECT uid, namespace_uid,
@@ -112,11 +112,15 @@ async function describe(db: Queryable, positions: ReadonlyMap<string, number>): 
     .sort((a, b) => (a.position ?? 0) - (b.position ?? 0));
 }
 
+/** Recorded, and refused afterwards: few. */
+const REFUSED = `e.finished_at IS NULL AND e.attempts = 0 AND e.refused AND ${inScope('e.namespace_uid', 1)}`;
 /** In the order of their age. OFFSET 0: by the index of those with a place, which are few, not by that of the phase. */
 export const OTHERS = `
   (SELECT ${ITEM}, CASE WHEN e.phase = 'Starting' THEN 'Starting' WHEN e.queue_reason LIKE 'Kueue%' THEN 'Queued' ELSE 'Retrying' END AS stage
    FROM (SELECT * FROM crucible.evaluations p WHERE p.finished_at IS NULL AND p.attempts > 0 AND ${inScope('p.namespace_uid', 1)} OFFSET 0) e
    WHERE e.phase IN ('Queued', 'Starting') ORDER BY e.created_at LIMIT ${3 * SHOWN})
+  UNION ALL
+  (SELECT ${ITEM}, 'Submitted' FROM crucible.evaluations e WHERE ${REFUSED} ORDER BY e.created_at LIMIT ${SHOWN})
   UNION ALL
   (SELECT s.uid, s.namespace, s.namespace_uid, s.name, s.reason, s.message, 0, s.submitted_at, 'Submitted' FROM crucible.submissions s
    WHERE s.state = 'submitted' AND ${inScope('s.namespace_uid', 1)}
@@ -143,7 +147,8 @@ export const COUNTS = `
          count(*) FILTER (WHERE phase = 'Queued' AND coalesce(queue_reason, '') NOT LIKE 'Kueue%') AS retrying,
          (SELECT count(*) FROM crucible.submissions s
           WHERE s.state = 'submitted' AND ${inScope('s.namespace_uid', 1)}
-            AND NOT EXISTS (SELECT FROM crucible.evaluations r WHERE r.uid = s.uid)) AS submitted
+            AND NOT EXISTS (SELECT FROM crucible.evaluations r WHERE r.uid = s.uid))
+         + (SELECT count(*) FROM crucible.evaluations e WHERE ${REFUSED}) AS submitted
   FROM crucible.evaluations WHERE finished_at IS NULL AND attempts > 0 AND ${inScope('namespace_uid', 1)}`;
 
 async function countStages(db: Queryable, scope: Scope): Promise<Counts> {
