@@ -93,10 +93,10 @@ export class DrillRunner {
   }
 
   /** Its address once it runs, or why it will not; neither when it does not run in time. */
-  async address({ name, uid }: Started, deadline: number, signal: AbortSignal): Promise<Address> {
+  async address({ namespace, name, uid }: Started, deadline: number, signal: AbortSignal): Promise<Address> {
     let unscheduledSince: number | undefined;
     const seen = await this.#until(deadline, signal, () => {
-      const raw = this.#deps.evaluations.get(makeKey(this.#deps.namespace, name));
+      const raw = this.#deps.evaluations.get(makeKey(namespace, name));
       if (raw?.metadata.uid !== uid) return undefined;
       const pods = this.#deps.pods.ofEvaluation(uid);
       if (pods.every((pod) => unscheduledBecause(pod) === undefined)) unscheduledSince = undefined;
@@ -111,8 +111,8 @@ export class DrillRunner {
   }
 
   /** How it ended; undefined when it does not in time. */
-  async end({ name, uid }: Started, deadline: number, signal: AbortSignal): Promise<RunEnd | undefined> {
-    const { evaluations, namespace, artifacts, captures } = this.#deps;
+  async end({ namespace, name, uid }: Started, deadline: number, signal: AbortSignal): Promise<RunEnd | undefined> {
+    const { evaluations, artifacts, captures } = this.#deps;
     const finished = await this.#until(deadline, signal, () => {
       const raw = evaluations.get(makeKey(namespace, name));
       if (raw?.metadata.uid !== uid) return undefined;
@@ -162,17 +162,18 @@ export class DrillRunner {
 
   /** The changed copies of a sandbox's Job that are tried on admission. */
   async smuggle(drill: string, of: Started, smuggled: readonly Smuggled[], signal: AbortSignal): Promise<Check[]> {
-    const { client, namespace, now } = this.#deps;
+    const { client, now } = this.#deps;
+    const { namespace } = of;
     try {
       return await smuggle({ client, namespace, label: DRILL_LABEL, drill, signal, now }, of.uid, smuggled);
     } finally {
-      await this.sweepSmuggled(drill);
+      await this.sweepSmuggled(drill, namespace);
     }
   }
 
   /** Of one drill, or of any. */
-  async sweepSmuggled(drill?: string): Promise<void> {
-    const { client, namespace, logger } = this.#deps;
+  async sweepSmuggled(drill?: string, namespace = this.#deps.namespace): Promise<void> {
+    const { client, logger } = this.#deps;
     await sweepSmuggled({ client, namespace, label: DRILL_LABEL, drill }).catch((error: unknown) =>
       logger.warn({ err: error }, 'Jobs of the drill are left until the janitor finds them'),
     );
@@ -180,11 +181,11 @@ export class DrillRunner {
 
   /** The status of an evaluation that is expected not to be admitted. */
   async refusal(
-    { name, uid }: Started,
+    { namespace, name, uid }: Started,
     deadline: number,
     signal: AbortSignal,
   ): Promise<{ reason: string; attempts: number } | undefined> {
-    const { evaluations, namespace } = this.#deps;
+    const { evaluations } = this.#deps;
     const seen = await this.#until(deadline, signal, () => {
       const raw = evaluations.get(makeKey(namespace, name));
       const accepted = raw?.status?.conditions?.find(({ type }) => type === 'Accepted');
@@ -195,8 +196,8 @@ export class DrillRunner {
   }
 
   /** Finished, or no longer there although it was. */
-  isOver({ name, uid }: Started): boolean {
-    const raw = this.#deps.evaluations.get(makeKey(this.#deps.namespace, name));
+  isOver({ namespace, name, uid }: Started): boolean {
+    const raw = this.#deps.evaluations.get(makeKey(namespace, name));
     return raw === undefined || raw.metadata.uid !== uid || isFinished(raw);
   }
 

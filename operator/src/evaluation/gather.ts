@@ -6,7 +6,6 @@ import type {
   CaptureRecord,
   CaptureRepository,
 } from '@crucible/storage';
-import { isUnavailable } from '@crucible/storage';
 import { CONFIG_MAPS, EVALUATIONS, EVENTS, JOBS, PODS, trim } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
 import type { GateKeeper } from '../drill/gate.ts';
@@ -18,9 +17,10 @@ import type { Job, KubeEvent, Namespace, Pod, RuntimeClass } from './objects.ts'
 import type { PauseSwitches } from './pause.ts';
 import { hasStarted, waitingSince } from './pod.ts';
 import { unlessOutOfReach } from './reach.ts';
+import { RecordReader } from './record-reader.ts';
 import type { Settings } from './settings.ts';
 import { isFinished } from './snapshot.ts';
-import type { RawEvaluation, RecordState, Snapshot, StoredOutput } from './snapshot.ts';
+import type { RawEvaluation, Snapshot, StoredOutput } from './snapshot.ts';
 import { ageSeconds } from './start.ts';
 import { STDERR_TAIL_BYTES, TAIL_BYTES } from './tail.ts';
 import type { PodIndex } from './pod-index.ts';
@@ -54,10 +54,11 @@ export interface GatherDependencies {
 /** Reads everything a decision needs, from caches where they are enough and live where a mistake would be final. */
 export class Gatherer {
   readonly #deps: GatherDependencies;
-  #unavailableSince: number | undefined;
+  readonly #record: RecordReader;
 
   constructor(deps: GatherDependencies) {
     this.#deps = deps;
+    this.#record = new RecordReader(deps.attempts, deps.now);
   }
 
   async gather(
@@ -104,7 +105,7 @@ export class Gatherer {
       const pod = caches.pods.of(uid, lastJob?.number ?? 1)[0];
       return { ...base, record: { evaluation: undefined, attempts: [] }, job, pod, others: others(pod) };
     }
-    const record = await this.#record(uid);
+    const record = await this.#record.read(uid);
     if (record === 'unavailable') {
       // Without the record the newest Job is the current attempt.
       const job = caches.jobs
@@ -112,7 +113,7 @@ export class Gatherer {
         .filter((candidate) => ofEvaluation(candidate, uid))
         .sort((a, b) => attemptOf(b) - attemptOf(a))[0];
       const pod = job && choosePod(caches.pods.of(uid, attemptOf(job)), undefined, job.metadata.uid ?? null);
-      return { ...base, record, job, pod, others: others(pod), unavailableSince: this.#unavailableSince };
+      return { ...base, record, job, pod, others: others(pod), unavailableSince: this.#record.unavailableSince };
     }
     const attempt = record.attempts.at(-1);
     if (attempt === undefined) {
@@ -150,18 +151,6 @@ export class Gatherer {
       await this.#unlessGone(raw, this.#deps.client.get<InputMap>(CONFIG_MAPS, namespace, name, { signal })),
     ];
     return new Map(await Promise.all(inputNames(evaluation?.spec).map(read)));
-  }
-
-  async #record(uid: string): Promise<RecordState | 'unavailable'> {
-    try {
-      const record = await this.#deps.attempts.withEvaluation(uid);
-      this.#unavailableSince = undefined;
-      return record;
-    } catch (error) {
-      if (!isUnavailable(error)) throw error;
-      this.#unavailableSince ??= this.#deps.now();
-      return 'unavailable';
-    }
   }
 
   /** A Job that the cache does not have is only missing when the API server says so: the cache may be behind. */

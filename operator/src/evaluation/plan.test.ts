@@ -42,6 +42,11 @@ describe('plan: before an attempt', () => {
     expect(decide(snapshot({ record: 'unavailable' }))).toMatchObject({ actions: [], view, requeueAfterSeconds: 5 });
   });
 
+  it('cancelled, though its spec cannot be read', () => {
+    const unreadable = snapshot({ invalid: 'bad', evaluation: undefined, raw: rawEvaluation({ cancel: true }) });
+    expect(decide(unreadable)).toMatchObject({ view: { phase: 'Cancelled' }, turn: 'release' });
+  });
+
   it('cancelled: is recorded as such and never starts', () => {
     expect(types(snapshot({ spec: { cancel: true } }))).toEqual(['recordEvaluation', 'recordEnd']);
     expect(decide(snapshot({ spec: { cancel: true } }))).toMatchObject({

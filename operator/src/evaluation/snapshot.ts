@@ -92,9 +92,10 @@ export function wantsEnd(snapshot: Snapshot): boolean {
   return isDeletingSnapshot(snapshot) || namespaceGoes || wasCancelled(snapshot);
 }
 
-/** By its owner's word in the spec; not by being deleted. */
+/** By its owner's word in the spec, also in one that cannot be read otherwise; not by being deleted. */
 export function wasCancelled(snapshot: Snapshot): boolean {
-  return !isDeletingSnapshot(snapshot) && snapshot.evaluation?.spec.cancel === true;
+  const { cancel } = (snapshot.raw.spec ?? {}) as { cancel?: unknown };
+  return !isDeletingSnapshot(snapshot) && cancel === true;
 }
 
 export function isDeletingSnapshot(snapshot: Snapshot): boolean {

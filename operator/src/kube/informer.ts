@@ -85,7 +85,9 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     this.#store = new ObjectStore<T>((key, current, previous) => this.#deliver(key, current, previous));
     this.#firstSync.promise.catch(() => {});
     this.#firstAnswer.promise.catch(() => {});
-    this.#forgetMetrics = options.metrics?.initInformer(options.resource.plural, () => this.lastSyncAgeSeconds());
+    // Of one that is refused, in a namespace that is gone for instance, there is nothing to be behind of: as readiness has it.
+    const age = (): number => (this.#refused ? 0 : this.lastSyncAgeSeconds());
+    this.#forgetMetrics = options.metrics?.initInformer(options.resource.plural, age);
   }
 
   onChange(handler: ChangeHandler<T>): void {

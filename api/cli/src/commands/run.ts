@@ -100,7 +100,8 @@ export function ending(evaluation: Evaluation): string[] {
     );
   const seconds = secondsOf(attempt);
   const capture = attempt?.capture ?? null;
-  if (attempt !== undefined && capture === null) lines.push('no output: its pod never ran');
+  if (attempt !== undefined && capture === null)
+    lines.push(attempt.startedAt === null ? 'no output: its pod never ran' : 'no output: its pod was gone before anything of it was read');
   else if (capture !== null && capture.complete !== true)
     lines.push(
       `output incomplete: ${visibleLine(capture.reason ?? 'the capture did not finish')}; \`kubectl crucible describe ${name} -n ${namespace}\` says what is missing`,

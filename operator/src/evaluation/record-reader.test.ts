@@ -1,0 +1,57 @@
+import { UnavailableError } from '@crucible/storage';
+import { expect, test } from 'vitest';
+import { RecordReader } from './record-reader.ts';
+
+const RECORD = { evaluation: undefined, attempts: [] };
+
+/** A Postgres whose answers come when the test says so. */
+class Slow {
+  readonly open: PromiseWithResolvers<typeof RECORD>[] = [];
+
+  async withEvaluation(): Promise<typeof RECORD> {
+    const answer = Promise.withResolvers<typeof RECORD>();
+    this.open.push(answer);
+    return await answer.promise;
+  }
+
+  away(): void {
+    this.open.shift()!.reject(new UnavailableError('silent'));
+  }
+
+  back(): void {
+    this.open.shift()!.resolve(RECORD);
+  }
+}
+
+test('while the record does not answer one waits for it, and the others are told', async () => {
+  const slow = new Slow();
+  let now = 1000;
+  const reader = new RecordReader(slow, () => now);
+  const first = [reader.read('a'), reader.read('b')];
+  expect(slow.open).toHaveLength(2);
+  slow.away();
+  slow.away();
+  expect([await Promise.all(first), reader.unavailableSince]).toEqual([['unavailable', 'unavailable'], 1000]);
+
+  now = 9000;
+  const probe = reader.read('a');
+  expect([await reader.read('b'), await reader.read('c'), slow.open.length]).toEqual(['unavailable', 'unavailable', 1]);
+  slow.away();
+  expect([await probe, reader.unavailableSince]).toEqual(['unavailable', 1000]);
+
+  const next = reader.read('b');
+  expect(slow.open).toHaveLength(1);
+  slow.back();
+  expect([await next, reader.unavailableSince]).toEqual([RECORD, undefined]);
+  const all = [reader.read('a'), reader.read('b')];
+  expect(slow.open).toHaveLength(2);
+  slow.back();
+  slow.back();
+  expect(await Promise.all(all)).toEqual([RECORD, RECORD]);
+});
+
+test('what is wrong with the record itself is nobody\'s absence', async () => {
+  const reader = new RecordReader({ withEvaluation: async () => await Promise.reject(new Error('no such column')) }, () => 0);
+  await expect(reader.read('a')).rejects.toThrow('no such column');
+  expect(reader.unavailableSince).toBeUndefined();
+});
