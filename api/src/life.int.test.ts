@@ -181,9 +181,16 @@ test('artifacts are listed and downloaded by whatever they are called', async ()
 
 test('everything about a run in one answer, and it is in the lists of those who may see it', async () => {
   const label = `l${newUid().slice(0, 8)}`;
-  const { uid, name } = await world.record.finished({ labels: { label }, artifacts: { a: randomBytes(10) } });
+  const run = await world.record.finished({ labels: { label }, artifacts: { a: randomBytes(10) } });
+  const { uid, name } = run;
+  await world.record.told(run, 'Pulled', 'already present on machine');
   const complete = await api.call(`/api/evaluations/${uid}/complete`, { token: writer });
-  expect(complete).toMatchObject({ status: 200, json: { evaluation: { uid, name, attempts: [{ capture: { complete: true } }] }, events: expect.any(Array) as object, timeline: expect.any(Array) as object } });
+  expect(complete).toMatchObject({ status: 200, json: { evaluation: { uid, name, attempts: [{ capture: { complete: true } }] }, events: expect.any(Array) as object } });
+  const kubernetesEvent = { objectKind: 'Pod', reason: 'Pulled', type: 'Normal', component: 'kubelet', message: 'already present on machine', count: 2, firstSeenAt: expect.any(String) as string };
+  expect(complete.json.timeline).toEqual(expect.arrayContaining([
+    expect.objectContaining({ type: 'kubernetes.event', source: 'cluster', seq: null, attempt: 1, kubernetesEvent: expect.objectContaining(kubernetesEvent) as object }),
+    expect.objectContaining({ type: 'evaluation.finished', source: 'record', kubernetesEvent: null }),
+  ]));
   expect(complete.json.storage_locations).toEqual(expect.arrayContaining([expect.objectContaining({ backend: 'file', holds: 'artifact' }), expect.objectContaining({ backend: 'database', holds: 'record' })]));
   const list = async (query: string) => (await api.call(`/api/evaluations?${query}`, { token: writer })).json.items.map((item: { uid: string }) => item.uid) as string[];
   expect(await list(`label=label%3D${label}`)).toEqual([uid]);

@@ -5,6 +5,7 @@ import {
   CaptureRepository,
   DrillRepository,
   EvaluationRepository,
+  KubernetesEventRepository,
   SuiteRepository,
   connect,
   waitForSchema,
@@ -20,6 +21,7 @@ import { DrillManager } from './drill/manager.ts';
 import { DrillMetrics } from './drill/metrics.ts';
 import { SecurityDrills } from './drill/security-drills.ts';
 import { ClusterCaches } from './evaluation/caches.ts';
+import { EventKeeper, KeeperMetrics } from './evaluation/event-keeper.ts';
 import { DomainMetrics } from './evaluation/metrics.ts';
 import { EvaluationOperator } from './evaluation/operator.ts';
 import { DatabaseProbe } from './health.ts';
@@ -114,9 +116,17 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
   });
   const suiteMetrics = new SuiteMetrics(registry, () => caches.suites.list());
   const suiteOperator = new SuiteOperator({ ...common, suites, metrics: suiteMetrics, workers: SUITE_WORKERS });
+  const keeper = new EventKeeper({
+    client,
+    caches,
+    namespaces: settings.evaluationNamespaces,
+    repository: new KubernetesEventRepository(database),
+    metrics: new KeeperMetrics(registry),
+    logger,
+  });
   const probe = new DatabaseProbe(database);
   const server = await serveHealth({ port: config.port, registry, notReady: () => notReady(caches, probe) });
-  const elector = createElector(config, [operator, suiteOperator, new RuntimeOperator(common), ...drills], {
+  const elector = createElector(config, [operator, suiteOperator, new RuntimeOperator(common), keeper, ...drills], {
     client,
     logger,
     metrics: kubeMetrics,

@@ -10,7 +10,7 @@ interface PlanNode {
 }
 
 /** Tables whose size grows with the number of runs. */
-const GROWING = /^(evaluations|attempts|captures|streams|output_chunks|artifacts|events.*|evaluation_labels|submissions|suites|suite_cells|suite_runs|suite_events|drills|drill_findings)$/;
+const GROWING = /^(evaluations|attempts|captures|streams|output_chunks|artifacts|events.*|kubernetes_events|evaluation_labels|submissions|suites|suite_cells|suite_runs|suite_events|drills|drill_findings)$/;
 /** Below that reading all of it is the best plan: the first and the last month, and months to come. */
 const SMALL_ROWS = 5_000;
 

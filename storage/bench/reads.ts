@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import {
   DrillRepository, PositionRepository, findArtifact, findOwner, listArtifacts, listDatabaseItems, listDrills, listEvaluations, listEventsAfter, listFileItems,
-  listRunEvents, listStorageLocations, listSuiteEvents, listSuiteRuns, listSuites, parseLabelSelector, readComplete, readEvaluation,
+  listKubernetesEvents, listRunEvents, listStorageLocations, listSuiteEvents, listSuiteRuns, listSuites, parseLabelSelector, readComplete, readEvaluation,
   readOutputRange, readPosition, readPositions, readQueue, readState, readStorageTotals, readSuite,
 } from '../src/index.ts';
 import { MOST_COUNTED, listUnfinished } from '../src/queries/redis-items.ts';
@@ -48,6 +48,7 @@ export const READS: Read[] = [
   { name: 'complete', call: (db, n, runs) => readComplete(db, {}, run(n, runs), 'all') },
   { name: 'storage locations', call: (db, n, runs) => listStorageLocations(db, {}, run(n, runs), 'all') },
   { name: 'events of one', call: (db, n, runs) => listRunEvents(db, run(n, runs), 'all') },
+  { name: 'what Kubernetes told of one', call: (db, n, runs) => listKubernetesEvents(db, run(n, runs), 'all') },
   { name: 'events after a position, all', call: (db, n, runs) => listEventsAfter(db, ((n * 7919) % runs) * 5, 'all') },
   { name: 'events after a position, one namespace', call: (db, n, runs) => listEventsAfter(db, ((n * 7919) % runs) * 5, one(n, runs)) },
   { name: 'events after a position, for the relay and the feed', call: (db, n, runs) => new PositionRepository(db).after(((n * 7919) % runs) * 5) },

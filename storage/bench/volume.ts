@@ -81,6 +81,12 @@ const STEPS = (runs: number, uids: readonly string[] | undefined): [string, stri
       FROM v, generate_series(1, ${EVENTS}) seq WHERE verdict IS NOT NULL OR seq = 1;
       UPDATE crucible.event_positions SET last_position = (SELECT max(position) FROM crucible.events);
       SELECT setval('crucible.event_arrivals', ${runs * EVENTS + 1})`],
+    ['events of Kubernetes', `
+      INSERT INTO crucible.kubernetes_events (evaluation_uid, event_uid, attempt, object_kind, object_name, type, reason, message, component, count, first_seen_at, last_seen_at)
+      SELECT uid, md5('event' || i || '/' || n)::uuid, 1, CASE WHEN n IN (1, 6) THEN 'Job' ELSE 'Pod' END, 'run-' || i || '-1', 'Normal',
+        (ARRAY['SuccessfulCreate', 'Scheduled', 'Pulled', 'Created', 'Started', 'Completed'])[n], 'Successfully did to run-' || i || '-1-x what there was to do',
+        (ARRAY['job-controller', 'default-scheduler', 'kubelet', 'kubelet', 'kubelet', 'job-controller'])[n], 1, created + n * interval '1 second', created + n * interval '1 second'
+      FROM v, generate_series(1, 6) n WHERE verdict IS NOT NULL`],
     ['suites', `
       CREATE TEMP TABLE w AS SELECT i, md5('suite' || i)::uuid AS uid, i % ${namespaces} AS ns, i > ${suites - 5} AS running,
         date_trunc('second', now() - interval '365 days' * (1 - i::float8 / ${suites})) AS created FROM generate_series(1, ${suites}) i;

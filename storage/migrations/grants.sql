@@ -21,6 +21,8 @@ GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, timeout_se
 GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, started_at, finished_at, finalized_at,
   exit_code, signal, verdict, ending, receipt) ON crucible.attempts TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.append_event TO crucible_operator;
+-- What the cluster tells of a run: through the function alone, which bounds it. It never reads it again.
+GRANT EXECUTE ON FUNCTION crucible.keep_kubernetes_events TO crucible_operator;
 -- It watches the namespaces, and it alone sees that an Evaluation is not admitted, or gone before it was.
 GRANT SELECT ON crucible.namespaces, crucible.submissions TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.observe_namespace, crucible.end_namespace, crucible.withdraw_submission,
@@ -63,7 +65,7 @@ GRANT EXECUTE ON FUNCTION crucible.assign_positions TO crucible_recorder;
 -- somebody has submitted something, once, and not its state.
 GRANT SELECT ON crucible.evaluations, crucible.attempts, crucible.captures, crucible.streams, crucible.output_chunks,
   crucible.artifacts, crucible.events, crucible.event_positions, crucible.artifact_usage, crucible.namespaces,
-  crucible.submissions, crucible.evaluation_labels, crucible.namespace_usage,
+  crucible.submissions, crucible.evaluation_labels, crucible.namespace_usage, crucible.kubernetes_events,
   crucible.drills, crucible.drill_findings TO crucible_api;
 GRANT EXECUTE ON FUNCTION crucible.record_submission TO crucible_api;
 GRANT SELECT ON crucible.suites, crucible.suite_cells, crucible.suite_runs, crucible.suite_events TO crucible_api;

@@ -30,6 +30,8 @@ export type { RetentionClass, SweepResult } from './retention.ts';
 export { DrillRepository } from './drills.ts';
 export type { DrillDetails, DrillFinding, DrillOutcome, DrillRecord, NewDrill } from './drills.ts';
 export { EventRepository } from './events.ts';
+export { KubernetesEventRepository, MAX_KUBERNETES_EVENTS } from './kubernetes-events.ts';
+export type { ToldEvent } from './kubernetes-events.ts';
 export type { FileInfo, FileStore, StoredFile } from './files.ts';
 export { DirectoryFileStore } from './directory-files.ts';
 export type { DirectoryFileStoreOptions } from './directory-files.ts';

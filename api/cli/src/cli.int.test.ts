@@ -252,7 +252,9 @@ test('a bundle is kept when it is as it was signed, and can be checked again wit
 
 test('get, describe and plan tell what the record and the cluster know', async () => {
   const label = `l${newUid().slice(0, 8)}`;
-  const { uid, name } = await world.record.finished({ labels: { label } });
+  const run = await world.record.finished({ labels: { label } });
+  const { uid, name } = run;
+  await world.record.told(run, 'Started', '\x1b[2Jcontainer');
   const list = (await plugin.run(inNamespace('get', '-l', `label=${label}`, '-o', 'wide'))).stdout.toString();
   expect(list).toMatch(
     new RegExp(
@@ -272,7 +274,7 @@ test('get, describe and plan tell what the record and the cluster know', async (
     0,
     `evaluation ${name} had already finished (Succeeded): nothing to cancel\n`,
   ]);
-  for (const text of [`UID: `, 'Attempt 1:', 'Captured:', 'complete', 'Timeline:', 'It finished: Succeeded'])
+  for (const text of [`UID: `, 'Attempt 1:', 'Captured:', 'complete', 'Timeline:', 'It finished: Succeeded', '   kubernetes   kubelet told of its pod: Started: ^[[2Jcontainer (2 times'])
     expect(described).toContain(text);
   const planned = await plugin.run(
     inNamespace('plan', join(world.folder, 'hello.py'), '--runtime', world.cluster.runtime),

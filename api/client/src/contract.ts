@@ -961,12 +961,36 @@ export interface components {
             /** @description What the sandbox called an artifact. */
             path: string | null;
         };
+        /** @description What Kubernetes told, in its own words. Untrusted: whoever may create events in the namespace can have written them. */
+        KubernetesEvent: {
+            /** @description Job or Pod. */
+            objectKind: string;
+            objectName: string;
+            /** @description Normal or Warning. */
+            type: string;
+            reason: string;
+            message: string;
+            /** @description Who says that it told: kubelet, default-scheduler, job-controller, … */
+            component: string;
+            count: number;
+            /**
+             * Format: date-time
+             * @description RFC 3339, UTC.
+             */
+            firstSeenAt: string;
+            /**
+             * Format: date-time
+             * @description RFC 3339, UTC.
+             */
+            lastSeenAt: string;
+        };
         TimelineEntry: {
             /**
              * Format: date-time
              * @description RFC 3339, UTC.
              */
             at: string;
+            /** @description Of an event, or what a time in the record stands for; kubernetes.event for what Kubernetes told. */
             type: string;
             /**
              * @description Whose clock.
@@ -976,6 +1000,8 @@ export interface components {
             attempt: number | null;
             message: string;
             seq: number | null;
+            /** @description Null for what is Crucible’s own. */
+            kubernetesEvent: components["schemas"]["KubernetesEvent"] | null;
             afterSeconds: number;
         };
         /** @description An EvaluationRuntime: what spec.runtime may name. */

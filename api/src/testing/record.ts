@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { AttemptRepository, CaptureRepository, DrillRepository, EvaluationRepository, PositionRepository, SuiteRepository } from '@crucible/storage';
+import { AttemptRepository, CaptureRepository, DrillRepository, EvaluationRepository, KubernetesEventRepository, PositionRepository, SuiteRepository } from '@crucible/storage';
 import type { Database, FileStore } from '@crucible/storage';
 import { buildAttempt, buildEvaluation, buildFinish } from '@crucible/storage/testing';
 import type { TestCluster } from './cluster.ts';
@@ -26,6 +26,7 @@ export class Record {
   readonly #captures: CaptureRepository;
   readonly #suites: SuiteRepository;
   readonly #drills: DrillRepository;
+  readonly #told: KubernetesEventRepository;
   readonly #positions: PositionRepository;
   readonly #files: FileStore;
   readonly #cluster: TestCluster;
@@ -36,6 +37,7 @@ export class Record {
     this.#captures = new CaptureRepository(database);
     this.#suites = new SuiteRepository(database);
     this.#drills = new DrillRepository(database);
+    this.#told = new KubernetesEventRepository(database);
     this.#positions = new PositionRepository(database);
     this.#files = files;
     this.#cluster = cluster;
@@ -65,6 +67,16 @@ export class Record {
     ];
     await this.#drills.record({ id, kind: 'quick', runtimeClass, trigger: 'start', outcome: 'broken', held: 1, broken: 1, open: 0, startedAt: now, finishedAt: now, epoch: 1, findings });
     return id;
+  }
+
+  /** Of a run that has finished: until then the record does not know its pod here. */
+  async told(run: Run, reason: string, message: string): Promise<void> {
+    const namespaceUid = this.#cluster.uids.get(this.#cluster.evals) as string;
+    const [known] = await this.#told.keep([{
+      uid: randomUUID(), namespaceUid, jobUid: null, podUid: run.podUid, objectKind: 'Pod', objectName: `${run.name}-1-x`, type: 'Normal', reason, message,
+      component: 'kubelet', count: 2, firstSeenAt: new Date(), lastSeenAt: new Date(),
+    }]);
+    if (known !== true) throw new Error(`nothing is known of the pod of ${run.name}`);
   }
 
   async running(options: RunOptions = {}): Promise<Run> {

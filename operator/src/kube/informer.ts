@@ -3,7 +3,7 @@ import type { KubeClient } from './client.ts';
 import { backoffMs, sleep, systemClock, type Clock } from './clock.ts';
 import { KubeError } from './errors.ts';
 import type { KubeMetrics, RestartReason } from './metrics.ts';
-import { compareVersions, ObjectStore } from './object-store.ts';
+import { compareVersions, ObjectStore, PassingStore, type Store } from './object-store.ts';
 import { keyOf, type KubeObject, type Resource } from './resources.ts';
 import type { ChangeHandler, ObjectCache } from './types.ts';
 import { WatchGuard } from './watch-guard.ts';
@@ -15,6 +15,8 @@ export interface InformerOptions<T extends KubeObject> {
   namespace?: string | undefined;
   labelSelector?: string | undefined;
   fieldSelector?: string | undefined;
+  /** Nothing is kept: handlers are told of every version, of no end, and nobody can look anything up. */
+  passing?: boolean | undefined;
   /** What is kept of an object. By default all but managedFields and the copy that client-side apply leaves. */
   transform?: ((raw: KubeObject) => T) | undefined;
   logger: Logger;
@@ -57,7 +59,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #logger: Logger;
-  readonly #store: ObjectStore<T>;
+  readonly #store: Store<T>;
   readonly #handlers: ChangeHandler<T>[] = [];
   readonly #abort = new AbortController();
   readonly #firstSync = Promise.withResolvers<void>();
@@ -82,7 +84,9 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
     this.#logger = options.logger.child({ resource: options.resource.plural, namespace: options.namespace });
-    this.#store = new ObjectStore<T>((key, current, previous) => this.#deliver(key, current, previous));
+    this.#store = options.passing
+      ? new PassingStore<T>((key, current) => this.#tell(key, current, undefined))
+      : new ObjectStore<T>((key, current, previous) => this.#deliver(key, current, previous));
     this.#firstSync.promise.catch(() => {});
     this.#firstAnswer.promise.catch(() => {});
     // Of one that is refused, in a namespace that is gone for instance, there is nothing to be behind of: as readiness has it.
@@ -160,7 +164,9 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
         backoffMs(this.#failures - 1, BASE_BACKOFF_MS, MAX_BACKOFF_MS, this.#random),
         (end.error?.retryAfterSeconds ?? 0) * 1000,
       );
-      this.#logger.warn(
+      // Of what the API server does not cache, events for one, a watch without news is too old after some minutes.
+      const expected = this.#options.passing === true && end.reason === 'gone';
+      this.#logger[expected ? 'debug' : 'warn'](
         { reason: end.reason, failures: this.#failures, waitMs: Math.round(waitMs), err: end.error },
         'watch interrupted',
       );
@@ -298,6 +304,10 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     const { metrics, resource } = this.#options;
     if (current === undefined) metrics?.objects.dec({ resource: resource.plural });
     else if (previous === undefined) metrics?.objects.inc({ resource: resource.plural });
+    this.#tell(key, current, previous);
+  }
+
+  #tell(key: string, current: T | undefined, previous: T | undefined): void {
     for (const handler of this.#handlers) this.#call(handler, key, current, previous);
   }
 

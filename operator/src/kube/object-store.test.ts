@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { compareVersions, ObjectStore } from './object-store.ts';
+import { compareVersions, ObjectStore, PassingStore } from './object-store.ts';
 import type { KubeObject } from './resources.ts';
 
 const pod = (name: string, uid: string, version: number): KubeObject => ({
@@ -66,5 +66,31 @@ describe('ObjectStore', () => {
       }),
       { numRuns: 500 },
     );
+  });
+});
+
+describe('PassingStore', () => {
+  it('tells each version once, in order, and nothing of an end', () => {
+    const told: string[] = [];
+    const store = new PassingStore<KubeObject>((key, current) => told.push(`${key}@${current?.metadata.resourceVersion}`));
+    store.replace([pod('a', 'u1', 9), pod('b', 'u2', 8)], '12');
+    expect(store.apply('ADDED', pod('b', 'u2', 8))).toBe('duplicate');
+    expect(store.apply('MODIFIED', pod('a', 'u1', 13))).toBe('applied');
+    expect(store.apply('DELETED', pod('a', 'u1', 14))).toBe('applied');
+    store.advance('20');
+    store.advance('5');
+    expect(store.version).toBe('20');
+    // After a gap: what was told is not told again.
+    store.replace([pod('a', 'u1', 13), pod('c', 'u3', 25), pod('d', 'u4', 22)], '30');
+    expect(told).toEqual(['evals/b@8', 'evals/a@9', 'evals/a@13', 'evals/d@22', 'evals/c@25']);
+    expect([store.size, store.list(), store.entries(), store.get()]).toEqual([0, [], [], undefined]);
+  });
+
+  it('tells all of a cluster that was restored from a backup', () => {
+    const told: string[] = [];
+    const store = new PassingStore<KubeObject>((key) => told.push(key));
+    store.replace([], '1000');
+    store.replace([pod('a', 'u1', 7)], '8');
+    expect([told, store.version]).toEqual([['evals/a'], '8']);
   });
 });

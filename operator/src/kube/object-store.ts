@@ -21,8 +21,24 @@ function isVersion(value: string | undefined): value is string {
   return value !== undefined && /^[1-9]\d*$/.test(value);
 }
 
+/** What an informer keeps of what it is told. */
+export interface Store<T extends KubeObject> {
+  /** A watch may go on from here. */
+  readonly version: string;
+  readonly size: number;
+  get(key: string): T | undefined;
+  list(): T[];
+  entries(): [string, T][];
+  /** A bookmark. */
+  advance(version: string): void;
+  /** Makes the store equal to a list, telling each difference. */
+  replace(items: readonly T[], version: string): void;
+  /** An event of a watch. The API server sends them in the order of their versions; what lies between may not. */
+  apply(type: 'ADDED' | 'MODIFIED' | 'DELETED', object: T): Applied;
+}
+
 /** The cache of an informer: pure bookkeeping, no time and no network. */
-export class ObjectStore<T extends KubeObject> {
+export class ObjectStore<T extends KubeObject> implements Store<T> {
   readonly #objects = new Map<string, T>();
   readonly #tombstones = new Set<string>();
   readonly #notify: Notify<T>;
@@ -32,7 +48,6 @@ export class ObjectStore<T extends KubeObject> {
     this.#notify = notify;
   }
 
-  /** A watch may go on from here. */
   get version(): string {
     return this.#version;
   }
@@ -53,12 +68,10 @@ export class ObjectStore<T extends KubeObject> {
     return [...this.#objects];
   }
 
-  /** A bookmark. */
   advance(version: string): void {
     if ((compareVersions(version, this.#version) ?? 1) > 0) this.#version = version;
   }
 
-  /** Makes the store equal to a list, telling each difference. */
   replace(items: readonly T[], version: string): void {
     const next = new Map(items.map((item) => [keyOf(item), item]));
     this.#version = version;
@@ -71,7 +84,6 @@ export class ObjectStore<T extends KubeObject> {
     }
   }
 
-  /** An event of a watch. The API server sends them in the order of their versions; what lies between may not. */
   apply(type: 'ADDED' | 'MODIFIED' | 'DELETED', object: T): Applied {
     const key = keyOf(object);
     const { uid, resourceVersion } = object.metadata;
@@ -116,4 +128,57 @@ export class ObjectStore<T extends KubeObject> {
       break;
     }
   }
+}
+
+/**
+ * Keeps nothing but how far it has come: for what is passed on and never looked up. Every object is told once for each of
+ * its versions; that one is gone is not told.
+ */
+export class PassingStore<T extends KubeObject> implements Store<T> {
+  readonly size = 0;
+  readonly #notify: Notify<T>;
+  #version = '';
+
+  constructor(notify: Notify<T>) {
+    this.#notify = notify;
+  }
+
+  get version(): string {
+    return this.#version;
+  }
+
+  get(): undefined {}
+
+  list(): T[] {
+    return [];
+  }
+
+  entries(): [string, T][] {
+    return [];
+  }
+
+  advance(version: string): void {
+    if ((compareVersions(version, this.#version) ?? 1) > 0) this.#version = version;
+  }
+
+  replace(items: readonly T[], version: string): void {
+    // Of a list that is older than what we know, after a restore from a backup, all is news.
+    const known = (compareVersions(version, this.#version) ?? 0) < 0 ? '' : this.#version;
+    this.#version = version;
+    // A list is in the order of names.
+    const news = items.filter((item) => isNewer(item, known));
+    news.sort((a, b) => compareVersions(a.metadata.resourceVersion, b.metadata.resourceVersion) ?? 0);
+    for (const item of news) this.#notify(keyOf(item), item, undefined);
+  }
+
+  apply(type: 'ADDED' | 'MODIFIED' | 'DELETED', object: T): Applied {
+    if (!isNewer(object, this.#version)) return 'duplicate';
+    this.#version = object.metadata.resourceVersion ?? this.#version;
+    if (type !== 'DELETED') this.#notify(keyOf(object), object, undefined);
+    return 'applied';
+  }
+}
+
+function isNewer({ metadata }: KubeObject, version: string): boolean {
+  return (compareVersions(metadata.resourceVersion, version) ?? 1) > 0;
 }

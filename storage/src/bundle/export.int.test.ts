@@ -13,6 +13,7 @@ import { connect, type Database } from '../database.ts';
 import { DirectoryFileStore } from '../directory-files.ts';
 import { NotFoundError, UnavailableError } from '../errors.ts';
 import { EvaluationRepository } from '../evaluations.ts';
+import { KubernetesEventRepository } from '../kubernetes-events.ts';
 import { expire } from '../retention.ts';
 import { buildAttempt, buildEvaluation, buildFinish, prepareDatabase } from '../testing.ts';
 import type { StreamName } from '../types.ts';
@@ -132,6 +133,24 @@ test('everything of a run, twice the same bytes, and the commands of its README 
   writeFileSync(join(path, 'attempts/1/stderr'), '');
   writeFileSync(join(path, 'manifest.json'), text('manifest.json').replace('python', 'pythom').replace('"size":0', '"size":1'));
   expect(check).toThrow();
+});
+
+test('what Kubernetes told is there too, in a file of its own behind the events', async () => {
+  const uid = await recordedRun();
+  const { rows } = await api.query<{ podUid: string; namespaceUid: string }>(
+    `SELECT a.pod_uid AS "podUid", e.namespace_uid AS "namespaceUid" FROM crucible.attempts a JOIN crucible.evaluations e ON e.uid = a.evaluation_uid WHERE e.uid = $1`, [uid]);
+  const at = new Date('2026-01-02T03:04:05Z');
+  const event = { objectKind: 'Pod', objectName: 'pod', type: 'Normal', message: 'm', component: 'kubelet', count: 1, firstSeenAt: at, lastSeenAt: at };
+  const told = Array.from({ length: 101 }, (_, n) => ({ ...event, ...rows[0]!, uid: randomUUID(), jobUid: null, reason: `R${n}` }));
+  await new KubernetesEventRepository(operator).keep(told);
+  const archive = await exported(uid);
+  expect(await missingOf(archive)).toEqual([]);
+  const { text } = extracted(archive);
+  expect(text('events/000001.jsonl')).not.toContain('kubernetes');
+  const lines = text('events/000002.jsonl').trim().split('\n').map((line) => JSON.parse(line) as object);
+  expect(lines).toHaveLength(101);
+  expect(lines[0]).toMatchObject({ source: 'kubernetes', attempt: 1, reason: 'R0', component: 'kubelet', firstSeenAt: at.toISOString() });
+  expect(lines[100]).toEqual({ source: 'kubernetes', leftOut: { count: 1, firstSeenAt: at.toISOString(), lastSeenAt: at.toISOString() } });
 });
 
 test('what retention has deleted is named, with why', async () => {

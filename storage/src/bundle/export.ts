@@ -6,6 +6,7 @@ import type { Database } from '../database.ts';
 import { IntegrityError, NotFoundError } from '../errors.ts';
 import { EventRepository } from '../events.ts';
 import type { FileStore } from '../files.ts';
+import { listKubernetesEvents } from '../queries/kubernetes-events.ts';
 import { STREAM_NAMES } from '../types.ts';
 import type { ArtifactRecord, AttemptRecord, CaptureRecord, StreamName } from '../types.ts';
 import { pack } from './pack.ts';
@@ -47,6 +48,7 @@ export async function exportBundle(sources: BundleSources, evaluationUid: string
 
 /** The parts of one run, in the order in which the archive has them. */
 class RunParts {
+  readonly #database: Database;
   readonly #files: Pick<FileStore, 'read'>;
   readonly #attempts: AttemptRepository;
   readonly #captures: CaptureRepository;
@@ -57,6 +59,7 @@ class RunParts {
   readonly #contents = new Set<string>();
 
   constructor({ database, files }: BundleSources, evaluation: EvaluationDocument, spec: string) {
+    this.#database = database;
     this.#files = files;
     this.#attempts = new AttemptRepository(database);
     this.#captures = new CaptureRepository(database);
@@ -77,13 +80,18 @@ class RunParts {
 
   /** Positions are left out: they belong to the bus, come later, and say nothing about the run. */
   async *#timeline(): AsyncGenerator<BundlePart, void, void> {
-    for (let after = 0, page = 1; ; page += 1) {
+    let page = 1;
+    for (let after = 0, more = true; more; ) {
       const events = await this.#events.list(this.#evaluation.uid, { after, limit: EVENTS_PAGE });
-      const lines = events.map(({ seq, type, at, data }) => JSON.stringify({ seq, type, at, data }));
-      if (lines.length > 0) yield { name: `events/${String(page).padStart(6, '0')}.jsonl`, content: Buffer.from(`${lines.join('\n')}\n`) };
-      if (events.length < EVENTS_PAGE) return;
+      if (events.length > 0) yield timelinePage(page++, events.map(({ seq, type, at, data }) => ({ seq, type, at, data })));
+      more = events.length === EVENTS_PAGE;
       after = events.at(-1)?.seq ?? after;
     }
+    // Among the files of events, which every verifier knows: none of them has to change.
+    const { events: told, leftOut } = await listKubernetesEvents(this.#database, this.#evaluation.uid, 'all');
+    const lines = told.map((event) => ({ source: 'kubernetes', ...event }));
+    const last = leftOut === null ? [] : [{ source: 'kubernetes', leftOut }];
+    if (lines.length > 0) yield timelinePage(page, [...lines, ...last]);
   }
 
   async *#attempt(attempt: AttemptRecord): AsyncGenerator<BundlePart, void, void> {
@@ -146,6 +154,11 @@ function* missing(folder: string, reason: string): Generator<BundlePart, void, v
   if (reason === 'NeverCaptured') yield { name: `${folder}/capture.json`, reason };
   for (const name of ['receipt.json', 'summary.json', 'stdout', 'stderr', 'artifacts.json']) yield { name: `${folder}/${name}`, reason };
 }
+
+const timelinePage = (page: number, lines: readonly object[]): BundlePart => ({
+  name: `events/${String(page).padStart(6, '0')}.jsonl`,
+  content: Buffer.from(lines.map((line) => `${JSON.stringify(line)}\n`).join('')),
+});
 
 const json = (name: string, value: unknown): BundlePart => ({ name, content: Buffer.from(`${JSON.stringify(value, null, 2)}\n`) });
 

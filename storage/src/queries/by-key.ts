@@ -2,6 +2,7 @@ import { SLICE } from '../output.ts';
 import { ATTEMPTS, EVALUATION, OWNER, STATE } from './evaluation-detail.ts';
 import { NEWEST, NEWEST_OF_ALL } from './evaluation-list.ts';
 import { RUN_EVENTS } from './event-log.ts';
+import { RUN_KUBERNETES_EVENTS } from './kubernetes-events.ts';
 import { STREAM } from './run-output.ts';
 import { PARTS_OF_RUN } from './storage-locations.ts';
 
@@ -11,5 +12,5 @@ import { PARTS_OF_RUN } from './storage-locations.ts';
  * are concerned. Other lists are not among them: their best plan depends on what is asked.
  */
 export const READS_BY_KEY: ReadonlySet<string> = new Set([
-  OWNER, STATE, EVALUATION, ATTEMPTS, RUN_EVENTS, STREAM, SLICE, PARTS_OF_RUN, NEWEST, NEWEST_OF_ALL,
+  OWNER, STATE, EVALUATION, ATTEMPTS, RUN_EVENTS, RUN_KUBERNETES_EVENTS, STREAM, SLICE, PARTS_OF_RUN, NEWEST, NEWEST_OF_ALL,
 ]);

@@ -3,6 +3,7 @@ import type { EventRecord } from '../types.ts';
 import { readEvaluation } from './evaluation-detail.ts';
 import type { EvaluationDetail } from './evaluation-detail.ts';
 import { listRunEvents } from './event-log.ts';
+import { listKubernetesEvents } from './kubernetes-events.ts';
 import type { Scope } from './scope.ts';
 import { listStorageLocations } from './storage-locations.ts';
 import type { StorageBackends, StorageLocation } from './storage-locations.ts';
@@ -24,11 +25,12 @@ export async function readComplete(
   uid: string,
   scope: Scope,
 ): Promise<CompleteEvaluation | undefined> {
-  const [evaluation, events, storageLocations] = await Promise.all([
+  const [evaluation, events, told, storageLocations] = await Promise.all([
     readEvaluation(db, uid, scope),
     listRunEvents(db, uid, scope),
+    listKubernetesEvents(db, uid, scope),
     listStorageLocations(db, backends, uid, scope),
   ]);
   if (evaluation === undefined) return undefined;
-  return { evaluation, events, storageLocations, timeline: buildTimeline(evaluation, events) };
+  return { evaluation, events, storageLocations, timeline: buildTimeline(evaluation, events, told) };
 }

@@ -15,7 +15,7 @@ import type { Scope } from './scope.ts';
 export interface StorageLocation {
   backend: 'database' | 'file' | 'redis';
   /** What of the run is there. */
-  holds: 'record' | 'attempts' | 'ledger' | 'stdout' | 'stderr' | 'artifactNames' | 'events' | 'submission' | 'artifact' | 'pending' | 'eventStream';
+  holds: 'record' | 'attempts' | 'ledger' | 'stdout' | 'stderr' | 'artifactNames' | 'events' | 'kubernetesEvents' | 'submission' | 'artifact' | 'pending' | 'eventStream';
   /** The table, the sha256 of the content, or the key. */
   location: string;
   attempt: number | null;
@@ -62,6 +62,8 @@ export const PARTS_OF_RUN = `
   UNION ALL SELECT 'artifactNames', 'crucible.artifacts', f.attempt, count(*), 0, NULL
     FROM run JOIN crucible.artifacts f ON f.evaluation_uid = run.uid GROUP BY f.attempt
   UNION ALL SELECT 'events', 'crucible.events', NULL, count(*), sum(bytes), NULL FROM own HAVING count(*) > 0
+  UNION ALL SELECT 'kubernetesEvents', 'crucible.kubernetes_events', NULL, count(*), 0, NULL
+    FROM run JOIN crucible.kubernetes_events k ON k.evaluation_uid = run.uid HAVING count(*) > 0
   UNION ALL (
     SELECT 'artifact', f.sha256, f.attempt, 1, f.size, f.path FROM run JOIN crucible.artifacts f ON f.evaluation_uid = run.uid
     WHERE f.complete AND run.artifacts_deleted_at IS NULL ORDER BY f.attempt, f.index LIMIT ${MAX_FILES})

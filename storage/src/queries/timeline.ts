@@ -1,9 +1,13 @@
 import type { EventRecord } from '../types.ts';
 import type { AttemptDetail, EvaluationDetail } from './evaluation-detail.ts';
+import type { KubernetesEvent, KubernetesEvents } from './kubernetes-events.ts';
 
 export interface TimelineEntry {
   at: Date;
-  /** An event's type, or what a time in the record stands for (`evaluation.created`, `attempt.codeStarted`, …). */
+  /**
+   * An event's type, or what a time in the record stands for (`evaluation.created`, `attempt.codeStarted`, …);
+   * `kubernetes.event` for what Kubernetes told.
+   */
   type: string;
   /** Whose clock: the API server's, the kubelet's, or the record's. */
   source: 'cluster' | 'kubelet' | 'record';
@@ -12,6 +16,8 @@ export interface TimelineEntry {
   message: string;
   /** Of the event it is, null when it is none. */
   seq: number | null;
+  /** What Kubernetes told, in its own, untrusted words; null for what is ours. */
+  kubernetesEvent: Omit<KubernetesEvent, 'uid' | 'attempt'> | null;
   /** Since the entry before it. */
   afterSeconds: number;
 }
@@ -19,15 +25,15 @@ export interface TimelineEntry {
 type Entry = Omit<TimelineEntry, 'afterSeconds'>;
 
 /**
- * What happened, in the order of time: the run's events, and the times that the cluster and the kubelet gave. Their
- * clocks differ, so an effect may stand a moment before its cause. Pure.
+ * What happened, in the order of time: the run's events, the times that the cluster and the kubelet gave, and what
+ * Kubernetes told. Their clocks differ, so an effect may stand a moment before its cause. Pure.
  */
-export function buildTimeline(evaluation: EvaluationDetail, events: readonly EventRecord[]): TimelineEntry[] {
+export function buildTimeline(evaluation: EvaluationDetail, events: readonly EventRecord[], told: KubernetesEvents): TimelineEntry[] {
   const created: Entry = {
-    at: evaluation.createdAt, type: 'evaluation.created', source: 'cluster', attempt: null, seq: null,
+    at: evaluation.createdAt, type: 'evaluation.created', source: 'cluster', attempt: null, seq: null, kubernetesEvent: null,
     message: `Evaluation ${evaluation.namespace}/${evaluation.name} was created${evaluation.submittedBy === null ? '' : ` by ${evaluation.submittedBy}`}.`,
   };
-  const entries = [created, ...evaluation.attempts.flatMap(ofAttempt), ...events.map(ofEvent)];
+  const entries = [created, ...evaluation.attempts.flatMap(ofAttempt), ...events.map(ofEvent), ...told.events.map(ofKubernetes), ...leftOut(told)];
   // Stable: of two that have the same time the cluster's comes first, and events stay in the order of their numbers.
   entries.sort((a, b) => a.at.getTime() - b.at.getTime());
   return entries.map((entry, index) => ({
@@ -38,7 +44,7 @@ export function buildTimeline(evaluation: EvaluationDetail, events: readonly Eve
 
 function ofAttempt({ number, startedAt, finishedAt, node, exitCode, signal, capture }: AttemptDetail): Entry[] {
   const entry = (at: Date | null | undefined, type: string, source: Entry['source'], message: string): Entry[] =>
-    at == null ? [] : [{ at, type, source, attempt: number, message, seq: null }];
+    at == null ? [] : [{ at, type, source, attempt: number, message, seq: null, kubernetesEvent: null }];
   const how = signal === null ? (exitCode === null ? '' : ` with exit code ${exitCode}`) : ` by signal ${signal}`;
   return [
     ...entry(startedAt, 'attempt.codeStarted', 'kubelet', `The code of attempt ${number} started${node === null ? '' : ` on node ${node}`}.`),
@@ -64,7 +70,24 @@ const MESSAGES: Record<string, (data: Record<string, unknown>) => string> = {
 
 function ofEvent({ at, type, data, seq }: EventRecord): Entry {
   const attempt = typeof data['attempt'] === 'number' ? data['attempt'] : null;
-  return { at, type, source: 'record', attempt, seq, message: MESSAGES[type]?.(data) ?? `${type}.` };
+  return { at, type, source: 'record', attempt, seq, kubernetesEvent: null, message: MESSAGES[type]?.(data) ?? `${type}.` };
+}
+
+function ofKubernetes({ uid: _, attempt, ...event }: KubernetesEvent): Entry {
+  const { objectKind, component, reason, message, count, firstSeenAt, lastSeenAt } = event;
+  const again = count === 1 ? '' : ` (${count} times, last at ${lastSeenAt.toISOString()})`;
+  return {
+    at: firstSeenAt, type: 'kubernetes.event', source: 'cluster', attempt, seq: null, kubernetesEvent: event,
+    message: `${component || 'Somebody'} told of its ${objectKind.toLowerCase()}: ${reason}: ${message}${again}`,
+  };
+}
+
+function leftOut({ leftOut: more }: KubernetesEvents): Entry[] {
+  if (more === null) return [];
+  return [{
+    at: more.firstSeenAt, type: 'kubernetes.eventsLeftOut', source: 'record', attempt: null, seq: null, kubernetesEvent: null,
+    message: `About ${more.count} more events of Kubernetes were not kept, the last of ${more.lastSeenAt.toISOString()}.`,
+  }];
 }
 
 function text(value: unknown): string {

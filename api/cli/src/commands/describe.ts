@@ -34,7 +34,7 @@ function description({ evaluation, timeline, storage_locations: locations }: Com
       ),
     ),
     'Timeline:',
-    indent(table(timeline.map(({ at, source, message }) => [at, source, message]))),
+    indent(table(timeline.map(({ at, source, kubernetesEvent, message }) => [at, kubernetesEvent == null ? source : 'kubernetes', message]))),
   ].join('\n');
 }
 

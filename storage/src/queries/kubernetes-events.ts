@@ -1,0 +1,45 @@
+import type { Queryable } from '../database.ts';
+import { inScope, isUid, scopeParameter } from './scope.ts';
+import type { Scope } from './scope.ts';
+
+/** Its texts are untrusted: anybody who may create events in the namespace can have written them. */
+export interface KubernetesEvent {
+  uid: string;
+  attempt: number | null;
+  objectKind: string;
+  objectName: string;
+  /** `Normal` or `Warning`. */
+  type: string;
+  reason: string;
+  message: string;
+  /** Who says that it told. */
+  component: string;
+  count: number;
+  firstSeenAt: Date;
+  lastSeenAt: Date;
+}
+
+export interface KubernetesEvents {
+  /** In the order of time. */
+  events: KubernetesEvent[];
+  /** How many more there were than are kept, about, and when; null: none. */
+  leftOut: { count: number; firstSeenAt: Date; lastSeenAt: Date } | null;
+}
+
+/** The row that counts what was left out. */
+const NOBODY = '00000000-0000-0000-0000-000000000000';
+
+export const RUN_KUBERNETES_EVENTS = `
+  SELECT k.event_uid AS uid, k.attempt, k.object_kind AS "objectKind", k.object_name AS "objectName", k.type, k.reason, k.message,
+         k.component, k.count, k.first_seen_at AS "firstSeenAt", k.last_seen_at AS "lastSeenAt"
+  FROM crucible.evaluations e JOIN crucible.kubernetes_events k ON k.evaluation_uid = e.uid
+  WHERE e.uid = $1 AND ${inScope('e.namespace_uid', 2)} ORDER BY k.first_seen_at, k.arrival`;
+
+/** What Kubernetes told about the Jobs and pods of one run. */
+export async function listKubernetesEvents(db: Queryable, uid: string, scope: Scope): Promise<KubernetesEvents> {
+  if (!isUid(uid)) return { events: [], leftOut: null };
+  const { rows } = await db.query<KubernetesEvent>(RUN_KUBERNETES_EVENTS, [uid, scopeParameter(scope)]);
+  const more = rows.find(({ uid: event }) => event === NOBODY);
+  const leftOut = more === undefined ? null : { count: more.count, firstSeenAt: more.firstSeenAt, lastSeenAt: more.lastSeenAt };
+  return { events: rows.filter((row) => row.uid !== NOBODY), leftOut };
+}
