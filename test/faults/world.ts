@@ -35,6 +35,8 @@ const TAIL_MS = 20_000;
 const TAIL_PAUSE_MS = 1000;
 /** How long a reader may trail behind, after an outage too. */
 const READER_MS = 20_000;
+/** For the stream: what is committed last may be published by a recorder that has yet to start again, on a busy machine. */
+const STREAM_MS = 60_000;
 /** In a flood so many are submitted at once. */
 const SUBMITTERS = 16;
 const MAIN = resolve(import.meta.dirname, '../../operator/src/main.ts');
@@ -396,7 +398,7 @@ export class World {
   async #streamed(): Promise<Breach[]> {
     const { redis } = this.servers;
     if (redis === undefined) return [];
-    for (const deadline = Date.now() + READER_MS; ; ) {
+    for (const deadline = Date.now() + STREAM_MS; ; ) {
       const breaches = await streamBreaches(redis.url, this.record);
       if (breaches.length === 0 || Date.now() > deadline) return breaches;
       await pause(POLL_MS);
