@@ -41,8 +41,22 @@ test('submit, 202, events, 200, output and artifact, over HTTPS with a researche
   expect((await getEvaluation(name)).status?.phase).toBe('Succeeded');
   transcript.push('GET …/output/stdout → hello from the API', 'GET …/artifacts/out.txt → 42');
 
-  const { storage_locations } = JSON.parse(await curl(`${url}/api/evaluations/${id}/complete`)) as { storage_locations: { backend: string }[] };
-  expect(new Set(storage_locations.map(({ backend }) => backend))).toEqual(new Set(['database', 'file', 'redis']));
+  interface Complete {
+    storage_locations: { backend: string }[];
+    timeline: { kubernetesEvent: { component: string; reason: string } | null }[];
+  }
+  const complete = async () => JSON.parse(await curl(`${url}/api/evaluations/${id}/complete`)) as Complete;
+  expect(new Set((await complete()).storage_locations.map(({ backend }) => backend))).toEqual(new Set(['database', 'file', 'redis']));
+  // The kubelet tells within seconds, and it is kept a second later.
+  const expected = ['default-scheduler: Scheduled', 'job-controller: SuccessfulCreate', 'kubelet: Pulled', 'kubelet: Started'];
+  let told: string[] = [];
+  await eventually('what Kubernetes told, in the timeline', 60, async () => {
+    told = (await complete()).timeline.flatMap(({ kubernetesEvent: each }) => (each === null ? [] : [`${each.component}: ${each.reason}`]));
+    return expected.every((each) => told.includes(each)) ? true : undefined;
+  }).catch((error: Error) => {
+    throw new Error(`${error.message}; there is ${told.join(', ')}`);
+  });
+  transcript.push(`timeline: ${told.join(', ')}`);
   expect(await code('/api/queue?namespace=kube-system')).toBe('403');
   expect(JSON.parse(await curl('-X', 'POST', '-H', 'content-type: application/json', '-d', JSON.stringify({ metadata: { namespace: 'evals' }, spec: SPEC }), `${url}/api/plans`))).toMatchObject({ admitted: true, assumptions: [] });
   expect(await command('curl', '-sS', '--cacert', '.crucible/ca.crt', '-o', '/dev/null', '-w', '%{http_code}', `${url}/api/evaluations`)).toBe('401');

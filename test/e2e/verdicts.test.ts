@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Evaluation } from '@crucible/crds';
-import { NAMESPACE, apply, evaluation, eventually, getJson, kubectl, ok, uniqueName, waitFor } from './cluster.ts';
+import { NAMESPACE, apply, evaluation, eventually, getJson, kubectl, ok, sql, uniqueName, waitFor } from './cluster.ts';
 
 // Every class of verdict, reached with real pods. All run at once: most of the time of each is waiting. What one node
 // cannot do by itself is done to the pod as the component would do it that does so elsewhere (taint manager).
@@ -25,6 +25,8 @@ interface Row {
   readonly then?: (name: string, pod: string) => Promise<unknown>;
   /** In the stored output. */
   readonly kept?: string;
+  /** Reasons of events of Kubernetes that its record keeps. */
+  readonly told?: readonly string[];
 }
 
 const python = (code: string, more: Spec = {}): Spec => ({ runtime: 'python', code, ...more });
@@ -51,11 +53,11 @@ const ROWS: readonly Row[] = [
   { what: 'too much memory, runc', spec: python(hog, { resources: small, isolation: { runtimeClassName: 'runc' } }), class: 'OutOfMemory', by: 'Code', kept: 'begun' },
   { what: 'too much memory, gVisor', spec: python(hog, { resources: small, isolation: { runtimeClassName: 'gvisor' } }), class: 'OutOfMemory', by: 'Code', kept: 'begun' },
   { what: 'too much on disk', spec: python('open("big", "wb").write(b"x" * (32 << 20))', { resources: small }), class: 'DiskExceeded', by: 'Code' },
-  { what: 'no registry', spec: { image: 'registry.invalid/nobody/nothing:1', command: ['true'] }, class: 'ImagePullFailed', by: 'Infrastructure' },
+  { what: 'no registry', spec: { image: 'registry.invalid/nobody/nothing:1', command: ['true'] }, class: 'ImagePullFailed', by: 'Infrastructure', told: ['Failed', 'BackOff'] },
   { what: 'no image name', spec: { image: 'UPPER/Case:1', command: ['true'] }, class: 'InvalidImage', by: 'User' },
-  { what: 'no node', spec: python('1', { isolation: { runtimeClassName: NO_NODE } }), class: 'Unschedulable', by: 'Infrastructure' },
-  { what: 'no quota', spec: python('1'), class: 'QuotaExceeded', by: 'Policy', namespace: FULL_NAMESPACE },
-  { what: 'no sandbox on the node', spec: python('1', { isolation: { runtimeClassName: NO_HANDLER } }), class: 'SandboxRefused', by: 'Policy' },
+  { what: 'no node', spec: python('1', { isolation: { runtimeClassName: NO_NODE } }), class: 'Unschedulable', by: 'Infrastructure', told: ['FailedScheduling'] },
+  { what: 'no quota', spec: python('1'), class: 'QuotaExceeded', by: 'Policy', namespace: FULL_NAMESPACE, told: ['FailedCreate'] },
+  { what: 'no sandbox on the node', spec: python('1', { isolation: { runtimeClassName: NO_HANDLER } }), class: 'SandboxRefused', by: 'Policy', told: ['FailedCreatePodSandBox'] },
   { what: 'cancelled', spec: goesOn, class: 'Cancelled', by: 'User', then: cancel, kept: 'begun' },
   { what: 'evicted through the API', spec: goesOn, class: 'Evicted', by: 'Infrastructure', then: evict, kept: 'begun' },
   { what: 'its node lost', spec: goesOn, class: 'NodeLost', by: 'Infrastructure', then: disrupt('DeletionByTaintManager'), kept: 'begun' },
@@ -145,7 +147,12 @@ describe('verdicts', () => {
     if (kept !== undefined) expect(status?.output?.tail).toContain(kept);
   };
   it.each(ROWS.map((row) => [row.class, row.what, row] as const))('%s: %s', async (_, what, row) => {
-    judged(row, await results.get(what)!);
+    const result = await results.get(what)!;
+    judged(row, result);
+    await eventually(`events of Kubernetes: ${row.told?.join()}`, 30, async () => {
+      const rows = await sql(`select reason from crucible.kubernetes_events where evaluation_uid = '${result.metadata?.uid}'`);
+      return (row.told ?? []).every((reason) => rows.flat().includes(reason)) ? true : undefined;
+    });
   });
 
   // By itself, after the others: it must be the youngest, and the room on the node must stand still.
