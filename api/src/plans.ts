@@ -18,10 +18,12 @@ export async function plan(services: Services, caller: Caller, body: Submission)
   const decision = admit(evaluation, facts, services.operator);
   const queue = await services.snapshots.queue();
   const place = { waiting: queue.waiting.Queued, running: queue.running, limit: services.operator.maxConcurrent, positionAtMost: queue.waiting.Queued + 1 };
-  if (!decision.admitted) return { admitted: false, paused, reason: decision.reason, message: decision.message, assumptions, pod: null, policy: null, queue: place };
-  // Its image and its command are the runtime's: better no pod than a wrong one.
-  if (runtimeHidden) return { admitted: true, paused, reason: null, message: null, assumptions, pod: null, policy: null, queue: place };
-  return { admitted: true, paused, reason: null, message: null, assumptions, pod: render(evaluation, decision.run, services), policy: policyOf(decision.run, services), queue: place };
+  const refusal = decision.admitted ? { reason: null, message: null } : { reason: decision.reason, message: decision.message };
+  // A hidden runtime's image and command are unknown: better no pod than a wrong one.
+  const shown = decision.admitted && !runtimeHidden
+    ? { pod: render(evaluation, decision.run, services), policy: policyOf(decision.run, services) }
+    : { pod: null, policy: null };
+  return { admitted: decision.admitted, paused, ...refusal, assumptions, ...shown, queue: place };
 }
 
 /** As the operator would say it. An admitted run waits while Crucible or its namespace is paused. */

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import {
   DrillRepository, PositionRepository, findArtifact, findOwner, listArtifacts, listDatabaseItems, listDrills, listEvaluations, listEventsAfter, listFileItems,
   listKubernetesEvents, listRunEvents, listStorageLocations, listSuiteEvents, listSuiteRuns, listSuites, parseLabelSelector, readComplete, readEvaluation,
-  readOutputRange, readPosition, readPositions, readQueue, readState, readStorageTotals, readSuite,
+  readOutputRange, readPositions, readQueue, readState, readStorageTotals, readSuite,
 } from '../src/index.ts';
 import { MOST_COUNTED, listUnfinished } from '../src/queries/redis-items.ts';
 import type { Database, Queryable } from '../src/database.ts';
@@ -58,7 +58,6 @@ export const READS: Read[] = [
   { name: 'artifact by path', call: (db, n, runs) => findArtifact(db, { uid: run(n, runs) }, 'out/result.json', 'all') },
   { name: 'queue: one namespace', call: (db, n, runs) => readQueue(db, one(n, runs)) },
   { name: 'queue: all', call: (db) => readQueue(db, 'all') },
-  { name: 'position of one', call: (db, n, runs) => readPosition(db, uuid(`run${runs - (n % 100)}`)) },
   { name: 'positions of all that wait', call: (db) => readPositions(db) },
   { name: 'storage totals', call: (db) => readStorageTotals(db, undefined, 'all') },
   { name: 'storage totals, with keys in Redis', call: (db, n, runs) => listUnfinished(db, some(n, runs), { limit: MOST_COUNTED }) },

@@ -272,7 +272,7 @@ test('get, describe and plan tell what the record and the cluster know', async (
   const late = await plugin.run(inNamespace('cancel', name));
   expect([late.code, late.stdout.toString()]).toEqual([
     0,
-    `evaluation ${name} had already finished (Succeeded): nothing to cancel\n`,
+    `evaluation ${name}: it had already finished (Succeeded): there is nothing to cancel\n`,
   ]);
   for (const text of [`UID: `, 'Attempt 1:', 'Captured:', 'complete', 'Timeline:', 'It finished: Succeeded', '   kubernetes   kubelet told of its pod: Started: ^[[2Jcontainer (2 times'])
     expect(described).toContain(text);

@@ -14,7 +14,7 @@ export { buildTimeline } from './timeline.ts';
 export type { TimelineEntry } from './timeline.ts';
 export { listKubernetesEvents } from './kubernetes-events.ts';
 export type { KubernetesEvent, KubernetesEvents } from './kubernetes-events.ts';
-export { readPosition, readPositions, readQueue } from './queue.ts';
+export { readPositions, readQueue } from './queue.ts';
 export type { Queue, QueueItem, QueueStage } from './queue.ts';
 export { listEventsAfter, listRunEvents } from './event-log.ts';
 export type { EventBatch } from './event-log.ts';

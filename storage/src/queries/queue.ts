@@ -51,12 +51,6 @@ export async function readQueue(db: Queryable, scope: Scope, limits: QueueLimits
   };
 }
 
-/** The position of one; undefined when it does not wait for a place. */
-export async function readPosition(db: Queryable, uid: string, limits: QueueLimits = NO_LIMITS): Promise<number | undefined> {
-  const { rows } = await db.query<{ position: number }>(`${ORDERED} SELECT position FROM ordered WHERE uid = $2`, [limitsParameter(limits), uid]);
-  return rows[0]?.position;
-}
-
 /** Of all that wait for a place, in the order of their places: one sort for whoever asks, not one for each. */
 export async function readPositions(db: Queryable, limits: QueueLimits = NO_LIMITS): Promise<Map<string, number>> {
   const { rows } = await db.query<{ uid: string; position: number }>(`${ORDERED} SELECT uid, position FROM ordered`, [limitsParameter(limits)]);
