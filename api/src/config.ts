@@ -4,7 +4,7 @@ import { parseFileStoreUrl } from '@crucible/storage';
 import type { FileStoreCredentials, FileStoreLocation } from '@crucible/storage';
 import { readOperatorConfig } from '@crucible/operator/sandbox';
 import type { Settings } from '@crucible/operator/sandbox';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { RateLimits } from './http/rate-limit.ts';
 
 const path = z.string().startsWith('/', 'an absolute path');

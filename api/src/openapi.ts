@@ -3,7 +3,7 @@ import { createJsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-ty
 import type { App } from './routes/route.ts';
 import { problems } from './schemas/common.ts';
 import { CONTRACT_VERSION } from './version.ts';
-import { z } from 'zod';
+import * as z from 'zod';
 
 const toJsonSchema = createJsonSchemaTransform({ skipList: [] });
 

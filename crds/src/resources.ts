@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { API_VERSION } from './constants.ts';
 import { evaluationRuntimeSpecSchema, evaluationRuntimeStatusSchema } from './schema/evaluation-runtime.ts';
 import { evaluationSpecSchema } from './schema/evaluation-spec.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { z } from 'zod';
+import * as z from 'zod';
 import { re2Problem } from './re2.ts';
 import { NotStructuralError, toStructuralSchema } from './structural.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { re2Problem } from './re2.ts';
 
 // zod → the subset of OpenAPI 3.0 that Kubernetes calls structural. What is outside of it is refused with its path, never

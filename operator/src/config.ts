@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { AcceptedRisk } from './drill/gate.ts';
 import type { DrillSettings } from './drill/settings.ts';
 import { databaseUrl, list, logLevel, port, readEnvironment } from './environment.ts';

@@ -1,6 +1,6 @@
 // The command that brings the database to this image's schema: run before the other processes use it, any number at once.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 import { MigrationError, UnavailableError } from './errors.ts';
 import { migrate } from './migrations.ts';
 import type { RolePasswords } from './roles.ts';

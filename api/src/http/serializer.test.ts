@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { z } from 'zod';
+import * as z from 'zod';
 import { timestamp } from '../schemas/common.ts';
 import { serializers } from './serializer.ts';
 

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import fastJsonStringify, { type Schema } from 'fast-json-stringify';
-import { z } from 'zod';
+import * as z from 'zod';
 
 type Serialize = (answer: unknown) => string;
 

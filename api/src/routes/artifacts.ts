@@ -1,5 +1,5 @@
 import { findArtifact, listArtifacts } from '@crucible/storage';
-import { z } from 'zod';
+import * as z from 'zod';
 import { sendDownload } from '../http/download.ts';
 import { readContent } from '../http/content.ts';
 import { Problem, notFound } from '../problems.ts';

@@ -1,7 +1,7 @@
 import { API_VERSION, isOfDrill } from '@crucible/crds';
 import type { KubeObject } from '@crucible/operator/kube';
 import { SCHEMA_VERSION, isUp } from '@crucible/storage';
-import { z } from 'zod';
+import * as z from 'zod';
 import { TtlCache } from '../auth/ttl-cache.ts';
 import { forbidden } from '../problems.ts';
 import { problems } from '../schemas/common.ts';

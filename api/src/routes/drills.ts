@@ -1,6 +1,6 @@
 import { explainFindings } from '@crucible/operator/sandbox';
 import { DrillRepository, listDrills } from '@crucible/storage';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Caller } from '../auth/authenticator.ts';
 import { badRequestOn } from '../http/bad-request.ts';
 import { forbidden, notFound } from '../problems.ts';

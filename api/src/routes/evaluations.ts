@@ -1,6 +1,6 @@
 import { listEvaluations, parseLabelSelector, readComplete, readEvaluation } from '@crucible/storage';
 import { PHASES, VERDICT_CLASSES } from '@crucible/crds';
-import { z } from 'zod';
+import * as z from 'zod';
 import { notFound } from '../problems.ts';
 import { acceptedEvaluation, cursor, idParams, namespaceName, page, problems } from '../schemas/common.ts';
 import { artifactLocationSchema, timelineSchema } from '../schemas/complete.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { unavailable } from '../problems.ts';
 import { problems } from '../schemas/common.ts';
 import type { Routes } from './route.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { plan } from '../plans.ts';
 import { problems } from '../schemas/common.ts';
 import { submissionSchema } from '../schemas/submission.ts';

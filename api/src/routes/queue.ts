@@ -1,5 +1,5 @@
 import { readQueue } from '@crucible/storage';
-import { z } from 'zod';
+import * as z from 'zod';
 import { Problem } from '../problems.ts';
 import { namespaceName, problems, timestamp, uid } from '../schemas/common.ts';
 import type { Routes } from './route.ts';

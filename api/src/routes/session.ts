@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { SESSION_COOKIE, setSessionCookie } from '../auth/plugin.ts';
 import { Problem, unauthorized } from '../problems.ts';
 import { problems, timestamp } from '../schemas/common.ts';

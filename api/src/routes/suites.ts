@@ -1,5 +1,5 @@
 import { listSuiteRuns, listSuites, readSuite } from '@crucible/storage';
-import { z } from 'zod';
+import * as z from 'zod';
 import { badRequestOn } from '../http/bad-request.ts';
 import { notFound } from '../problems.ts';
 import { cursor, namespaceName, page, problems, timestamp, uid } from '../schemas/common.ts';

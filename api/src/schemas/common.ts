@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 // Shapes that many routes share. Names given with meta({ id }) become components of the contract.
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 // Answers that are not JSON. The schemas only describe: what is sent goes out as it is.
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { timestamp, uid } from './common.ts';
 
 // What the record says of a run. Stored JSON that older versions wrote is shown as it is, so it is typed loosely.

@@ -1,5 +1,5 @@
 import { evaluationSpecSchema } from '@crucible/crds';
-import { z } from 'zod';
+import * as z from 'zod';
 import { namespaceName } from './common.ts';
 
 const label = z.string().max(63);

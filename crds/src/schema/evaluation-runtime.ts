@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { parseBytes, parseCpu } from '../quantity.ts';
 import { conditionsSchema, observedGenerationSchema } from './conditions.ts';
 import { argument, dnsSubdomain, environment, imageReference, relativePath, withRules } from './fields.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { DEFAULTS, LIMITS, RETRY_CAUSES } from '../constants.ts';
 import { parseBytes } from '../quantity.ts';
 import {

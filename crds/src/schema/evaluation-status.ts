@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { ATTRIBUTIONS, CONFIDENCES, LIMITS, PHASES, VERDICT_CLASSES } from '../constants.ts';
 import { conditionsSchema, observedGenerationSchema } from './conditions.ts';
 import { count, listMap, text, timestamp } from './fields.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { DEFAULTS, LIMITS, SUITE_PHASES, VERDICT_CLASSES } from '../constants.ts';
 import { conditionsSchema, observedGenerationSchema } from './conditions.ts';
 import { evaluationTemplateSpecSchema } from './evaluation-spec.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { BYTES_PATTERN, CPU_PATTERN, parseBytes, parseCpu } from '../quantity.ts';
 import type { Quantity } from '../quantity.ts';
 

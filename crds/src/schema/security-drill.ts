@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { conditionsSchema, observedGenerationSchema } from './conditions.ts';
 import { count, dnsSubdomain, text, timestamp, withRules } from './fields.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Check } from './attack.ts';
 import type { Target } from './canary.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Check } from './attack.ts';
 
 // What a canary printed. The canary is our own program, in a sandbox that the drill does not trust yet: its report is

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
-import { z } from 'zod';
+import * as z from 'zod';
 import { sleep, systemClock } from '../kube/clock.ts';
 import type { Target } from './canary.ts';
 import { LIBRARY, TARGETS_EXPRESSION, TARGETS_FILE } from './canary.ts';

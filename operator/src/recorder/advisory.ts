@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { parseJson } from './artifacts.ts';
 import { safeJson, type Json } from './text.ts';
 

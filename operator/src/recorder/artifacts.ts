@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { safeText } from './text.ts';
 
 export interface ArtifactLimits {

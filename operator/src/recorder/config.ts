@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { databaseUrl, list, logLevel, port, readEnvironment } from '../environment.ts';
 import { storageConfig, storageVariables, type StorageConfig } from './storage-config.ts';
 

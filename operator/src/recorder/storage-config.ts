@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { parseFileStoreUrl, type FileStoreCredentials, type FileStoreLocation, type RetentionClass } from '@crucible/storage';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ARTIFACT_LIMITS } from './artifacts.ts';
 
 const path = z.string().regex(/^(\/.*)?$/, 'an absolute path').default('');
