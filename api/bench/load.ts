@@ -72,8 +72,16 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS;
 }
 
-export function rssMiB(pid: number): number {
-  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+export interface Memory {
+  /** MiB: what nothing but the process's end or its own doing gives back. */
+  readonly anonymous: number;
+  readonly resident: number;
+}
+
+export function memoryOf(pid: number): Memory {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const mib = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) / 1024;
+  return { anonymous: mib('RssAnon'), resident: mib('VmRSS') };
 }
 
 /** As many requests as `connections` get answered, one after the other, for so long, and no more than `most`. Throws when one is not a success. */

@@ -3,11 +3,12 @@ import { freePort } from '../../test/integration/processes.ts';
 import type { ApiProcess } from '../src/testing/process.ts';
 import type { World } from '../src/testing/world.ts';
 import type { Measure } from '../../test/bench/table.ts';
-import { cpuSeconds, rssMiB, type Target } from './load.ts';
+import { cpuSeconds, memoryOf, type Memory, type Target } from './load.ts';
 
 const EVENTS = 50;
 const OPENING_AT_ONCE = 50;
 const IDLE_SECONDS = 10;
+const MOST_MIB = 200;
 
 /** Many clients of one stream of events, over TLS. */
 class Clients {
@@ -51,33 +52,43 @@ export async function measureStreams(world: World, bare: Target, token: string, 
   const metrics = String(await freePort());
   const api = await world.api({ ...settings, CRUCIBLE_MAX_STREAMS: '100000', CRUCIBLE_MAX_STREAMS_PER_CALLER: '100000', METRICS_PORT: metrics });
   const pid = api.child.pid as number;
-  const before = rssMiB(pid);
+  const before = memoryOf(pid);
   const clients = new Clients({ port: api.port, ca: api.ca, token, pid });
   await clients.open(count);
   const idle = await idleCpu(pid);
-  const [waiting, heap] = [rssMiB(pid), await heapMiB(metrics)];
+  const [waiting, heap] = [memoryOf(pid), await heapMiB(metrics)];
   for (let n = 0; n < EVENTS; n += 1) await world.record.accepted();
   await world.record.publish();
   await untilTold(api, () => clients.told >= count * EVENTS, () => `${clients.told} of ${count * EVENTS}`);
-  const [after, heapAfter] = [rssMiB(pid), await heapMiB(metrics)];
+  const [after, heapAfter] = [memoryOf(pid), await heapMiB(metrics)];
   clients.close();
   await api.stop();
   return [
-    { name: `memory of a bare server with ${count} waiting (before: ${floor.before.toFixed(0)})`, value: floor.waiting, unit: 'MiB' },
-    { name: `memory with ${count} waiting (before: ${before.toFixed(0)})`, value: waiting, unit: 'MiB', atMost: 200 },
+    ...rows('a bare server, before', floor.before),
+    ...rows(`a bare server with ${count} waiting`, floor.waiting),
+    ...rows('the API, before', before),
+    ...rows(`the API with ${count} waiting`, waiting, MOST_MIB),
     { name: 'of it JavaScript’s heap', value: heap, unit: 'MiB' },
-    { name: `memory after ${EVENTS} events to each`, value: after, unit: 'MiB', atMost: 200 },
+    ...rows(`the API after ${EVENTS} events to each`, after, MOST_MIB),
     { name: 'of it JavaScript’s heap, then', value: heapAfter, unit: 'MiB' },
     { name: 'processor while they wait', value: idle, unit: '%' },
     { name: 'events that arrived', value: clients.told, unit: '', atLeast: count * EVENTS },
   ];
 }
 
-async function memoryOfBare(bare: Target, count: number): Promise<{ before: number; waiting: number }> {
-  const before = rssMiB(bare.pid);
+/** What the process itself needs, and beside it all that is resident: with pages of files, which the kernel can drop and read again. */
+function rows(name: string, { anonymous, resident }: Memory, atMost?: number): Measure[] {
+  return [
+    { name: `${name}: anonymous memory`, value: anonymous, unit: 'MiB', ...(atMost !== undefined && { atMost }) },
+    { name: `${name}: resident`, value: resident, unit: 'MiB' },
+  ];
+}
+
+async function memoryOfBare(bare: Target, count: number): Promise<{ before: Memory; waiting: Memory }> {
+  const before = memoryOf(bare.pid);
   const clients = new Clients(bare);
   await clients.open(count);
-  const waiting = rssMiB(bare.pid);
+  const waiting = memoryOf(bare.pid);
   clients.close();
   return { before, waiting };
 }

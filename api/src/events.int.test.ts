@@ -162,3 +162,13 @@ test('a Last-Event-ID of somebody’s imagination is none', async () => {
   }
   expect((await api.call(`${EVENTS}?after=-1`, { token: reader })).status).toBe(400);
 });
+
+test('who comes back with an id that is ahead of the record, as after a restored backup, is told what comes now', async () => {
+  const last = await world.record.publish();
+  const ahead = new Client({ port: api.port, ca: api.ca, path: EVENTS, token: reader, after: last + 1_000_000 });
+  await api.until('it to know where it stands', () => Number(ahead.last) <= last);
+  await world.record.accepted();
+  await world.record.publish();
+  await api.until('it to be told', () => ahead.ids.length > 0);
+  ahead.close();
+});

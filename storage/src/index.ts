@@ -75,4 +75,5 @@ export { atLimit, compareShares, compareWaiting, grantOrder, nextNamespace } fro
 export type { QueueLimits, Share, Waiting } from './queue-order.ts';
 export * from './queries/index.ts';
 export { EventFeed } from './bus/feed.ts';
-export type { EventFeedOptions, FeedEvent, FeedFilter, FeedPage } from './bus/feed.ts';
+export type { EventFeedOptions } from './bus/feed.ts';
+export type { FeedEvent, FeedPage, FeedReader, Subscription } from './bus/subscription.ts';

@@ -1,12 +1,11 @@
-import type { CloudEvent, EventFeed, FeedEvent, FeedFilter } from '@crucible/storage';
+import type { CloudEvent, EventFeed, FeedEvent, FeedReader } from '@crucible/storage';
 import { ssePosition, sseEvent, type EventStream } from './sse.ts';
 
 const TYPE_PREFIX = 'dev.crucible.';
 
-export interface FollowOptions extends FeedFilter {
+export interface FollowOptions extends Pick<FeedReader, 'wanted' | 'replay' | 'ended'> {
   readonly feed: EventFeed;
   readonly stream: EventStream;
-  readonly signal: AbortSignal;
   /** The position that the client has seen. */
   readonly after: number;
 }
@@ -34,11 +33,11 @@ function batchBytes(events: readonly FeedEvent[]): Buffer {
 }
 
 /**
- * Sends one client everything after what it has seen, at the client's pace. Ends when the client is gone. First where it
- * stands: a client that is cut off before its first event comes back with that.
+ * Sends one client everything after what it has seen, at the client's pace, until it is gone. First where it stands: a
+ * client that is cut off before its first event comes back with that.
  */
-export async function followEvents({ feed, stream, signal, after, ...filter }: FollowOptions): Promise<void> {
+export function followEvents({ feed, stream, after, ...reader }: FollowOptions): void {
   stream.write(ssePosition(after));
-  for await (const events of feed.batches(after, signal, filter))
-    if (!(await stream.send(batchBytes(events)))) return;
+  const subscription = feed.subscribe(after, { ...reader, take: (events) => stream.send(batchBytes(events)) });
+  stream.whenEnded(() => subscription.close());
 }

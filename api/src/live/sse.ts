@@ -4,24 +4,37 @@ import { Problem, unavailable } from '../problems.ts';
 /** A client that reads nothing for so long is cut off; it comes back with the last id that it has seen. */
 const STALLED_MILLISECONDS = 60_000;
 const HEARTBEAT_MILLISECONDS = 15_000;
+const CHECK_MILLISECONDS = 30_000;
+/** Between two looks at which of them are to be checked. */
+const LOOK_MILLISECONDS = 1_000;
+/** With what HTTP and TLS add, less than a page of 4 KiB. */
+const PIECE_BYTES = 3_900;
 const HEARTBEAT = ': still here\n\n';
 /** What a browser waits before it connects again. */
 const RETRY = 'retry: 1000\n\n';
 
-/** One stream of server-sent events. What is sent goes to the socket at once: nothing is kept for a client that reads. */
+/** Looks whether a client may still see what it is sent; ends the stream if not. */
+type Check = (stream: EventStream) => Promise<void>;
+
+/**
+ * One stream of server-sent events. What is sent goes to the socket at once: nothing is kept for a client that reads. There
+ * are thousands, and most of them wait: then each is these few fields, without timers or promises of its own.
+ */
 export class EventStream {
   readonly #reply: FastifyReply;
-  readonly #closed = Promise.withResolvers<void>();
+  readonly #check: Check;
+  readonly #whenEnded: (() => void)[] = [];
   /** While the client has not taken what was sent. */
   #waiting: { readonly since: number; readonly taken: () => void } | undefined;
+  #sending = false;
+  #checkedAt = performance.now();
   #open = true;
 
-  constructor(reply: FastifyReply) {
+  constructor(reply: FastifyReply, check: Check) {
     this.#reply = reply;
-    reply.raw.on('drain', () => this.#taken());
+    this.#check = check;
     const ended = () => this.#ended();
-    reply.raw.once('close', ended);
-    reply.raw.once('error', ended);
+    reply.raw.on('close', ended).on('error', ended);
     // Who left while rights were looked up has closed already: nothing more will tell of it.
     if (reply.raw.destroyed) this.#ended();
   }
@@ -30,8 +43,10 @@ export class EventStream {
     return this.#open;
   }
 
-  get closed(): Promise<void> {
-    return this.#closed.promise;
+  /** At once if it has ended. */
+  whenEnded(call: () => void): void {
+    if (this.#open) this.#whenEnded.push(call);
+    else call();
   }
 
   begin(): void {
@@ -55,17 +70,34 @@ export class EventStream {
     if (this.#open) this.#reply.raw.write(text);
   }
 
-  /** Returns when the client has taken it, so that nobody's backlog is in our memory. False: the client is gone. */
-  async send(piece: string | Buffer): Promise<boolean> {
-    if (this.#open && !this.#reply.raw.write(piece))
-      await new Promise<void>((taken) => (this.#waiting = { since: performance.now(), taken }));
+  /**
+   * Returns when the client has taken it, so that nobody's backlog is in our memory. False: the client is gone. In small
+   * pieces, one at a time: as much as TLS ever has to encrypt at once it keeps for as long as the connection is open.
+   */
+  async send(bytes: Buffer): Promise<boolean> {
+    this.#sending = true;
+    for (let at = 0; at < bytes.length && this.#open; at += PIECE_BYTES) {
+      const piece = bytes.subarray(at, at + PIECE_BYTES);
+      await new Promise<void>((taken) => {
+        this.#waiting = { since: performance.now(), taken };
+        this.#reply.raw.write(piece, () => this.#taken());
+      });
+    }
+    this.#sending = false;
     return this.#open;
   }
 
   /** Now and then. No timer for each of thousands that wait. */
-  beat(): void {
-    if (this.#waiting === undefined) this.write(HEARTBEAT);
-    else if (performance.now() - this.#waiting.since > STALLED_MILLISECONDS) this.destroy();
+  beat(now: number): void {
+    if (!this.#sending) this.write(HEARTBEAT);
+    else if (this.#waiting !== undefined && now - this.#waiting.since > STALLED_MILLISECONDS) this.destroy();
+  }
+
+  /** A stream outlives tokens and rights: both are looked at again while it is open. */
+  checkIfDue(now: number): void {
+    if (now - this.#checkedAt < CHECK_MILLISECONDS) return;
+    this.#checkedAt = now;
+    void this.#check(this);
   }
 
   end(): void {
@@ -80,8 +112,8 @@ export class EventStream {
   #ended(): void {
     if (!this.#open) return;
     this.#open = false;
-    this.#closed.resolve();
     this.#taken();
+    for (const call of this.#whenEnded) call();
   }
 
   #taken(): void {
@@ -95,32 +127,38 @@ export class Streams {
   readonly #max: { readonly total: number; readonly each: number };
   readonly #open = new Set<EventStream>();
   readonly #byCaller = new Map<string, number>();
-  readonly #heartbeat: NodeJS.Timeout;
+  readonly #timers: readonly NodeJS.Timeout[];
   #draining = false;
 
   constructor(max: { readonly total: number; readonly each: number }) {
     this.#max = max;
-    this.#heartbeat = setInterval(() => {
-      for (const stream of this.#open) stream.beat();
-    }, HEARTBEAT_MILLISECONDS).unref();
+    this.#timers = [
+      setInterval(() => this.#each((stream, now) => stream.beat(now)), HEARTBEAT_MILLISECONDS).unref(),
+      setInterval(() => this.#each((stream, now) => stream.checkIfDue(now)), LOOK_MILLISECONDS).unref(),
+    ];
   }
 
   get size(): number {
     return this.#open.size;
   }
 
-  begin(reply: FastifyReply, who: string): EventStream {
+  begin(reply: FastifyReply, who: string, check: Check): EventStream {
     if (this.#draining) throw unavailable('this replica is shutting down; connect again', '1');
     const own = this.#byCaller.get(who) ?? 0;
     if (own >= this.#max.each)
       throw new Problem(429, `${own} event streams of yours are open on this replica, which is as many as one caller may have: close one first`, { headers: { 'retry-after': '10' } });
     if (this.#open.size >= this.#max.total) throw unavailable('too many event streams are open; try again later', '10');
-    const stream = new EventStream(reply);
+    const stream = new EventStream(reply, check);
     this.#open.add(stream);
     this.#byCaller.set(who, own + 1);
-    void stream.closed.then(() => this.#ended(stream, who));
+    stream.whenEnded(() => this.#ended(stream, who));
     stream.begin();
     return stream;
+  }
+
+  #each(call: (stream: EventStream, now: number) => void): void {
+    const now = performance.now();
+    for (const stream of this.#open) call(stream, now);
   }
 
   #ended(stream: EventStream, who: string): void {
@@ -133,7 +171,7 @@ export class Streams {
   /** Clients connect again, to another replica or to this one's successor, with the last id that they saw. */
   drain(): void {
     this.#draining = true;
-    clearInterval(this.#heartbeat);
+    for (const timer of this.#timers) clearInterval(timer);
     for (const stream of this.#open) stream.end();
   }
 }

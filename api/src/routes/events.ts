@@ -1,7 +1,7 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { inScope } from '../auth/authorizer.ts';
 import { followEvents } from '../live/follow-events.ts';
-import { guarded } from '../live/guard.ts';
+import { endStream, openStream } from '../live/guard.ts';
 import { lastEventId } from '../live/sse.ts';
 import { replayAll, replayRun } from '../live/replay.ts';
 import { idParams, namespaceName, problems } from '../schemas/common.ts';
@@ -26,12 +26,14 @@ export const eventRoutes: Routes = (app, services) => {
     const look = () => authorizer.scopeOf(request.caller, request.query.namespace);
     let scope = await look();
     const recheck = async () => void (scope = await look());
-    await guarded(services, request, reply, (stream, signal) => followEvents({
-      feed, stream, signal,
-      after: lastEventId(request, request.query.after) ?? feed.head,
+    const from = await feed.resume(lastEventId(request, request.query.after) ?? feed.head);
+    const stream = openStream(services, request, reply, recheck);
+    followEvents({
+      feed, stream, after: from,
       wanted: ({ namespaceuid }) => inScope(scope, namespaceuid),
       replay: (from, upTo) => replayAll(database, scope, from, upTo),
-    }), recheck);
+      ended: (error) => endStream(stream, request, error),
+    });
   });
 
   app.get('/api/evaluations/:id/events', {
@@ -44,11 +46,13 @@ export const eventRoutes: Routes = (app, services) => {
     },
   }, async (request, reply) => {
     const { evaluation } = request;
-    await guarded(services, request, reply, (stream, signal) => followEvents({
-      feed, stream, signal,
-      after: lastEventId(request, request.query.after) ?? 0,
+    const from = await feed.resume(lastEventId(request, request.query.after) ?? 0);
+    const stream = openStream(services, request, reply);
+    followEvents({
+      feed, stream, after: from,
       wanted: ({ subject }) => subject === evaluation.uid,
       replay: (from, upTo) => replayRun(database, evaluation, from, upTo),
-    }));
+      ended: (error) => endStream(stream, request, error),
+    });
   });
 };

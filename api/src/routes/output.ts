@@ -1,8 +1,8 @@
 import { currentAttempt, followOutput, readStream, type OutputPart } from '@crucible/storage';
-import { z } from 'zod';
+import * as z from 'zod';
 import { sendDownload } from '../http/download.ts';
-import { lastEventId, sseEvent } from '../live/sse.ts';
-import { guarded } from '../live/guard.ts';
+import { endStream, openStream } from '../live/guard.ts';
+import { lastEventId, sseEvent, type EventStream } from '../live/sse.ts';
 import { outputDeleted, streamOutput } from '../live/read-output.ts';
 import { notFound } from '../problems.ts';
 import { attemptQuery, idParams, problems } from '../schemas/common.ts';
@@ -43,13 +43,18 @@ export const outputRoutes: Routes = (app, services) => {
     const { evaluation: { uid }, params: { stream: name }, query: { offset } } = request;
     const { database, watch } = services;
     const attempt = request.query.attempt ?? (await currentAttempt(database, uid));
-    await guarded(services, request, reply, async (stream, signal) => {
-      const from = lastEventId(request, offset) ?? 0;
-      for await (const part of followOutput({ database, watch }, { evaluationUid: uid, attempt, stream: name, offset: from, pieceBytes: PIECE_BYTES, signal }))
-        if (!(await stream.send(outputEvent(attempt, part)))) return;
-    });
+    const stream = openStream(services, request, reply);
+    const gone = new AbortController();
+    stream.whenEnded(() => gone.abort());
+    const from = { offset: lastEventId(request, offset) ?? 0, pieceBytes: PIECE_BYTES, signal: gone.signal };
+    await sendOutput(stream, followOutput({ database, watch }, { evaluationUid: uid, attempt, stream: name, ...from }), attempt)
+      .then(() => endStream(stream, request), (error: unknown) => endStream(stream, request, error));
   });
 };
+
+async function sendOutput(stream: EventStream, parts: AsyncIterable<OutputPart>, attempt: number): Promise<void> {
+  for await (const part of parts) if (!(await stream.send(Buffer.from(outputEvent(attempt, part))))) return;
+}
 
 /** The id is the offset to go on at. */
 function outputEvent(attempt: number, part: OutputPart): string {

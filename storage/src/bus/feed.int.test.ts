@@ -1,8 +1,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { connect } from '../database.ts';
 import { EventRepository } from '../events.ts';
+import { toCloudEvent } from './cloud-event.ts';
 import type { CloudEvent } from './cloud-event.ts';
 import { EventFeed } from './feed.ts';
+import type { FeedEvent, FeedPage, FeedReader } from './subscription.ts';
 import { TestRedis, serversHere } from './testing/redis.ts';
 import { BusWorld, eventually } from './testing/world.ts';
 
@@ -19,30 +21,40 @@ function feed(url: string | undefined, keep?: number): EventFeed {
 }
 
 /** Reads at its own pace; `positions` is what it got. */
-class Reader {
+class Reader implements FeedReader {
   readonly events: CloudEvent[] = [];
-  readonly #stop = new AbortController();
-  readonly #done: Promise<void>;
+  readonly #pace: () => Promise<unknown>;
 
   constructor(source: EventFeed, after = 0, pace: () => Promise<unknown> = () => Promise.resolve()) {
-    this.#done = this.#read(source, after, pace);
-    world.later(() => this.stop());
+    this.#pace = pace;
+    const subscription = source.subscribe(after, this);
+    world.later(() => subscription.close());
   }
 
   get positions(): number[] {
     return this.events.map(({ position }) => Number(position));
   }
 
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    await this.#done;
+  wanted(): boolean {
+    return true;
   }
 
-  async #read(source: EventFeed, after: number, pace: () => Promise<unknown>): Promise<void> {
-    for await (const event of source.follow(after, this.#stop.signal)) {
+  async replay(after: number, upTo: number): Promise<FeedPage> {
+    const rows = await world.positions.after(after, 50);
+    const events = rows.map((row) => ({ position: row.position, event: toCloudEvent(row) }));
+    return { events, seen: events.at(-1)?.position ?? upTo };
+  }
+
+  async take(events: readonly FeedEvent[]): Promise<boolean> {
+    for (const { event } of events) {
       this.events.push(event);
-      await pace();
+      await this.#pace();
     }
+    return true;
+  }
+
+  ended(error?: unknown): void {
+    if (error !== undefined) throw error;
   }
 }
 
@@ -125,4 +137,13 @@ test('without Redis Postgres tells, and nothing comes twice', async () => {
   await world.load(4, 20);
   const count = await world.count();
   await eventually(() => expect(readers.map(({ positions }) => positions)).toEqual([upTo(count), upTo(count)]));
+});
+
+test('who has seen what this record never had goes on at its end', async () => {
+  world.relay(undefined);
+  const source = feed(undefined);
+  await world.load(1, 5);
+  const count = await world.count();
+  await eventually(() => expect(source.head).toBe(count));
+  expect([await source.resume(2), await source.resume(count), await source.resume(10 * count)]).toEqual([2, count, count]);
 });

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Database } from '../database.ts';
 import type { Listener } from '../listen.ts';
@@ -6,8 +7,9 @@ import { isUp } from '../redis/connection.ts';
 import { POSITIONS_CHANNEL } from '../types.ts';
 import { Bell } from './bell.ts';
 import { parseCloudEvent, toCloudEvent } from './cloud-event.ts';
-import type { CloudEvent } from './cloud-event.ts';
 import { PositionRepository } from './positions.ts';
+import { Subscription } from './subscription.ts';
+import type { FeedEvent, FeedMemory, FeedReader } from './subscription.ts';
 import { EVENT_STREAM, eventText, positionOf, streamId } from './stream.ts';
 
 export interface EventFeedOptions {
@@ -20,25 +22,6 @@ export interface EventFeedOptions {
   readonly onError?: (error: unknown) => void;
 }
 
-export interface FeedEvent {
-  readonly position: number;
-  /** The same object for every reader, while it is remembered. */
-  readonly event: CloudEvent;
-}
-
-export interface FeedPage {
-  /** Ascending. */
-  readonly events: readonly FeedEvent[];
-  /** Nothing that is wanted is left to read up to here; always further than before. */
-  readonly seen: number;
-}
-
-export interface FeedFilter {
-  readonly wanted: (event: CloudEvent) => boolean;
-  /** From the record, what is not remembered: what is wanted after `after`, as far as `upTo` at most. */
-  readonly replay: (after: number, upTo: number) => Promise<FeedPage>;
-}
-
 const KEEP = 5_000;
 const BATCH = 500;
 /** Shorter than the time-out of a command. */
@@ -47,14 +30,14 @@ const BLOCK_MILLISECONDS = 1_000;
 const SILENCE_MILLISECONDS = 2_000;
 const LOOK_MILLISECONDS = 1_000;
 const RETRY_MILLISECONDS = 500;
-const IDLE_MILLISECONDS = 15_000;
+const TOLD_AT_ONCE = 50;
 
 /**
  * All events, once a process, for any number of readers in it (server-sent events): read from the Redis Stream, and from
  * Postgres whatever the stream does not have or while Redis is away. Positions are dense, so a hole shows; Postgres then
  * says whether there is anything in it. Nothing is skipped and nothing comes twice, for a reader that comes back either.
  */
-export class EventFeed {
+export class EventFeed implements FeedMemory {
   readonly #database: Database;
   readonly #redis: Redis | undefined;
   readonly #positions: PositionRepository;
@@ -63,11 +46,14 @@ export class EventFeed {
   readonly #begun = Promise.withResolvers<void>();
   readonly #stopping = new AbortController();
   readonly #numbered = new Bell();
-  readonly #readers = new Set<Bell>();
+  readonly #readers = new Set<Subscription>();
   readonly #kept: FeedEvent[] = [];
   /** Everything up to here has been seen. */
   #at = 0;
   #askAgainAt = 0;
+  #telling = false;
+  /** Events came while readers were told. */
+  #untold = false;
   /** What was there at the start has been read. */
   #caughtUp = false;
   #listener: Listener | undefined;
@@ -98,59 +84,35 @@ export class EventFeed {
 
   async stop(): Promise<void> {
     this.#stopping.abort();
-    for (const bell of this.#readers) bell.ring();
+    for (const reader of this.#readers) reader.close();
     await Promise.all([this.#done, this.#listener?.close()]);
   }
 
   /**
-   * Every event after the position (a Last-Event-ID), in order; then those that come, until a signal aborts or the feed
-   * stops. The reader's pace is its own. Throws UnavailableError when it has to read Postgres and cannot: go on after the
-   * last position.
+   * Tells the reader every event that it wants after the position (a Last-Event-ID), in order; then those that come, until
+   * it is closed or the feed stops.
    */
-  async *follow(after: number, signal: AbortSignal): AsyncGenerator<CloudEvent, void, void> {
-    const filter: FeedFilter = { wanted: () => true, replay: (from, upTo) => this.#replay(from, upTo) };
-    for await (const events of this.batches(after, signal, filter)) {
-      for (const { event } of events) {
-        yield event;
-        if (signal.aborted) return;
-      }
-    }
+  subscribe(after: number, reader: FeedReader): Subscription {
+    const subscription = new Subscription(this, after, reader, this.#readers);
+    if (this.#stopping.signal.aborted) subscription.close();
+    else subscription.wake();
+    return subscription;
   }
 
-  /** The same for who wants only some of them, in batches, which are never empty. Throws what `replay` throws. */
-  async *batches(after: number, signal: AbortSignal, { wanted, replay }: FeedFilter): AsyncGenerator<readonly FeedEvent[], void, void> {
-    const bell = new Bell();
-    this.#readers.add(bell);
-    const done = (): boolean => signal.aborted || this.#stopping.signal.aborted;
-    try {
-      for (let at = after; !done(); ) {
-        const known = this.#after(at);
-        if (known?.length === 0) {
-          await bell.wait(IDLE_MILLISECONDS, signal);
-          continue;
-        }
-        const page = known === undefined ? await replay(at, this.#at) : { events: known.filter(({ event }) => wanted(event)), seen: known.at(-1)?.position ?? at };
-        if (page.events.length > 0) yield page.events;
-        at = page.seen;
-      }
-    } finally {
-      this.#readers.delete(bell);
-    }
+  /**
+   * Where a reader goes on that says it has seen so much: there, or at the newest event when the record has not come so far.
+   * Its position is then of another installation, or of a record that was taken back to a backup.
+   */
+  async resume(position: number): Promise<number> {
+    return position <= this.#at ? position : Math.min(position, Math.max(this.#at, await this.#positions.last()));
   }
 
-  /** Undefined when some of them are not remembered. */
-  #after(at: number): readonly FeedEvent[] | undefined {
+  after(at: number): readonly FeedEvent[] | undefined {
     if (at >= this.#at) return [];
     const first = this.#kept[0];
     if (first === undefined || first.position > at + 1) return undefined;
     const from = this.#kept.findLastIndex(({ position }) => position <= at) + 1;
     return this.#kept.slice(from, from + BATCH);
-  }
-
-  async #replay(after: number, upTo: number): Promise<FeedPage> {
-    const rows = await this.#positions.after(after, BATCH);
-    const events = rows.map((row) => ({ position: row.position, event: toCloudEvent(row) }));
-    return { events, seen: events.at(-1)?.position ?? upTo };
   }
 
   async #run(): Promise<void> {
@@ -187,7 +149,23 @@ export class EventFeed {
     this.#at = fresh.at(-1)?.position ?? this.#at;
     // Not at every event: taking from the front moves all the others.
     if (this.#kept.length > 2 * this.#keep) this.#kept.splice(0, this.#kept.length - this.#keep);
-    for (const bell of this.#readers) bell.ring();
+    void this.#tellReaders();
+  }
+
+  /** Some at a time: thousands at once would keep everybody else waiting, and all that is made for them would be in memory together. */
+  async #tellReaders(): Promise<void> {
+    this.#untold = true;
+    if (this.#telling) return;
+    this.#telling = true;
+    while (this.#untold) {
+      this.#untold = false;
+      let told = 0;
+      for (const reader of this.#readers) {
+        reader.wake();
+        if (++told % TOLD_AT_ONCE === 0) await setImmediate();
+      }
+    }
+    this.#telling = false;
   }
 
   /** Undefined when Postgres has to be asked. */
