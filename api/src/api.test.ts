@@ -38,7 +38,7 @@ describe('readConfig', () => {
   });
 });
 
-const starting = { notReady: () => 'the database is not migrated yet', streams: new Streams({ total: 1, each: 1 }), now: Date.now } as unknown as Services;
+const starting = { notReady: () => 'the database is not migrated yet', streams: new Streams({ total: 1, each: 1 }), now: Date.now, rateLimiter: { take: () => undefined } } as unknown as Services;
 const ready = { ...starting, notReady: () => undefined } as unknown as Services;
 const build = (services: Services) => buildApp(services, { https: undefined, logger: pino({ level: 'silent' }), metrics: undefined, trustedProxies: [], checkAnswers: true });
 

@@ -5,6 +5,7 @@ import { hasZodFastifySchemaValidationErrors, validatorCompiler, type ZodTypePro
 import type { Logger } from 'pino';
 import { installAccess } from './auth/plugin.ts';
 import { installAccessLog, type HttpMetrics } from './http/access-log.ts';
+import { otherMethods, problemBytes, refuseAddress, refuseConnection, refusePackedBodies } from './http/refusals.ts';
 import { securityHeaders } from './http/security-headers.ts';
 import { serializers } from './http/serializer.ts';
 import { describeContract } from './openapi.ts';
@@ -69,6 +70,8 @@ export async function buildApp(services: Services, options: AppOptions): Promise
   await app.register(cookie, { hook: false });
   installAccessLog(app, options.metrics);
   installAccess(app as never, services);
+  refusePackedBodies(app);
+  const refuseOtherMethods = otherMethods(app);
   await describeContract(app);
   app.decorateRequest('submitted');
   app.addHook('preValidation', (request, _reply, done) => {
@@ -77,6 +80,7 @@ export async function buildApp(services: Services, options: AppOptions): Promise
   });
   app.addHook('preClose', async () => services.streams.drain());
   for (const add of ROUTES) add(app, services);
+  refuseOtherMethods();
   return app;
 }
 
@@ -95,6 +99,8 @@ function createServer({ https, logger, trustedProxies }: AppOptions): App {
     exposeHeadRoutes: false,
     trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
     requestIdHeader: false,
+    frameworkErrors: refuseAddress,
+    clientErrorHandler: refuseConnection,
     genReqId: (request: { headers: Record<string, string | string[] | undefined> }) => requestId(request.headers['x-request-id']),
     routerOptions: { maxParamLength: 20_000, ignoreTrailingSlash: false },
   } as never).withTypeProvider<ZodTypeProvider>() as unknown as App;
@@ -112,18 +118,15 @@ function installProblems(app: App): void {
   });
   app.setNotFoundHandler((request, reply) => {
     const detail = `there is nothing at ${request.method} ${request.url.split('?')[0]?.slice(0, 200)}`;
-    void reply.code(404).header('content-type', 'application/problem+json').send(bytes({ ...problem(404, detail), instance: request.id }));
+    void reply.code(404).header('content-type', 'application/problem+json').send(problemBytes({ ...problem(404, detail), instance: request.id }));
   });
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const found = describe(error);
     if (found.status >= 500 && found.status !== 503) request.log.error({ err: error, requestId: request.id }, 'request failed');
     const document: ProblemDocument = { ...problem(found.status, found.message), instance: request.id, ...(found.errors && { errors: found.errors }) };
-    void reply.code(found.status).headers({ 'cache-control': 'no-store', ...found.headers }).header('content-type', 'application/problem+json').send(bytes(document));
+    void reply.code(found.status).headers({ 'cache-control': 'no-store', ...found.headers }).header('content-type', 'application/problem+json').send(problemBytes(document));
   });
 }
-
-/** Not a string: to those Fastify adds a charset, which JSON does not have. */
-const bytes = (document: ProblemDocument): Buffer => Buffer.from(JSON.stringify(document));
 
 function describe(error: FastifyError): Problem {
   if (hasZodFastifySchemaValidationErrors(error)) {

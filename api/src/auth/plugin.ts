@@ -57,7 +57,9 @@ export function installAccess(app: FastifyInstance, services: Services): void {
 function enter(request: FastifyRequest, reply: FastifyReply, services: Services): Awaitable<void> {
   request.rateLimits = [];
   const { access, limit } = request.routeOptions.config;
-  if (access === undefined || (access === 'public' && limit === undefined)) return undefined;
+  if (access === 'public' && limit === undefined) return undefined;
+  // Nothing is there: who looks for it is counted all the same.
+  if (access === undefined) return services.rateLimiter.take(request, reply, [['client', request.ip]]);
   const reason = services.notReady();
   if (reason !== undefined) throw unavailable(`Crucible is starting: ${reason}`);
   const { authenticator, rateLimiter } = services;
