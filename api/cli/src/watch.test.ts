@@ -8,15 +8,25 @@ const ID = '3f0c1b52-8f4e-4c1e-9a57-0d1f9f1f0a01';
 const endings: (() => void)[] = [];
 afterEach(() => endings.splice(0).forEach((end) => end()));
 
+interface Served {
+  room: number;
+  refusal: number;
+  /** From which look on there is somebody who captures its output. */
+  capturedAt?: number;
+  /** What is asked for, in order. */
+  asked?: string[];
+}
+
 /** An API with one run that has finished at the second look, and room for so many streams of events and output at once. */
-async function serve({ room, refusal }: { room: number; refusal: number }): Promise<StartupAwareClient> {
+async function serve({ room, refusal, capturedAt = 1, asked = [] }: Served): Promise<StartupAwareClient> {
   let open = 0;
   let looks = 0;
   const json = (response: ServerResponse, value: unknown, status = 200) =>
     void response.writeHead(status, { 'content-type': `application/${status < 300 ? '' : 'problem+'}json`, 'retry-after': '0' }).end(JSON.stringify(value));
   const server = createServer(({ url = '' }, response) => {
+    asked.push(url.replace(`/${ID}`, ''));
     if (url.startsWith('/api/eval-status/')) return json(response, (looks += 1) > 1 ? { id: ID, phase: 'Succeeded', finished: true } : { id: ID, phase: 'Running', finished: false });
-    if (url === `/api/evaluations/${ID}`) return json(response, { uid: ID, attempts: [{ number: 1, capture: {} }] });
+    if (url === `/api/evaluations/${ID}`) return json(response, { uid: ID, attempts: [{ number: 1, capture: looks < capturedAt ? null : {} }] });
     if (open >= room) return json(response, { type: 'about:blank', title: 'x', status: refusal, detail: 'too many streams' }, refusal);
     open += 1;
     response.once('close', () => (open -= 1));
@@ -45,4 +55,12 @@ test('one stream at a time is enough: a run that has finished hears of no more e
 
 test('without any event a run is followed to its end all the same', async () => {
   expect(await outputOf(await serve({ room: 0, refusal: 503 }), [])).toEqual([]);
+});
+
+test('a run that waits for its start costs the API one stream, of its events; output is followed once somebody captures it', async () => {
+  const asked: string[] = [];
+  expect(await outputOf(await serve({ room: 9, refusal: 429, capturedAt: 2, asked }), ['stdout', 'stderr'])).toEqual(['stderr err', 'stdout out']);
+  const secondLook = asked.lastIndexOf('/api/eval-status');
+  expect(asked.slice(0, secondLook).sort()).toEqual(['/api/eval-status', '/api/evaluations', '/api/evaluations/events']);
+  expect(asked.slice(secondLook).filter((url) => url.includes('output')).map((url) => url.split('?')[0]).sort()).toEqual(['/api/evaluations/output/stderr/stream', '/api/evaluations/output/stdout/stream']);
 });
