@@ -29,7 +29,7 @@ import { PauseSwitches } from './pause.ts';
 import type { PauseConfigMap } from './pause.ts';
 import { PodIndex } from './pod-index.ts';
 import type { RawSuite } from '../suite/snapshot.ts';
-import { slimEvaluation } from './slim.ts';
+import { EVALUATIONS_PER_PAGE, slimEvaluation } from './slim.ts';
 import type { RawEvaluation } from './snapshot.ts';
 
 export interface CacheOptions {
@@ -42,9 +42,6 @@ export interface CacheOptions {
   readonly logger: Logger;
   readonly metrics?: KubeMetrics;
 }
-
-/** A page of the largest ones there may be is some 13 MiB, and is in memory several times until it is read. */
-const EVALUATIONS_PER_PAGE = 100;
 
 /** Every watch of the operator. They run in every replica, so that one that takes over knows the cluster already. */
 export class ClusterCaches implements Caches {

@@ -4,7 +4,6 @@ import { isUnavailable } from '@crucible/storage';
 import type { Gate } from '../drill/gate.ts';
 import type { Logger } from 'pino';
 import { WaitingError } from '../controller/index.ts';
-import { EVALUATIONS } from '../kube/index.ts';
 import type { KubeClient, KubeObject } from '../kube/index.ts';
 import type { Action } from './actions.ts';
 import type { Applier } from './apply.ts';
@@ -17,6 +16,7 @@ import { plan } from './plan.ts';
 import { hasEndPhase, hasNode } from './pod.ts';
 import type { Registry } from './registry.ts';
 import type { Settings } from './settings.ts';
+import { listIdentities } from './slim.ts';
 import type { RawEvaluation, Snapshot } from './snapshot.ts';
 import { ageSeconds } from './start.ts';
 
@@ -87,10 +87,13 @@ export class Janitor {
         if (await isGone(this.#deps.client, orphan, signal)) await this.#end(orphan, signal);
       });
     }
+    const live = this.#liveUids(signal);
     for (const uid of unrecorded) {
       if (signal.aborted) return;
       const stray = strays.get(uid)!;
-      await this.#try(stray, signal, () => this.#release(uid, stray, signal));
+      await this.#try(stray, signal, async () => {
+        if (!(await live(stray.namespace)).has(uid)) await this.#release(uid, stray, signal);
+      });
     }
     if (orphans.size + unrecorded.size > 0)
       logger.debug({ orphans: orphans.size, unrecorded: unrecorded.size }, 'looked after orphans');
@@ -168,11 +171,8 @@ export class Janitor {
    * about. It is ended at once, and let go after the time that a capture may take.
    */
   async #release(uid: string, stray: Stray, signal: AbortSignal): Promise<void> {
-    const { client, applier, settings, logger, now } = this.#deps;
+    const { applier, settings, logger, now } = this.#deps;
     const { namespace, name, jobs, pods } = stray;
-    // Its name is cut to a label's length, so it cannot be asked for by name.
-    const { items } = await client.list<KubeObject>(EVALUATIONS, { namespace, signal });
-    if (items.some((live) => live.metadata.uid === uid && !isDeleting(live))) return;
     const since = this.#unrecordedSince.get(uid) ?? now();
     this.#unrecordedSince.set(uid, since);
     const actions: Action[] = [];
@@ -189,6 +189,23 @@ export class Janitor {
     await applier.apply(strayAsSnapshot(uid, stray), actions, signal);
     const what = { evaluation: `${namespace}/${name}`, actions: actions.map(({ type }) => type) };
     logger.warn(what, 'what no record knows was let go');
+  }
+
+  /**
+   * Which Evaluations a namespace has, but those that go; asked for once in a round. A stray's name is cut to a label's length, so
+   * it cannot be asked for by name, and as it is there already, so was its Evaluation, if it ever is.
+   */
+  #liveUids(signal: AbortSignal): (namespace: string) => Promise<ReadonlySet<string>> {
+    const known = new Map<string, Promise<ReadonlySet<string>>>();
+    const ask = async (namespace: string): Promise<ReadonlySet<string>> => {
+      const all = await listIdentities(this.#deps.client, { namespace, signal });
+      return new Set(all.filter((one) => !isDeleting(one)).map(uidOf));
+    };
+    return (namespace) => {
+      const asked = known.get(namespace) ?? ask(namespace);
+      known.set(namespace, asked);
+      return asked;
+    };
   }
 
   async #end(record: EvaluationRecord, signal: AbortSignal): Promise<void> {

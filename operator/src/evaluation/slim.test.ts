@@ -1,7 +1,8 @@
 import { parseEvaluation } from '@crucible/crds';
 import { describe, expect, it } from 'vitest';
+import type { KubeClient, ListOptions } from '../kube/index.ts';
 import { Applier } from './apply.ts';
-import { needsContent, slimEvaluation } from './slim.ts';
+import { listIdentities, needsContent, slimEvaluation } from './slim.ts';
 import { rawEvaluation, snapshot } from './testing/builders.ts';
 import { decide } from './testing/plans.ts';
 
@@ -49,4 +50,19 @@ describe('what the cache keeps of an Evaluation', () => {
     const { actions } = decide(subject);
     await expect(applier.apply(subject, actions, AbortSignal.timeout(1000))).rejects.toThrow('has not been read');
   });
+});
+
+it('a list of which there are holds nothing of their content', async () => {
+  const annotations = { 'kubectl.kubernetes.io/last-applied-configuration': LARGE };
+  const whole = rawEvaluation({ code: LARGE }, { metadata: { annotations, deletionTimestamp: '2026-01-01T00:00:00Z' } });
+  const asked: unknown[] = [];
+  const list = async (_: unknown, options: ListOptions) => {
+    asked.push(options.limit);
+    return { resourceVersion: '1', items: [options.transform!(whole)] };
+  };
+  const client = { list } as unknown as KubeClient;
+  const { name, namespace, uid, deletionTimestamp } = whole.metadata;
+  const { apiVersion, kind } = whole;
+  expect(await listIdentities(client, {})).toEqual([{ apiVersion, kind, metadata: { name, namespace, uid, deletionTimestamp } }]);
+  expect(asked).toEqual([100]);
 });

@@ -1,11 +1,13 @@
-import { trim } from '../kube/index.ts';
-import type { KubeObject } from '../kube/index.ts';
+import { EVALUATIONS, trim } from '../kube/index.ts';
+import type { KubeClient, KubeObject, ListOptions } from '../kube/index.ts';
 import type { Action } from './actions.ts';
 import type { RawEvaluation } from './snapshot.ts';
 
 // An Evaluation may bring 128 KiB of code and files, and thousands may wait: what the cache keeps of one is what decisions
 // need. Its content is read when it is recorded or started, from the API server, which does not let it change.
 
+/** A page of the largest ones there may be is some 13 MiB, and is in memory several times until it is read. */
+export const EVALUATIONS_PER_PAGE = 100;
 /** Content up to this many characters stays: a second read of something small costs more than it saves. */
 const KEPT_CHARACTERS = 2048;
 
@@ -34,6 +36,20 @@ export function slimEvaluation(raw: KubeObject): RawEvaluation {
       ...(Array.isArray(files) && { files: files.map(slimFile) }),
     },
   };
+}
+
+/** Which there are, from the API server: what identifies each, and nothing of its content. */
+export async function listIdentities(
+  client: Pick<KubeClient, 'list'>,
+  options: Pick<ListOptions, 'namespace' | 'labelSelector' | 'signal'>,
+): Promise<KubeObject[]> {
+  const { items } = await client.list<KubeObject>(EVALUATIONS, { ...options, limit: EVALUATIONS_PER_PAGE, transform: identity });
+  return items;
+}
+
+function identity({ apiVersion, kind, metadata }: KubeObject): KubeObject {
+  const { name = '', namespace = '', uid = '', deletionTimestamp } = metadata;
+  return { apiVersion, kind, metadata: { name, namespace, uid, ...(deletionTimestamp !== undefined && { deletionTimestamp }) } };
 }
 
 /** What writes content down: into the record, or to where the code reads it. */

@@ -4,6 +4,7 @@ import { WaitingError } from '../controller/index.ts';
 import type { Namespace } from '../evaluation/objects.ts';
 import { unlessOutOfReach } from '../evaluation/reach.ts';
 import type { ReachDependencies } from '../evaluation/reach.ts';
+import { listIdentities } from '../evaluation/slim.ts';
 import type { RawEvaluation } from '../evaluation/snapshot.ts';
 import {
   EVALUATIONS,
@@ -137,8 +138,7 @@ export class SuiteApplier {
 
   async #confirmAbsent({ metadata }: RawSuite, names: readonly string[], call: CallOptions): Promise<void> {
     const { namespace = '', uid = '' } = metadata;
-    const options = { namespace, labelSelector: `${LABELS.suiteUid}=${uid}`, ...call };
-    const { items } = await this.#deps.client.list<RawEvaluation>(EVALUATIONS, options);
+    const items = await listIdentities(this.#deps.client, { namespace, labelSelector: `${LABELS.suiteUid}=${uid}`, ...call });
     const absent = new Set(names);
     if (items.some(({ metadata: { name = '' } }) => absent.has(name)))
       throw new WaitingError(LOOK_AGAIN_SECONDS, 'RunUnseen', 'a run exists that the watch has not brought yet');

@@ -1,0 +1,65 @@
+import { LABELS } from '@crucible/crds';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { KubeClient } from '../kube/index.ts';
+import { ScriptedServer } from '../kube/testing-server.ts';
+import type { Action } from './actions.ts';
+import { Janitor } from './janitor.ts';
+import type { JanitorDependencies } from './janitor.ts';
+import type { Pod } from './objects.ts';
+import type { Snapshot } from './snapshot.ts';
+import { NOW, pod, rawEvaluation, settings } from './testing/builders.ts';
+
+const logger = pino({ level: 'silent' });
+let server: ScriptedServer;
+let client: KubeClient;
+beforeEach(async () => {
+  server = await ScriptedServer.start();
+  client = new KubeClient({ access: server.access(), logger });
+});
+afterEach(async () => {
+  await client.close();
+  await server.close();
+});
+
+const running = (uid: string, namespace: string): Pod =>
+  pod().running().meta({ uid: `pod-${uid}`, name: uid, namespace, labels: { [LABELS.evaluationUid]: uid } }).build();
+
+/** One round over these pods, none of which watch or record know; what was done about which. */
+async function sweep(pods: readonly Pod[]): Promise<string[]> {
+  const done: string[] = [];
+  const apply = async ({ raw }: Snapshot, actions: readonly Action[]): Promise<void> => {
+    done.push(`${raw.metadata.uid}: ${actions.map(({ type }) => type).join()}`);
+  };
+  const janitor = new Janitor({
+    client,
+    caches: { synced: true, lastSyncAgeSeconds: () => 0, jobs: { list: () => [] }, pods: { list: () => pods } },
+    evaluations: { listUnfinished: async () => [], get: async () => undefined },
+    registry: { tellNamespaces: async () => {}, settleSubmissions: async () => {} },
+    applier: { apply },
+    settings: settings(),
+    logger,
+    now: () => NOW,
+    known: () => false,
+    minAgeSeconds: 0,
+  } as unknown as JanitorDependencies);
+  await janitor.sweep(new AbortController().signal);
+  return done;
+}
+
+describe('what neither watch nor record know', () => {
+  it('is let go unless the API server knows it, which is asked once for a namespace, in pages that fit into memory', async () => {
+    const asked: string[] = [];
+    server.handler = (exchange) => {
+      const { path, query } = exchange;
+      const namespace = path.split('/').at(-2)!;
+      asked.push(`${namespace} ${query['limit']} ${query['continue'] ?? ''}`.trim());
+      const page = query['continue'] === undefined ? ['a', 'deleted'] : ['b'];
+      const items = namespace === 'evals' ? page.map((uid) => rawEvaluation({}, { metadata: { uid, ...(uid === 'deleted' && { deletionTimestamp: 'x' }) } })) : [];
+      exchange.json({ metadata: { ...(namespace === 'evals' && page.length > 1 && { continue: 'more' }) }, items });
+    };
+    const strays = ['a', 'b', 'c', 'deleted'].map((uid) => running(uid, 'evals'));
+    expect(await sweep([...strays, running('d', 'other')])).toEqual(['c', 'deleted', 'd'].map((uid) => `${uid}: lowerDeadline`));
+    expect(asked).toEqual(['evals 100', 'evals 100 more', 'other 100']);
+  });
+});
