@@ -40,7 +40,7 @@ async function sweep(pods: readonly Pod[]): Promise<string[]> {
     settings: settings(),
     logger,
     now: () => NOW,
-    known: () => false,
+    evaluation: () => undefined,
     minAgeSeconds: 0,
   } as unknown as JanitorDependencies);
   await janitor.sweep(new AbortController().signal);

@@ -1,5 +1,5 @@
 import { API_VERSION, CAPTURE_FINALIZER, LABELS } from '@crucible/crds';
-import type { EvaluationRecord, EvaluationRepository } from '@crucible/storage';
+import type { AttemptRepository, CaptureRepository, EvaluationRecord, EvaluationRepository } from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
 import type { Gate } from '../drill/gate.ts';
 import type { Logger } from 'pino';
@@ -8,6 +8,7 @@ import type { KubeClient, KubeObject } from '../kube/index.ts';
 import type { Action } from './actions.ts';
 import type { Applier } from './apply.ts';
 import type { ClusterCaches } from './caches.ts';
+import { endFromStatus } from './from-status.ts';
 import type { Gatherer } from './gather.ts';
 import { isGone } from './gone.ts';
 import { hasFinalizer, isDeleting, uidOf } from './objects.ts';
@@ -17,6 +18,7 @@ import { hasEndPhase, hasNode } from './pod.ts';
 import type { Registry } from './registry.ts';
 import type { Settings } from './settings.ts';
 import { listIdentities } from './slim.ts';
+import { isFinished } from './snapshot.ts';
 import type { RawEvaluation, Snapshot } from './snapshot.ts';
 import { ageSeconds } from './start.ts';
 
@@ -24,13 +26,15 @@ export interface JanitorDependencies {
   readonly client: KubeClient;
   readonly caches: ClusterCaches;
   readonly evaluations: EvaluationRepository;
+  readonly attempts: AttemptRepository;
+  readonly captures: CaptureRepository;
   readonly gatherer: Gatherer;
   readonly applier: Applier;
   readonly settings: Settings;
   readonly logger: Logger;
   readonly now: () => number;
-  /** There is an Evaluation with this uid. */
-  readonly known: (uid: string) => boolean;
+  /** The Evaluation with this uid, if there is one. */
+  readonly evaluation: (uid: string) => RawEvaluation | undefined;
   readonly registry: Registry;
   readonly everySeconds: number;
   readonly minAgeSeconds: number;
@@ -41,7 +45,8 @@ const MAX_SYNC_AGE_SECONDS = 180;
 
 /**
  * Ends what has lost its Evaluation, by a finalizer taken off by hand or a namespace that went: its Job, its pod's
- * finalizer, its unfinished rows. It goes the way of a deleted Evaluation: end the pod, capture, record, clean up.
+ * finalizer, its unfinished rows. It goes the way of a deleted Evaluation: end the pod, capture, record, clean up. And ends in
+ * the record what has finished in the cluster alone.
  */
 export class Janitor {
   readonly #deps: JanitorDependencies;
@@ -51,6 +56,7 @@ export class Janitor {
   /** When each was first seen to be one, by the uid of its Evaluation. */
   readonly #orphanSince = new Map<string, number>();
   readonly #unrecordedSince = new Map<string, number>();
+  readonly #lostSince = new Map<string, number>();
 
   constructor(deps: JanitorDependencies) {
     this.#deps = deps;
@@ -78,9 +84,10 @@ export class Janitor {
     if (!caches.synced || caches.lastSyncAgeSeconds() > MAX_SYNC_AGE_SECONDS) return;
     await this.#tell();
     const strays = this.#strays();
-    const { orphans, unrecorded } = await this.#sort(strays);
+    const { orphans, unrecorded, lost } = await this.#sort(strays);
     forget(this.#orphanSince, orphans);
     forget(this.#unrecordedSince, unrecorded);
+    forget(this.#lostSince, lost);
     for (const orphan of orphans.values()) {
       if (signal.aborted) return;
       await this.#try(orphan, signal, async () => {
@@ -94,6 +101,10 @@ export class Janitor {
       await this.#try(stray, signal, async () => {
         if (!(await live(stray.namespace)).has(uid)) await this.#release(uid, stray, signal);
       });
+    }
+    for (const [uid, { metadata }] of lost) {
+      if (signal.aborted) return;
+      await this.#try({ namespace: metadata.namespace ?? '', name: metadata.name ?? '' }, signal, () => this.#finish(uid, signal));
     }
     if (orphans.size + unrecorded.size > 0)
       logger.debug({ orphans: orphans.size, unrecorded: unrecorded.size }, 'looked after orphans');
@@ -120,12 +131,12 @@ export class Janitor {
 
   /** Jobs and pods that hold something back and whose Evaluation our watch does not know, by its uid. */
   #strays(): Map<string, Stray> {
-    const { caches, known, now, minAgeSeconds } = this.#deps;
+    const { caches, evaluation, now, minAgeSeconds } = this.#deps;
     const strays = new Map<string, Stray>();
     const of = ({ metadata }: KubeObject): Stray | undefined => {
       const { labels, namespace = '' } = metadata;
       const uid = labels?.[LABELS.evaluationUid] ?? '';
-      if (uid === '' || known(uid) || ageSeconds(metadata.creationTimestamp, now()) < minAgeSeconds) return undefined;
+      if (uid === '' || evaluation(uid) !== undefined || ageSeconds(metadata.creationTimestamp, now()) < minAgeSeconds) return undefined;
       const stray = strays.get(uid) ?? { namespace, name: labels?.[LABELS.evaluation] ?? '', jobs: [], pods: [] };
       strays.set(uid, stray);
       return stray;
@@ -137,16 +148,19 @@ export class Janitor {
     return strays;
   }
 
-  /** Which of them the record knows, with the unfinished runs that left nothing in the cluster. */
+  /** Which of them the record knows, with the unfinished runs that left nothing in the cluster, and those whose end it has lost. */
   async #sort(strays: ReadonlyMap<string, Stray>): Promise<Sorted> {
-    const { evaluations, known, now, minAgeSeconds } = this.#deps;
+    const { evaluations, evaluation, now, minAgeSeconds } = this.#deps;
     const orphans = new Map<string, EvaluationRecord>();
     const unrecorded = new Set<string>();
+    const lost = new Map<string, RawEvaluation>();
     try {
       for (let after: string | undefined; ;) {
         const page = await evaluations.listUnfinished(after === undefined ? {} : { after });
         for (const { uid, acceptedAt } of page) {
-          if (known(uid) || now() - acceptedAt.getTime() <= minAgeSeconds * 1000) continue;
+          const raw = evaluation(uid);
+          if (raw !== undefined && isFinished(raw)) lost.set(uid, raw);
+          if (raw !== undefined || now() - acceptedAt.getTime() <= minAgeSeconds * 1000) continue;
           const record = await evaluations.get(uid);
           if (record !== undefined) orphans.set(uid, record);
         }
@@ -161,9 +175,9 @@ export class Janitor {
     } catch (error) {
       if (!isUnavailable(error)) throw error;
       // Nothing can be captured or judged; what must not stay for ever still goes.
-      return { orphans: new Map(), unrecorded: new Set(strays.keys()) };
+      return { orphans: new Map(), unrecorded: new Set(strays.keys()), lost: new Map() };
     }
-    return { orphans, unrecorded };
+    return { orphans, unrecorded, lost };
   }
 
   /**
@@ -229,11 +243,31 @@ export class Janitor {
     await applier.apply(snapshot, actions, signal);
     logger.info({ evaluation: `${namespace}/${name}`, actions: actions.map(({ type }) => type) }, 'orphan swept');
   }
+
+  /** What the record has lost of a run is taken from its status, after the time that a capture of what its pod holds may take. */
+  async #finish(uid: string, signal: AbortSignal): Promise<void> {
+    const { applier, attempts, captures, evaluation, settings, logger, now } = this.#deps;
+    const since = this.#lostSince.get(uid) ?? now();
+    this.#lostSince.set(uid, since);
+    if (now() - since < settings.patience.lostCapture * 1000) return;
+    const raw = evaluation(uid);
+    const record = await attempts.withEvaluation(uid);
+    if (raw === undefined || record.evaluation === undefined || record.evaluation.finishedAt !== null) return;
+    const open = record.attempts.at(-1);
+    const { namespace = '', name = '' } = raw.metadata;
+    const end = endFromStatus(raw, record.attempts, open && (await captures.get(uid, open.number)));
+    const what = { evaluation: `${namespace}/${name}`, uid };
+    if (end === undefined) return logger.warn(what, 'the record has lost the end of a run, and its status has no verdict that can be read');
+    await applier.apply(strayAsSnapshot(uid, { namespace, name, jobs: [], pods: [] }), [end], signal);
+    logger.warn(what, 'the record had lost the end of a run: it was taken from its status');
+  }
 }
 
 interface Sorted {
   readonly orphans: Map<string, EvaluationRecord>;
   readonly unrecorded: Set<string>;
+  /** Finished by their status, and not in the record. */
+  readonly lost: Map<string, RawEvaluation>;
 }
 
 /** What is in the cluster of an Evaluation that is not. */

@@ -127,7 +127,7 @@ export class EvaluationOperator {
       ...this.#deps,
       gatherer,
       applier,
-      known: (uid) => this.#keys.has(uid),
+      evaluation: (uid) => caches.evaluations.get(this.#keys.get(uid) ?? ''),
       registry,
       ...(this.#deps.sweep ?? SWEEP),
     });

@@ -71,6 +71,48 @@ describe('an outage of Postgres', () => {
   });
 });
 
+describe('a record that has lost the end of a run', () => {
+  /** As after a restore, or a failover that lost what was written last. */
+  const lose = (uid: string) =>
+    cluster.record.transaction(async (tx) => {
+      await tx.query('SET LOCAL session_replication_role = replica');
+      await tx.query(
+        `UPDATE crucible.evaluations SET phase = 'Running', verdict = NULL, passed = NULL, finished_at = NULL, accepted_attempt = NULL
+         WHERE uid = $1`,
+        [uid],
+      );
+      await tx.query(
+        `UPDATE crucible.attempts SET state = 'running', verdict = NULL, finalized_at = NULL, finished_at = NULL, exit_code = NULL
+         WHERE evaluation_uid = $1`,
+        [uid],
+      );
+    });
+
+  it('takes it from the status, before the Evaluation is deleted and it would count as never seen', async () => {
+    const uid = await cluster.submit('lost-end', { retry: { limit: 0 } });
+    const pod = await cluster.makePod('lost-end');
+    await cluster.running(pod);
+    await cluster.ended(pod, 3);
+    await cluster.capture(uid, pod);
+    await cluster.phase('lost-end', 'Failed');
+    await lose(uid);
+    const row = await cluster.waitFor('the end in the record', async () => {
+      const { rows } = await cluster.record.query<Record<string, any>>(
+        `SELECT e.phase, e.verdict, e.finished_at, e.accepted_attempt, a.state, a.exit_code, a.verdict AS attempt_verdict
+         FROM crucible.evaluations e JOIN crucible.attempts a ON a.evaluation_uid = e.uid WHERE e.uid = $1 AND e.finished_at IS NOT NULL`,
+        [uid],
+      );
+      return rows[0];
+    });
+    const from = expect.arrayContaining([expect.objectContaining({ source: 'Evaluation/status' })]);
+    expect(row).toMatchObject({
+      phase: 'Failed', accepted_attempt: 1, state: 'finalized', exit_code: 3,
+      verdict: { class: 'NonZeroExit', evidence: from }, attempt_verdict: { class: 'NonZeroExit', evidence: from },
+    });
+    expect(row['finished_at'].toISOString()).toBe(new Date((await cluster.status('lost-end')).finishedAt!).toISOString());
+  });
+});
+
 describe('finalizers', () => {
   it('a second pod of the Job is let go with the first', async () => {
     const uid = await cluster.submit('two-pods');
