@@ -76,6 +76,8 @@ export class ClusterCaches implements Caches {
     this.pauseSwitches = new InformerSet<PauseConfigMap>({
       ...common,
       namespaces: [...new Set([...(ownNamespace === undefined ? [] : [ownNamespace]), ...namespaces])],
+      // What is paused must not start because the switch could not be seen.
+      needed: ownNamespace,
       resource: CONFIG_MAPS,
       fieldSelector: `metadata.name=${PAUSE_CONFIG_MAP}`,
     });

@@ -4,14 +4,15 @@ import type { ChangeHandler, ObjectCache } from './types.ts';
 
 /**
  * One informer for each namespace, seen as one: for RBAC that grants namespaces one by one. Where we may not look, because the
- * namespace was deleted and our rights with it, is not waited for: it would hold up all the others for ever.
+ * namespace was deleted and our rights with it, is not waited for: it would hold up all the others for ever. `needed` is one that is.
  */
 export class InformerSet<T extends KubeObject> implements ObjectCache<T> {
   readonly #informers: ReadonlyMap<string, Informer<T>>;
 
-  constructor(options: Omit<InformerOptions<T>, 'namespace'> & { namespaces: readonly string[] }) {
-    const { namespaces, ...rest } = options;
-    this.#informers = new Map(namespaces.map((namespace) => [namespace, new Informer<T>({ ...rest, namespace })]));
+  constructor(options: Omit<InformerOptions<T>, 'namespace' | 'needed'> & { namespaces: readonly string[]; needed?: string | undefined }) {
+    const { namespaces, needed, ...rest } = options;
+    const make = (namespace: string): Informer<T> => new Informer<T>({ ...rest, namespace, needed: namespace === needed });
+    this.#informers = new Map(namespaces.map((namespace) => [namespace, make(namespace)]));
   }
 
   get #all(): Informer<T>[] {
@@ -35,7 +36,7 @@ export class InformerSet<T extends KubeObject> implements ObjectCache<T> {
   }
 
   get synced(): boolean {
-    return this.#all.every((informer) => informer.synced || informer.refused);
+    return this.#all.every((informer) => informer.answered);
   }
 
   get size(): number {

@@ -106,6 +106,24 @@ async function afterBackoff(ms = FIRST_BACKOFF_MS): Promise<void> {
   await clock.advance(ms);
 }
 
+function refuse(exchange: Exchange): void {
+  exchange.fail(403, 'Forbidden');
+}
+
+/** Refuses this and what is tried again, until so long after the first; what is waited for then. */
+async function refusedFor(ms: number, first: Exchange, meanwhile: () => void): Promise<number> {
+  refuse(first);
+  let wait = FIRST_BACKOFF_MS;
+  for (let waited = 0; waited < ms; wait = Math.min(2 * wait, 30_000)) {
+    await afterBackoff(wait);
+    waited += wait;
+    const again = await server.next();
+    meanwhile();
+    refuse(again);
+  }
+  return wait;
+}
+
 async function restarts(reason: string): Promise<number> {
   const text = await registry.metrics();
   return Number(
@@ -576,19 +594,17 @@ describe('start and stop', () => {
       random: () => 0,
     });
     set.start();
-    const refuse = (exchange: Exchange): void => exchange.json({ kind: 'Status', code: 403, reason: 'Forbidden', message: 'no' }, 403);
     const lists = [await server.next(), await server.next()];
     const listOf = (namespace: string): Exchange => lists.find(({ path }) => path.includes(`/${namespace}/`))!;
     const first = set.waitForSync();
     answerList(listOf('there'), '10', pod('a', 'u1', '5', { namespace: 'there' }));
     await until(() => set.size === 1);
-    expect(set.synced).toBe(false);
-    refuse(listOf('gone'));
+    await nextWatch('10');
+    const wait = await refusedFor(10_000, listOf('gone'), () => expect([set.synced, set.sees('gone')]).toEqual([false, false]));
     await first;
     expect([set.synced, set.sees('there'), set.sees('gone'), set.sees('elsewhere')]).toEqual([true, true, false, false]);
-    expect(set.lastSyncAgeSeconds()).toBe(0);
-    await nextWatch('10');
-    await afterBackoff();
+    expect(set.lastSyncAgeSeconds()).toBeLessThan(15);
+    await afterBackoff(wait);
     const again = await server.next();
     expect(again.path).toBe('/api/v1/namespaces/gone/pods');
     answerList(again, '11', pod('b', 'u2', '7', { namespace: 'gone' }));
@@ -598,6 +614,21 @@ describe('start and stop', () => {
     refuse(await server.next());
     await until(() => !set.sees('gone'));
     expect([set.synced, set.size]).toEqual([true, 2]);
+    await set.stop();
+  });
+
+  it('an API server that starts refuses everybody: that is no answer, and of what is needed never one', async () => {
+    const options = { client, resource: PODS, logger: pino({ level: 'silent' }), clock, random: () => 0 };
+    const set = new InformerSet<KubeObject>({ ...options, namespaces: ['needed'], needed: 'needed' });
+    let answered = false;
+    set.start();
+    void set.waitForSync().then(() => (answered = true));
+    const wait = await refusedFor(30_000, await server.next(), () => expect(answered || set.synced).toBe(false));
+    await settle();
+    expect(answered || set.synced).toBe(false);
+    await afterBackoff(wait);
+    answerList(await server.next(), '10');
+    await until(() => answered && set.synced);
     await set.stop();
   });
 });

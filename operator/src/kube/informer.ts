@@ -30,6 +30,8 @@ export interface InformerOptions<T extends KubeObject> {
   /** A watch without a byte for so long is taken for dead. The API server sends a bookmark about once a minute. */
   idleTimeoutMs?: number | undefined;
   pageSize?: number | undefined;
+  /** A first list that is refused, for however long, is no answer. */
+  needed?: boolean | undefined;
 }
 
 const RESYNC_MS = 10 * 60_000;
@@ -43,6 +45,9 @@ const MAX_BACKOFF_MS = 30_000;
 const SHORT_WATCH_MS = 1000;
 /** Lists older than what we know are refused this often; then the cluster was restored from a backup. */
 const MAX_STALE_LISTS = 5;
+
+/** An API server that starts refuses everybody until it knows their rights: a refusal that lasts so long is meant. */
+const REFUSAL_MS = 10_000;
 
 /** Why a watch ended, and what to do next. */
 interface End {
@@ -65,6 +70,8 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   readonly #firstSync = Promise.withResolvers<void>();
   readonly #firstAnswer = Promise.withResolvers<void>();
   #refused = false;
+  #refusedSince: number | undefined;
+  #answered = false;
   #running: Promise<void> | undefined;
   #synced = false;
   #needsList = true;
@@ -119,7 +126,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     await orAborted(this.#firstSync.promise, signal);
   }
 
-  /** Resolves when the first list has been delivered or refused. */
+  /** Resolves when the first list has been delivered, or refused for so long that it is meant. */
   async waitForAnswer(signal?: AbortSignal): Promise<void> {
     await orAborted(this.#firstAnswer.promise, signal);
   }
@@ -131,6 +138,10 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
 
   get synced(): boolean {
     return this.#synced;
+  }
+
+  get answered(): boolean {
+    return this.#answered;
   }
 
   get size(): number {
@@ -155,7 +166,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
       this.#progress = false;
       const end = await this.#cycle();
       if (signal.aborted) return;
-      if (end.error?.code === 403) this.#answered(true);
+      this.#noteRefusal(end.error?.code === 403);
       if (end.relist) this.#needsList = true;
       this.#failures = end.clean ? 0 : this.#progress ? 1 : this.#failures + 1;
       this.#options.metrics?.restarts.inc({ resource: this.#options.resource.plural, reason: end.reason });
@@ -221,11 +232,19 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
       this.#firstSync.resolve();
       this.#scheduleResync();
     }
-    this.#answered(false);
+    this.#refused = false;
+    this.#answer();
   }
 
-  #answered(refused: boolean): void {
-    this.#refused = refused;
+  #noteRefusal(refused: boolean): void {
+    if (refused) this.#refused = true;
+    this.#refusedSince = refused ? (this.#refusedSince ?? this.#clock.monotonic()) : undefined;
+    if (this.#refusedSince === undefined || this.#options.needed === true) return;
+    if (this.#clock.monotonic() - this.#refusedSince >= REFUSAL_MS) this.#answer();
+  }
+
+  #answer(): void {
+    this.#answered = true;
     this.#firstAnswer.resolve();
   }
 
@@ -254,7 +273,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
         },
       });
       connected = true;
-      this.#answered(false);
+      this.#refused = false;
       guard.alive();
       for await (const event of events) {
         if (event.type === 'BOOKMARK') this.#store.advance(event.object.metadata.resourceVersion ?? '');
