@@ -64,7 +64,9 @@ export class ClusterCaches implements Caches {
 
   constructor({ client, namespaces, ownNamespace, kueue = false, logger, metrics }: CacheOptions) {
     const common = { client, logger, metrics };
-    const owned = { ...common, namespaces, labelSelector: LABELS.evaluationUid };
+    const gone = (namespace: string): boolean => this.namespaces.synced && this.namespaces.get(namespace) === undefined;
+    const within = { ...common, namespaces, gone };
+    const owned = { ...within, labelSelector: LABELS.evaluationUid };
     this.evaluations = new Informer<RawEvaluation>({ ...common, resource: EVALUATIONS, transform: slimEvaluation, pageSize: EVALUATIONS_PER_PAGE });
     this.suites = new Informer<RawSuite>({ ...common, resource: EVALUATION_SUITES });
     this.namespaces = new Informer<Namespace>({ ...common, resource: NAMESPACES });
@@ -74,7 +76,7 @@ export class ClusterCaches implements Caches {
     this.podCache = new InformerSet<Pod>({ ...owned, resource: PODS, transform: slimPod });
     this.pods = new PodIndex(this.podCache);
     this.pauseSwitches = new InformerSet<PauseConfigMap>({
-      ...common,
+      ...within,
       namespaces: [...new Set([...(ownNamespace === undefined ? [] : [ownNamespace]), ...namespaces])],
       // What is paused must not start because the switch could not be seen.
       needed: ownNamespace,
@@ -84,10 +86,10 @@ export class ClusterCaches implements Caches {
     this.pauses = new PauseSwitches(this.pauseSwitches, ownNamespace);
     // Nobody waits for its first list: it never comes where Kueue is not installed after all.
     this.workloadCache = kueue
-      ? new InformerSet<Workload>({ ...common, namespaces, resource: WORKLOADS, transform: slimWorkload })
+      ? new InformerSet<Workload>({ ...within, resource: WORKLOADS, transform: slimWorkload })
       : undefined;
     this.workloads = this.workloadCache && new WorkloadIndex(this.workloadCache);
-    this.policies = new InformerSet<NetworkPolicy>({ ...common, namespaces, resource: NETWORK_POLICIES });
+    this.policies = new InformerSet<NetworkPolicy>({ ...within, resource: NETWORK_POLICIES });
     this.nodes = new Informer<Node>({ ...common, resource: NODES, transform: slimNode });
     this.drills = new Informer<RawDrill>({ ...common, resource: SECURITY_DRILLS });
     this.#all = [

@@ -2,16 +2,25 @@ import { Informer, type InformerOptions } from './informer.ts';
 import { splitKey, type KubeObject } from './resources.ts';
 import type { ChangeHandler, ObjectCache } from './types.ts';
 
+export interface InformerSetOptions<T extends KubeObject> extends Omit<InformerOptions<T>, 'namespace' | 'needed' | 'gone'> {
+  namespaces: readonly string[];
+  /** One that is waited for until we may look. */
+  needed?: string | undefined;
+  /** The namespace is known not to be there any more. */
+  gone?: ((namespace: string) => boolean) | undefined;
+}
+
 /**
  * One informer for each namespace, seen as one: for RBAC that grants namespaces one by one. Where we may not look, because the
- * namespace was deleted and our rights with it, is not waited for: it would hold up all the others for ever. `needed` is one that is.
+ * namespace was deleted and our rights with it, is not waited for: it would hold up all the others for ever.
  */
 export class InformerSet<T extends KubeObject> implements ObjectCache<T> {
   readonly #informers: ReadonlyMap<string, Informer<T>>;
 
-  constructor(options: Omit<InformerOptions<T>, 'namespace' | 'needed'> & { namespaces: readonly string[]; needed?: string | undefined }) {
-    const { namespaces, needed, ...rest } = options;
-    const make = (namespace: string): Informer<T> => new Informer<T>({ ...rest, namespace, needed: namespace === needed });
+  constructor(options: InformerSetOptions<T>) {
+    const { namespaces, needed, gone, ...rest } = options;
+    const make = (namespace: string): Informer<T> =>
+      new Informer<T>({ ...rest, namespace, needed: namespace === needed, gone: gone && (() => gone(namespace)) });
     this.#informers = new Map(namespaces.map((namespace) => [namespace, make(namespace)]));
   }
 

@@ -617,6 +617,30 @@ describe('start and stop', () => {
     await set.stop();
   });
 
+  it('what was in a namespace that is gone is gone too, although nobody told because the rights went first', async () => {
+    let there = true;
+    const options = { client, resource: PODS, logger: pino({ level: 'silent' }), clock, random: () => 0, gone: () => !there };
+    const set = new InformerSet<KubeObject>({ ...options, namespaces: ['evals'] });
+    const told: string[] = [];
+    set.onChange((key, current) => told.push(`${key} ${current === undefined ? 'gone' : 'there'}`));
+    set.start();
+    answerList(await server.next(), '10', pod('a', 'u1', '5'));
+    refuse(await server.next());
+    await until(() => !set.sees('evals'));
+    expect(set.size).toBe(1);
+    await afterBackoff();
+    there = false;
+    refuse(await server.next());
+    await until(() => set.size === 0);
+    expect(told).toEqual(['evals/a there', 'evals/a gone']);
+    // Another one of that name: the list tells what is in it.
+    there = true;
+    await afterBackoff(2 * FIRST_BACKOFF_MS);
+    answerList(await server.next(), '20', pod('a', 'u2', '15'));
+    await until(() => set.sees('evals') && set.size === 1);
+    await set.stop();
+  });
+
   it('an API server that starts refuses everybody: that is no answer, and of what is needed never one', async () => {
     const options = { client, resource: PODS, logger: pino({ level: 'silent' }), clock, random: () => 0 };
     const set = new InformerSet<KubeObject>({ ...options, namespaces: ['needed'], needed: 'needed' });

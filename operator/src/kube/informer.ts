@@ -32,6 +32,8 @@ export interface InformerOptions<T extends KubeObject> {
   pageSize?: number | undefined;
   /** A first list that is refused, for however long, is no answer. */
   needed?: boolean | undefined;
+  /** Where it looks into is gone, with all that was in it: when that is refused, nobody will tell. */
+  gone?: (() => boolean) | undefined;
 }
 
 const RESYNC_MS = 10 * 60_000;
@@ -131,7 +133,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     await orAborted(this.#firstAnswer.promise, signal);
   }
 
-  /** We may not look there (any more): what is in the cache is what was seen until then. */
+  /** We may not look there (any more): what is in the cache is what was seen until then, or nothing where that is known to be gone. */
   get refused(): boolean {
     return this.#refused;
   }
@@ -238,9 +240,15 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
 
   #noteRefusal(refused: boolean): void {
     if (refused) this.#refused = true;
+    if (refused && this.#options.gone?.() === true) this.#empty();
     this.#refusedSince = refused ? (this.#refusedSince ?? this.#clock.monotonic()) : undefined;
     if (this.#refusedSince === undefined || this.#options.needed === true) return;
     if (this.#clock.monotonic() - this.#refusedSince >= REFUSAL_MS) this.#answer();
+  }
+
+  #empty(): void {
+    this.#store.replace([], this.#store.version);
+    this.#needsList = true;
   }
 
   #answer(): void {
