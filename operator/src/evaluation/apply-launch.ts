@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { FIELD_MANAGERS, LABELS } from '@crucible/crds';
 import type { AttemptRepository } from '@crucible/storage';
 import { CONFIG_MAPS, JOBS, isAlreadyExists, isForbidden, isInvalid, isNamespaceTerminating } from '../kube/index.ts';
@@ -39,7 +40,7 @@ export class AttemptLauncher {
     call: CallOptions,
   ): Promise<void> {
     const wanted = buildConfigMap(run, identityOf(snapshot, number), this.#deps.settings.sandbox);
-    await refusable(this.#createOnce(CONFIG_MAPS, wanted, call));
+    await refusable(this.#createOnce(CONFIG_MAPS, wanted, call, (existing) => sameContent(existing, wanted)));
   }
 
   async launch(
@@ -59,21 +60,32 @@ export class AttemptLauncher {
 
   /**
    * Not applied: what is there already was made by an earlier try and is never changed (a second one would suspend again
-   * what Kueue has started meanwhile), and to the API server an apply costs twice as much.
+   * what Kueue has started meanwhile), and to the API server an apply costs twice as much. Unless it does not fit what is launched
+   * now: the try may have been long ago, and its runtime another one. As there is no Job of the attempt yet, nothing reads it.
    */
-  async #createOnce(resource: Resource, wanted: KubeObject, call: CallOptions): Promise<KubeObject> {
+  async #createOnce(resource: Resource, wanted: KubeObject, call: CallOptions, fits = (_: KubeObject): boolean => true): Promise<KubeObject> {
     const { client } = this.#deps;
     const { namespace, name = '', labels } = wanted.metadata;
+    const create = (): Promise<KubeObject> =>
+      client.create(resource, wanted, { fieldManager: FIELD_MANAGERS.objects, metadataOnly: true, ...call });
     try {
-      return await client.create(resource, wanted, { fieldManager: FIELD_MANAGERS.objects, metadataOnly: true, ...call });
+      return await create();
     } catch (error) {
       if (!isAlreadyExists(error)) throw error;
       const existing = await client.get<KubeObject>(resource, namespace, name, call);
       const owner = LABELS.evaluationUid;
-      if (existing.metadata.labels?.[owner] === labels?.[owner]) return existing;
-      throw new Error(`a ${resource.kind} of the name ${name} belongs to another evaluation`);
+      if (existing.metadata.labels?.[owner] !== labels?.[owner])
+        throw new Error(`a ${resource.kind} of the name ${name} belongs to another evaluation`, { cause: error });
+      if (fits(existing)) return existing;
+      await client.delete(resource, namespace, name, { uid: uidOf(existing), ...call });
+      return await create();
     }
   }
+}
+
+function sameContent(existing: KubeObject, wanted: KubeObject): boolean {
+  const content = ({ data, binaryData }: KubeObject & { data?: object; binaryData?: object }): object => ({ data, binaryData });
+  return isDeepStrictEqual(content(existing), content(wanted));
 }
 
 function identityOf({ raw }: Snapshot, attempt: number): AttemptIdentity {

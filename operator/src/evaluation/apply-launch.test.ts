@@ -1,0 +1,60 @@
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { KubeClient } from '../kube/index.ts';
+import type { KubeObject } from '../kube/index.ts';
+import { ScriptedServer } from '../kube/testing-server.ts';
+import { AttemptLauncher } from './apply-launch.ts';
+import type { LaunchDependencies } from './apply-launch.ts';
+import { runtime, settings, snapshot } from './testing/builders.ts';
+import { find } from './testing/plans.ts';
+
+let server: ScriptedServer;
+let client: KubeClient;
+beforeEach(async () => {
+  server = await ScriptedServer.start();
+  client = new KubeClient({ access: server.access(), logger: pino({ level: 'silent' }) });
+});
+afterEach(async () => {
+  await client.close();
+  await server.close();
+});
+
+/** Makes the ConfigMap of an attempt where `there` is one of that name; what was asked of the API server. */
+async function create(image: string, there: KubeObject | undefined): Promise<{ asked: string[]; left: KubeObject | undefined }> {
+  const asked: string[] = [];
+  let left = there;
+  server.handler = (exchange) => {
+    asked.push(exchange.method);
+    if (exchange.method === 'GET') return exchange.json(left);
+    if (exchange.method === 'DELETE') {
+      expect(exchange.body.preconditions).toEqual({ uid: left?.metadata.uid });
+      left = undefined;
+      return exchange.json({ kind: 'Status' });
+    }
+    if (left !== undefined) return exchange.fail(409, 'AlreadyExists');
+    const made = exchange.body as KubeObject;
+    left = { ...made, metadata: { ...made.metadata, uid: image } };
+    exchange.json({ metadata: left.metadata }, 201);
+  };
+  const subject = snapshot({ cluster: { ...snapshot().cluster, runtimes: [runtime('python', { command: [image] })] } });
+  const launcher = new AttemptLauncher({ client, settings: settings() } as unknown as LaunchDependencies);
+  await launcher.createConfigMap(subject, find(subject, 'createConfigMap')!, {});
+  return { asked, left };
+}
+
+describe('the ConfigMap of an attempt', () => {
+  it('is kept when it was made before, and made anew when its runtime was another one then', async () => {
+    const { asked, left: first } = await create('python3.13', undefined);
+    expect(asked).toEqual(['POST']);
+    expect(await create('python3.13', first)).toEqual({ asked: ['POST', 'GET'], left: first });
+    const { asked: again, left: second } = await create('python3.14', first);
+    expect(again).toEqual(['POST', 'GET', 'DELETE', 'POST']);
+    expect((second as { data?: Record<string, string> }).data?.['launcher.json']).toContain('python3.14');
+  });
+
+  it("is never another evaluation's", async () => {
+    const { left } = await create('python3.13', undefined);
+    const foreign = { ...left!, metadata: { ...left!.metadata, labels: { 'crucible.dev/evaluation-uid': 'other' } } };
+    await expect(create('python3.14', foreign)).rejects.toThrow('belongs to another evaluation');
+  });
+});
