@@ -5,8 +5,9 @@ import { receiptDigest } from './receipt.ts';
 import type { Receipt } from './receipt.ts';
 import { TestCluster } from './testing/cluster.ts';
 
+// An image is waited for longer than a state passes: it is to be seen.
 const cluster = new TestCluster({
-  patience: { startUp: 300, imagePull: 2, unschedulable: 300, quota: 300, refused: 2, lostCapture: 2 },
+  patience: { startUp: 300, imagePull: 5, unschedulable: 300, quota: 300, refused: 2, lostCapture: 2 },
 });
 
 beforeAll(() => cluster.start());
@@ -177,7 +178,8 @@ describe('admission', () => {
       const state = await readState(cluster.record, uid, 'all');
       return state?.state === 'accepted' && state.refused && state.queueReason === 'RuntimeNotFound' ? true : undefined;
     });
-    expect((await readQueue(cluster.record, 'all')).items).toMatchObject([{ uid, stage: 'Submitted', reason: 'RuntimeNotFound' }]);
+    const { items } = await readQueue(cluster.record, 'all');
+    expect(items.find((item) => item.uid === uid)).toMatchObject({ stage: 'Submitted', reason: 'RuntimeNotFound' });
     await cluster.createRuntime(name);
     await cluster.phase('waits', 'Starting');
     expect(await readState(cluster.record, uid, 'all')).toMatchObject({ refused: false });
@@ -297,7 +299,8 @@ describe('cancel', () => {
 
 describe('postgres', () => {
   it('away: nothing is admitted, what runs is ended on time; back: everything continues', async () => {
-    const uid = await cluster.submit('during');
+    // Its own time: without the record nothing says what the runtime allowed when it began.
+    const uid = await cluster.submit('during', { timeoutSeconds: 60 });
     const pod = await cluster.makePod('during');
     await cluster.phase('during', 'Starting');
     await cluster.postgresAway();
