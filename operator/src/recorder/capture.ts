@@ -2,6 +2,7 @@ import { SANDBOX_CONTAINER } from '@crucible/crds';
 import { isForeignPod, isUnavailable, type CapturePosition } from '@crucible/storage';
 import type { Logger } from 'pino';
 import { backoffMs, isAborted, KubeError, sleep, type PodLogStream } from '../kube/index.ts';
+import { ClaimWatch } from './claims.ts';
 import type { PodView, RecorderContext } from './context.ts';
 import { finishCapture } from './final.ts';
 import { LogPass, type PassEnd } from './pass.ts';
@@ -122,10 +123,13 @@ export class PodCapture {
     const { claims, captures, database, clock, patience } = this.#context;
     const { evaluationUid, attempt, podUid } = this.#view.claim;
     if (!this.#known && (await database.persist(() => this.#beginFirst(), signal))) return NOTHING_STORED;
+    const watch = new ClaimWatch(patience.heldMs);
     for (;;) {
-      const claimed = await database.persist(() => claims.take({ evaluationUid, attempt }), signal);
+      const take = () => claims.take({ evaluationUid, attempt }, watch.abandoned(database.outages));
+      const claimed = await database.persist(take, signal);
       if (claimed === 'captured') return 'captured';
-      if (claimed !== 'held') {
+      if (typeof claimed === 'object') watch.saw(claimed.heldBy);
+      else {
         const result = await database.persist(
           () => captures.begin({ evaluationUid, attempt, podUid, recorder: claims.recorder() }),
           signal,

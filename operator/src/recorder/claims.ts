@@ -2,15 +2,47 @@ import { STREAM_NAMES } from '@crucible/storage';
 import type { CaptureKey, Queryable } from '@crucible/storage';
 import type { StoredChunk } from './ledger.ts';
 
-/** A recorder that has not renewed its claims for this long is taken for dead. */
-export const LEASE_SECONDS = 20;
+/** A recorder that has not renewed its claims for this long, although Postgres was there, is taken for dead. */
+export const LEASE_MS = 20_000;
 export const HEARTBEAT_MS = 5_000;
 
-export type ClaimOutcome = 'ours' | 'absent' | 'held' | 'captured';
+export type ClaimOutcome = 'ours' | 'absent' | 'captured' | { readonly heldBy: string };
+
+/**
+ * Whether the claim of another recorder is abandoned: it has stood unchanged over looks that make up LEASE_MS. Only pauses
+ * between looks that were answered count, and none from before an outage, for nobody can renew while Postgres is away or
+ * stands still; and until its owner is back, the frames that it spooled may be the only copy.
+ */
+export class ClaimWatch {
+  readonly #pauseMs: number;
+  #stamp: string | undefined;
+  #unchangedMs = 0;
+  #outages = 0;
+
+  /** `pauseMs`: between two looks. */
+  constructor(pauseMs: number) {
+    this.#pauseMs = pauseMs;
+  }
+
+  /** The stamp that may be replaced. `outages`: how many there have been. */
+  abandoned(outages: number): string | undefined {
+    if (outages !== this.#outages) {
+      this.#outages = outages;
+      this.#stamp = undefined;
+    }
+    return this.#stamp !== undefined && this.#unchangedMs >= LEASE_MS ? this.#stamp : undefined;
+  }
+
+  saw(stamp: string): void {
+    this.#unchangedMs = stamp === this.#stamp ? this.#unchangedMs + this.#pauseMs : 0;
+    this.#stamp = stamp;
+  }
+}
 
 /**
  * Which recorder works on which capture, so that replicas share instead of repeating each other's reads. It is kept in
- * captures.recorder as `<recorder>@<seconds of the database's clock>`: one clock, no column that a crash leaves wrong.
+ * captures.recorder as `<recorder>@<seconds of the database's clock>`, which changes with every heartbeat: no column that a
+ * crash leaves wrong, and no clock that two have to agree on. `@0` is given back.
  * The claim saves work and nothing more; that no byte is stored twice rests on the compare-and-set of the position.
  */
 export class Claims {
@@ -37,30 +69,33 @@ export class Claims {
     this.#stamp = rows[0]!.stamp;
   }
 
-  /** Takes over a capture that nobody living holds. `absent`: there is no row yet, beginning it claims it. */
-  async take(key: CaptureKey): Promise<ClaimOutcome> {
+  /**
+   * Takes over a capture that nobody holds, or whose claim is still the `abandoned` one. `absent`: there is no row yet,
+   * beginning it claims it.
+   */
+  async take(key: CaptureKey, abandoned?: string): Promise<ClaimOutcome> {
     const { rows } = await this.#database.query<{ recorder: string }>(
       `UPDATE crucible.captures SET recorder = ${STAMP}
        WHERE evaluation_uid = $2 AND attempt = $3 AND state = 'following'
-         AND (split_part(recorder, '@', 1) = $1
-              OR coalesce(substring(recorder FROM '@([0-9]{1,12})$')::bigint, 0) < extract(epoch FROM clock_timestamp()) - $4::int)
+         AND (split_part(recorder, '@', 1) = $1 OR recorder = $4
+              OR coalesce(substring(recorder FROM '@([0-9]{1,12})$')::bigint, 0) = 0)
        RETURNING recorder`,
-      [this.#id, key.evaluationUid, key.attempt, LEASE_SECONDS],
+      [this.#id, key.evaluationUid, key.attempt, abandoned ?? null],
     );
     if (rows[0] !== undefined) {
       this.#stamp = rows[0].recorder;
       return 'ours';
     }
-    const found = await this.#database.query<{ state: string }>(
-      'SELECT state FROM crucible.captures WHERE evaluation_uid = $1 AND attempt = $2',
+    const found = await this.#database.query<{ state: string; recorder: string }>(
+      'SELECT state, recorder FROM crucible.captures WHERE evaluation_uid = $1 AND attempt = $2',
       [key.evaluationUid, key.attempt],
     );
-    const state = found.rows[0]?.state;
-    if (state === undefined) {
+    if (found.rows[0] === undefined) {
       await this.refresh();
       return 'absent';
     }
-    return state === 'captured' ? 'captured' : 'held';
+    const { state, recorder } = found.rows[0];
+    return state === 'captured' ? 'captured' : { heldBy: recorder };
   }
 
   /**

@@ -13,6 +13,7 @@ export class DatabaseHealth {
   readonly #clock: Clock;
   readonly #random: () => number;
   #recovery: Promise<void> | undefined;
+  #outages = 0;
   readonly #stopped = new AbortController();
 
   constructor(database: Pick<Database, 'query'>, clock: Clock, random: () => number = Math.random) {
@@ -23,6 +24,11 @@ export class DatabaseHealth {
 
   get available(): boolean {
     return this.#recovery === undefined;
+  }
+
+  /** How often it has been away: not only a connection that broke. */
+  get outages(): number {
+    return this.#outages;
   }
 
   /** Someone met an UnavailableError. */
@@ -71,6 +77,7 @@ export class DatabaseHealth {
       } catch (error) {
         // Anything but "away" is an answer.
         if (!isUnavailable(error)) return;
+        if (attempt === 0) this.#outages += 1;
       }
     }
   }

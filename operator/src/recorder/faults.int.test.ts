@@ -172,6 +172,33 @@ describe('faults', () => {
     },
   );
 
+  it('leaves to a recorder with a disk of its own what it had spooled, however long nobody could renew a claim', { timeout: LONG_MS }, async () => {
+    const drains = new Slots(1);
+    const first = await world.recorder('spooling', { drains }, { folder: 'own' });
+    const run = await newRun(BASE_SEED, 100_000);
+    world.cluster.setState(run.pod, 'running');
+    run.pod.write(run.log.subarray(0, 1000));
+    await world.until(async () => ((await world.captures.get(run.pod.evaluationUid, 1))?.lastSeq ?? 0) > 0 || undefined);
+    const second = await world.recorder('waiting');
+    const takes = vi.spyOn(second.context.claims, 'take');
+    await world.until(() => (takes.mock.settledResults.length > 0 ? true : undefined));
+    await world.proxy.down();
+    run.pod.write(run.log.subarray(1000));
+    await world.until(async () => (await world.spooled('own')).match(SUMMARY) ?? undefined);
+    world.cluster.remove(run.pod);
+    // As old as an hour makes it.
+    await world.owner.query(`UPDATE crucible.captures SET recorder = 'spooling@1'`);
+    const release = await drains.acquire(0, new AbortController().signal);
+    takes.mockClear();
+    await world.proxy.up();
+    const answered = () => takes.mock.settledResults.filter(({ type }) => type === 'fulfilled').length;
+    await world.until(() => (answered() >= 20 ? true : undefined));
+    release?.();
+    await verify(run);
+    expect(await world.spooled('own')).toBe('');
+    await first.stop();
+  });
+
   it('a new process takes over what a dead one had spooled', { timeout: LONG_MS }, async () => {
     const run = await newRun(BASE_SEED, 100_000);
     const child = await world.process('spooler');

@@ -3,7 +3,7 @@ import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { expect, it } from 'vitest';
 import { systemClock } from '../kube/index.ts';
-import type { RecorderContext } from './context.ts';
+import { PATIENCE, type RecorderContext } from './context.ts';
 import { RecorderMetrics } from './metrics.ts';
 import { Recorder, type RecorderOptions } from './recorder.ts';
 
@@ -19,6 +19,7 @@ it('ends captures where it may not look once no run can last, and removes what i
   const context = {
     clock: systemClock,
     random: Math.random,
+    patience: PATIENCE,
     logger: pino({ level: 'silent' }),
     metrics: new RecorderMetrics(new Registry()),
     database: { persist: (work: () => Promise<unknown>) => work() },

@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { systemClock } from '../kube/index.ts';
+import { PATIENCE } from './context.ts';
 import { Recorder } from './recorder.ts';
 import type { RecorderOptions } from './recorder.ts';
 
@@ -21,6 +22,7 @@ async function takenUp(rows: readonly ReturnType<typeof row>[], seen: readonly s
       logger: pino({ level: 'silent' }),
       clock: systemClock,
       random: () => 0,
+      patience: PATIENCE,
       database: { available: false, persist: (work: () => unknown) => work() },
       claims: { take },
     },

@@ -125,11 +125,11 @@ export class World {
     await attempts.setJob({ evaluationUid: uid, number: 1, jobUid: pod.jobUid, epoch: 1 });
   }
 
-  /** `callMs`: how long it waits for an answer of the API server. */
+  /** `callMs`: how long it waits for an answer of the API server. `folder`: a disk of its own, not the one that all share. */
   async recorder(
     id: string,
     change: Partial<RecorderContext> = {},
-    { callMs, pool }: { callMs?: number; pool?: Partial<DatabaseOptions> } = {},
+    { callMs, pool, folder = '.' }: { callMs?: number; pool?: Partial<DatabaseOptions>; folder?: string } = {},
   ): Promise<RunningRecorder> {
     const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
     const database = connect({ connectionString: this.recorderDsn, applicationName: id, patient: true, ...pool });
@@ -143,7 +143,7 @@ export class World {
       databaseUrl: '',
       redisUrl: undefined,
       namespaces,
-      dataDir: this.dataDir,
+      dataDir: join(this.dataDir, folder),
       storage: DEFAULT_STORAGE,
       maxFollows: 200,
       maxFinalReads: 4,
@@ -232,8 +232,8 @@ export class World {
   }
 
   /** What waits on disk, of all captures. */
-  async spooled(): Promise<string> {
-    const directory = join(this.dataDir, 'spool');
+  async spooled(folder = '.'): Promise<string> {
+    const directory = join(this.dataDir, folder, 'spool');
     const names = await readdir(directory);
     return (await Promise.all(names.map((name) => readFile(join(directory, name), 'latin1').catch(() => '')))).join('');
   }
