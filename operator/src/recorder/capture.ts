@@ -68,8 +68,7 @@ export class PodCapture {
       await writer.recover();
       await this.#follow(writer, signal);
       const endedAt = clock.monotonic();
-      const options = passOptions(this.#context, this.#view.claim.evaluationUid);
-      const left = await writer.replay(() => new LogPass({ ...options, maxReadBytes: Infinity }));
+      const left = writer.recovered ? await this.#replay(writer, signal) : undefined;
       // Unless following has seen as much.
       if (left !== undefined && left.sequence.lastSeq > (this.#followed?.sequence.lastSeq ?? -1)) this.#followed = left;
       await finishCapture({
@@ -90,6 +89,21 @@ export class PodCapture {
       return 'captured';
     } finally {
       await writer.close();
+    }
+  }
+
+  /**
+   * With a permit, as final reads, for it holds files as they do. Also while the log is there: it may go before it is read.
+   */
+  async #replay(writer: CaptureWriter, signal: AbortSignal): Promise<LogPass> {
+    const { finals } = this.#context;
+    const { createdAt, evaluationUid } = this.#view.claim;
+    const release = await finals.acquire(createdAt, signal);
+    signal.throwIfAborted();
+    try {
+      return await writer.replay(new LogPass({ ...passOptions(this.#context, evaluationUid), maxReadBytes: Infinity }));
+    } finally {
+      release?.();
     }
   }
 

@@ -25,7 +25,7 @@ export interface RecorderContext {
   readonly database: DatabaseHealth;
   readonly spool: Spool;
   readonly follows: Slots;
-  /** Final reads and artifacts need more memory than a follow: few at once. */
+  /** Final reads, and readings of what was spooled, hold whole files: few at once. */
   readonly finals: Slots;
   /** Logs being opened: each brings at once whatever it holds, so a thousand at once would hold a thousand times that. */
   readonly openings: Slots;

@@ -140,13 +140,16 @@ export class CaptureWriter {
     this.#recovered = await database.persist(() => this.#storeSpooled(), signal);
   }
 
+  /** An earlier process left something, which replay() reads. */
+  get recovered(): boolean {
+    return this.#recovered.length > 0;
+  }
+
   /**
-   * What else an earlier process left (summary, artifacts), for if the pod is gone nobody will read that again; undefined
-   * when it left nothing. After the log has ended: an artifact store that is away must not stop the output.
+   * What else an earlier process left (summary, artifacts), for if the pod is gone nobody will read that again. After the
+   * log has ended: an artifact store that is away must not stop the output.
    */
-  async replay(newPass: () => LogPass): Promise<LogPass | undefined> {
-    if (this.#recovered.length === 0) return undefined;
-    const pass = newPass();
+  async replay(pass: LogPass): Promise<LogPass> {
     for (const path of this.#recovered) {
       await pass.read(
         this.#options.spool.read(path),
