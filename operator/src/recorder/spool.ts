@@ -68,11 +68,16 @@ export class Spool {
       }
       await syncDirectory(this.#directory);
     } catch (error) {
-      this.#file = newFileName();
+      this.rotate();
       const { size } = await stat(path).catch(() => ({ size: before }));
       this.#bytes -= data.length - (size - before);
       throw error;
     }
+  }
+
+  /** Nothing is appended to the present files any more. */
+  rotate(): void {
+    this.#file = newFileName();
   }
 
   /** The files of a capture, of all recorders. */

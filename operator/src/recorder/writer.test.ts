@@ -117,6 +117,7 @@ function away() {
     get available() {
       return state.available;
     },
+    persist: (work: () => Promise<unknown>) => work(),
     reportDown: () => {
       state.downs += 1;
       state.available = false;
@@ -169,4 +170,32 @@ it('leaves a spool alone once it is closed: another writer may have taken the ca
   for (let turns = 0; turns < 20; turns += 1) await turn();
   expect(looks).not.toHaveBeenCalled();
   expect(spool.bytes).toBeGreaterThan(8 * KIB);
+});
+
+it('stores what it spools after it has recovered what an earlier capture of the same process had spooled', async () => {
+  const [first, spool] = [away(), await spoolFolder()];
+  const before = start(1024 * KIB, { database: first.database, spool });
+  before.offer(8);
+  const flushed = before.writer.flush();
+  await expect.poll(() => before.appends.length).toBe(1);
+  before.appends[0]!.answer(new UnavailableError('away'));
+  await flushed;
+  await before.writer.close();
+
+  const second = away();
+  const { writer, appends, offer } = start(1024 * KIB, { database: second.database, spool });
+  const recovering = writer.recover();
+  await expect.poll(() => appends.length).toBe(1);
+  appends[0]!.answer();
+  await recovering;
+  offer(16);
+  const again = writer.flush();
+  await expect.poll(() => appends.length).toBe(2);
+  appends[1]!.answer(new UnavailableError('away again'));
+  await again;
+  second.restore();
+  await expect.poll(() => appends.length).toBe(3);
+  expect(appends[2]!.input).toMatchObject({ afterSeq: 1, lastSeq: 2, missing: [] });
+  expect(Buffer.concat(appends[2]!.input.chunks.map(({ data }) => data))).toHaveLength(8 * KIB + 1);
+  appends[2]!.answer();
 });

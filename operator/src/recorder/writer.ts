@@ -63,7 +63,7 @@ export class CaptureWriter {
   #spooled = false;
   /** Nothing of it can be in the spool, which need not be looked through: most captures begin and end so. */
   #unspooled: boolean;
-  /** Of an earlier process, by their first number: their output is stored. */
+  /** Of an earlier process or capture, by their first number: their output is stored. */
   #recovered: readonly string[] = [];
   #awaitingReturn = false;
   #closed = false;
@@ -136,8 +136,10 @@ export class CaptureWriter {
 
   /** Before anything is offered: stores the output that an earlier process left in the spool, whose files stay for replay(). */
   async recover(): Promise<void> {
-    const { database, signal } = this.#options;
+    const { database, spool, signal } = this.#options;
     this.#recovered = await database.persist(() => this.#storeSpooled(), signal);
+    // An earlier capture in this process may have left them: what is spooled from now on is not stored yet.
+    if (this.recovered) spool.rotate();
   }
 
   /** An earlier process left something, which replay() reads. */
