@@ -1,7 +1,7 @@
 import { appendFile, mkdtemp, open, readdir, readFile, rename, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { FrameDecoder, type Frame } from './frames.ts';
 import { Spool, SpoolFull } from './spool.ts';
 
@@ -65,6 +65,27 @@ describe('Spool', () => {
       ),
     ).rejects.toThrow(SpoolFull);
     expect(await contents(small)).toHaveLength(2);
+  });
+
+  it('has room again when another process has removed its files', async () => {
+    const [mine, other] = [await spool(40), await spool(40)];
+    await mine.append(KEY, [frame(1), frame(2), frame(3), frame(4)]);
+    await expect(mine.append(KEY, [frame(5), frame(6)])).rejects.toThrow(SpoolFull);
+    for (const path of await other.files(KEY)) await other.remove(path);
+    await mine.append(KEY, [frame(5), frame(6)]);
+    expect((await spool()).bytes).toBe(mine.bytes);
+  });
+
+  it('holds no more than it may because it has removed the files of another process', async () => {
+    const [mine, other] = [await spool(40), await spool(40)];
+    await other.append({ ...KEY, attempt: 2 }, [frame(1), frame(2), frame(3)]);
+    await mine.append(KEY, [frame(1), frame(2), frame(3)]);
+    for (const path of await mine.files({ ...KEY, attempt: 2 })) await mine.remove(path);
+    const now = performance.now();
+    const clock = vi.spyOn(performance, 'now').mockReturnValue(now + 61_000);
+    onTestFinished(() => clock.mockRestore());
+    await expect(mine.append(KEY, [frame(4), frame(5), frame(6)])).rejects.toThrow(SpoolFull);
+    expect((await spool()).bytes).toBe(mine.bytes);
   });
 
   it('counts what is on disk after a failed append, not what should have been', async () => {

@@ -10,6 +10,9 @@ export interface SpoolKey {
   readonly podUid: string;
 }
 
+/** The directory may be shared: what others append to it or remove is known for this long at most, or until it seems full. */
+const COUNTED_MS = 60_000;
+
 /** The spool is at its size limit: the reader has to wait instead. */
 export class SpoolFull extends Error {}
 
@@ -26,7 +29,11 @@ export class Spool {
   readonly #directory: string;
   #file = newFileName();
   readonly #maxBytes: number;
-  #bytes = 0;
+  /** In the directory when it was counted, and appended or removed by this process since. */
+  #stored = 0;
+  #appending = 0;
+  #countedAt = 0;
+  #counting: Promise<void> | undefined;
 
   constructor(directory: string, maxBytes: number) {
     this.#directory = directory;
@@ -34,15 +41,12 @@ export class Spool {
   }
 
   get bytes(): number {
-    return this.#bytes;
+    return this.#stored + this.#appending;
   }
 
   async open(): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    for (const name of await readdir(this.#directory)) {
-      if (name.endsWith('.frames'))
-        this.#bytes += (await stat(join(this.#directory, name)).catch(() => ({ size: 0 }))).size;
-    }
+    await this.#count();
   }
 
   /**
@@ -52,10 +56,12 @@ export class Spool {
    */
   async append(key: SpoolKey, frames: Iterable<Frame>): Promise<void> {
     const data = Buffer.concat(Array.from(frames, encodeFrame));
-    if (this.#bytes + data.length > this.#maxBytes) throw new SpoolFull('the spool is full');
+    const full = (): boolean => this.bytes + data.length > this.#maxBytes;
+    if (full() || performance.now() - this.#countedAt > COUNTED_MS) await this.#countOnce();
+    if (full()) throw new SpoolFull('the spool is full');
     const path = join(this.#directory, `${prefixOf(key)}${this.#file}.frames`);
     // At once: others append meanwhile.
-    this.#bytes += data.length;
+    this.#appending += data.length;
     let before = 0;
     try {
       const file = await open(path, 'a', 0o600);
@@ -67,11 +73,14 @@ export class Spool {
         await file.close();
       }
       await syncDirectory(this.#directory);
+      this.#stored += data.length;
     } catch (error) {
       this.rotate();
       const { size } = await stat(path).catch(() => ({ size: before }));
-      this.#bytes -= data.length - (size - before);
+      this.#stored += size - before;
       throw error;
+    } finally {
+      this.#appending -= data.length;
     }
   }
 
@@ -98,7 +107,23 @@ export class Spool {
   async remove(path: string): Promise<void> {
     const { size } = await stat(path).catch(() => ({ size: 0 }));
     await rm(path, { force: true });
-    this.#bytes = Math.max(0, this.#bytes - size);
+    this.#stored = Math.max(0, this.#stored - size);
+  }
+
+  #countOnce(): Promise<void> {
+    this.#counting ??= this.#count().finally(() => {
+      this.#counting = undefined;
+    });
+    return this.#counting;
+  }
+
+  /** What is appended meanwhile may be counted twice, until it is counted again: too much, never too little. */
+  async #count(): Promise<void> {
+    const names = (await readdir(this.#directory)).filter((name) => name.endsWith('.frames'));
+    let bytes = 0;
+    for (const name of names) bytes += (await stat(join(this.#directory, name)).catch(() => ({ size: 0 }))).size;
+    this.#stored = bytes;
+    this.#countedAt = performance.now();
   }
 }
 
