@@ -10,8 +10,11 @@ import type { SpoolKey } from './spool.ts';
 import { MAX_STORED_BYTES, type CaptureWriter } from './writer.ts';
 
 const MAX_CONTRADICTIONS = 1000;
-/** Frames filled into holes. Each moves the bytes behind it: a forged log must not make that a thousand times a thousand. */
-const MAX_FILLED_FRAMES = 2000;
+/**
+ * Filled into holes: as much as a launcher sends, charges included, in so many pieces. Each piece moves the bytes behind
+ * it: a forged log must not make that a thousand times a thousand.
+ */
+const MAX_FILLED_CHARGE = MAX_STORED_BYTES;
 const MAX_FILLED_RANGES = 100;
 const NEWLINE = Buffer.of(LF);
 
@@ -81,7 +84,7 @@ export class FinalRead {
   readonly #comparers: Record<StreamName, ChunkComparer>;
   #found: Frame[] = [];
   #foundCharge = 0;
-  #filledFrames = 0;
+  #filledCharge = 0;
   #filledRanges = 0;
   #lastFound = 0;
 
@@ -102,11 +105,11 @@ export class FinalRead {
       writer.offer(frame);
     } else if (this.#missing.has(frame.seq)) {
       if (this.#roomFor(frame) && this.#missing.remove(frame.seq)) {
-        this.#filledFrames += 1;
         this.#filledRanges += frame.seq === this.#lastFound + 1 ? 0 : 1;
         this.#lastFound = frame.seq;
         this.#found.push(ownFrame(frame));
         this.#foundCharge += frameCharge(frame);
+        this.#filledCharge += frameCharge(frame);
       }
     } else if (isOutput(frame) && frame.seq === pass.sequence.lastSeq) {
       // A late frame (not the newest number) stays out: hashes are of ascending frames.
@@ -129,7 +132,7 @@ export class FinalRead {
   }
 
   #roomFor(frame: Frame): boolean {
-    if (this.#filledFrames >= MAX_FILLED_FRAMES) return false;
+    if (this.#filledCharge + frameCharge(frame) > MAX_FILLED_CHARGE) return false;
     if (this.#filledRanges >= MAX_FILLED_RANGES && frame.seq !== this.#lastFound + 1) return false;
     const { stdout, stderr } = this.#options.writer.position.streams;
     return stdout.bytes + stderr.bytes + this.#foundCharge + frame.text.length < MAX_STORED_BYTES;

@@ -126,6 +126,19 @@ describe('one recorder', () => {
     expect((await world.stored(healed, 'stdout')).toString()).toBe('one\ntwo\nthree\nfour\n');
   });
 
+  it('fills a hole of many thousand lines', async () => {
+    const writes = Array.from({ length: 9_000 }, (_, at): Produced => ({ stream: at % 3 === 0 ? 'stderr' : 'stdout', data: Buffer.from(`line ${at}\n`) }));
+    const lines = encodeLines(writes);
+    const pod = await newPod();
+    world.cluster.setState(pod, 'running');
+    pod.write(Buffer.concat([...lines.slice(0, 500), ...lines.slice(8_500)]));
+    await world.until(async () => ((await world.captures.get(pod.evaluationUid, 1))?.lastSeq === lines.length ? true : undefined));
+    expect((await world.captures.get(pod.evaluationUid, 1))?.missing).toEqual([{ from: 501, to: 8_500 }]);
+    pod.log = Buffer.concat(lines);
+    world.cluster.setState(pod, 'ended');
+    await expectStored(pod, writes);
+  });
+
   it('reports other bytes under the same numbers, and keeps the first', async () => {
     const pod = await newPod();
     world.cluster.setState(pod, 'running');
