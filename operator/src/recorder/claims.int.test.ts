@@ -46,7 +46,7 @@ it('begins a capture as the steps do, once, and holds it', async () => {
   const begun = await captures.get(at.evaluationUid, 1);
   expect({ ...begun, ...own }).toEqual({ ...(await captures.get(steps.evaluationUid, 1)), ...own });
   expect(begun?.recorder).toBe(claims.recorder());
-  expect([await claims.take(at), await other.take(at)]).toEqual(['ours', 'held']);
+  expect([await claims.take(at), await other.take(at)]).toEqual(['ours', { heldBy: claims.recorder() }]);
 });
 
 it('begins nothing of an attempt that nobody knows, nor from another pod', async () => {
@@ -56,4 +56,34 @@ it('begins nothing of an attempt that nobody knows, nor from another pod', async
   const refused = await claims.begin({ ...known, podUid: randomUUID() }).catch((error: unknown) => error);
   expect(isForeignPod(refused)).toBe(true);
   expect(await captures.get(known.evaluationUid, 1)).toBeUndefined();
+});
+
+it('renews the other claims while a capture takes long to be finished, and nobody waits for that one or gets it', async () => {
+  const keys = [await attempt(), await attempt()];
+  for (const key of keys) await captures.begin({ ...key, recorder: 'one@1' });
+  const stamps = () => Promise.all(keys.map(async (key) => (await captures.get(key.evaluationUid, 1))?.recorder));
+  const [one, other] = [new Claims('one', recorder), new Claims('other', recorder)];
+  const renewed: unknown = expect.stringMatching(/^one@[0-9]{10}$/);
+  await recorder.transaction(async (tx) => {
+    await tx.query('SELECT 1 FROM crucible.captures WHERE evaluation_uid = $1 FOR NO KEY UPDATE', [keys[0]!.evaluationUid]);
+    expect(await one.renew(keys)).toEqual([]);
+    expect(await stamps()).toEqual(['one@1', renewed]);
+    expect(one.recorder()).toEqual(renewed);
+    expect(await other.take(keys[0]!, 'one@1')).toEqual({ heldBy: 'one@1' });
+  });
+  expect(await one.renew(keys)).toEqual([]);
+  expect(await stamps()).toEqual([renewed, renewed]);
+});
+
+it('gives a claim to who has seen it abandoned, or finds it given back, and tells who had it', async () => {
+  const key = await attempt();
+  const [one, other] = [new Claims('one', recorder), new Claims('other', recorder)];
+  expect(await one.begin(key)).toBe(true);
+  const stamp = one.recorder();
+  expect(await other.take(key)).toEqual({ heldBy: stamp });
+  expect(await other.take(key, 'one@1')).toEqual({ heldBy: stamp });
+  expect(await other.take(key, stamp)).toBe('ours');
+  expect(await one.renew([key])).toEqual([key]);
+  await other.release([key]);
+  expect(await one.take(key)).toBe('ours');
 });

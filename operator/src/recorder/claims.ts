@@ -71,15 +71,19 @@ export class Claims {
 
   /**
    * Takes over a capture that nobody holds, or whose claim is still the `abandoned` one. `absent`: there is no row yet,
-   * beginning it claims it.
+   * beginning it claims it. Nobody waits for a row that is being written, which may take minutes: see renew().
    */
   async take(key: CaptureKey, abandoned?: string): Promise<ClaimOutcome> {
     const { rows } = await this.#database.query<{ recorder: string }>(
-      `UPDATE crucible.captures SET recorder = ${STAMP}
-       WHERE evaluation_uid = $2 AND attempt = $3 AND state = 'following'
-         AND (split_part(recorder, '@', 1) = $1 OR recorder = $4
-              OR coalesce(substring(recorder FROM '@([0-9]{1,12})$')::bigint, 0) = 0)
-       RETURNING recorder`,
+      `WITH free AS (
+         SELECT evaluation_uid, attempt FROM crucible.captures
+         WHERE evaluation_uid = $2 AND attempt = $3 AND state = 'following'
+           AND (split_part(recorder, '@', 1) = $1 OR recorder = $4
+                OR coalesce(substring(recorder FROM '@([0-9]{1,12})$')::bigint, 0) = 0)
+         FOR NO KEY UPDATE SKIP LOCKED
+       )
+       UPDATE crucible.captures AS c SET recorder = ${STAMP} FROM free
+       WHERE c.evaluation_uid = free.evaluation_uid AND c.attempt = free.attempt RETURNING recorder`,
       [this.#id, key.evaluationUid, key.attempt, abandoned ?? null],
     );
     if (rows[0] !== undefined) {
@@ -119,18 +123,31 @@ export class Claims {
     return true;
   }
 
-  /** Renews the claims and returns those of `keys` that are not ours any more. */
+  /**
+   * Renews the claims and returns those of `keys` that are not ours any more. It does not wait for rows that are locked:
+   * a capture is finished in a transaction that asks the file store for every artifact, and if that is slow, one row would
+   * keep all claims from being renewed. The locked claim is ours still, nobody else can take it meanwhile, and who writes to
+   * it next writes the new stamp.
+   */
   async renew(keys: readonly CaptureKey[]): Promise<CaptureKey[]> {
     if (keys.length === 0) return [];
-    const { rows } = await this.#heartbeats.query<{ evaluation_uid: string; attempt: number; recorder: string }>(
-      `UPDATE crucible.captures AS c SET recorder = ${STAMP}
-       FROM unnest($2::uuid[], $3::int[]) AS mine(evaluation_uid, attempt)
-       WHERE c.evaluation_uid = mine.evaluation_uid AND c.attempt = mine.attempt
-         AND c.state = 'following' AND split_part(c.recorder, '@', 1) = $1
-       RETURNING c.evaluation_uid, c.attempt, c.recorder`,
+    const { rows } = await this.#heartbeats.query<{ evaluation_uid: string; attempt: number; stamp: string }>(
+      `WITH ours AS (
+         SELECT c.evaluation_uid, c.attempt
+         FROM crucible.captures c JOIN unnest($2::uuid[], $3::int[]) AS mine(evaluation_uid, attempt) USING (evaluation_uid, attempt)
+         WHERE c.state = 'following' AND split_part(c.recorder, '@', 1) = $1
+       ), free AS (
+         SELECT c.evaluation_uid, c.attempt FROM crucible.captures c JOIN ours USING (evaluation_uid, attempt)
+         WHERE c.state = 'following' AND split_part(c.recorder, '@', 1) = $1
+         FOR NO KEY UPDATE OF c SKIP LOCKED
+       ), renewed AS (
+         UPDATE crucible.captures AS c SET recorder = ${STAMP} FROM free
+         WHERE c.evaluation_uid = free.evaluation_uid AND c.attempt = free.attempt
+       )
+       SELECT evaluation_uid, attempt, ${STAMP} AS stamp FROM ours`,
       [this.#id, keys.map((key) => key.evaluationUid), keys.map((key) => key.attempt)],
     );
-    if (rows[0] !== undefined) this.#stamp = rows[0].recorder;
+    this.#stamp = rows[0]?.stamp ?? this.#stamp;
     const ours = new Set(rows.map((row) => `${row.evaluation_uid}/${row.attempt}`));
     return keys.filter((key) => !ours.has(`${key.evaluationUid}/${key.attempt}`));
   }
