@@ -224,6 +224,27 @@ describe('faults', () => {
       expect((await world.stored(run.pod, stream)).equals(streamOf(run.writes, stream))).toBe(true);
   });
 
+  it('renews the claims of its earlier process before it takes them up: others must not', { timeout: LONG_MS }, async () => {
+    const run = await newRun(BASE_SEED, 20_000);
+    const first = await world.recorder('anew');
+    world.cluster.setState(run.pod, 'running');
+    run.pod.write(run.log.subarray(0, 1000));
+    await world.until(async () => ((await world.captures.get(run.pod.evaluationUid, 1))?.lastSeq ?? 0) > 0 || undefined);
+    await world.proxy.down();
+    run.pod.write(run.log.subarray(1000));
+    await world.until(async () => (await world.spooled()).match(SUMMARY) ?? undefined);
+    await first.stop();
+    world.cluster.remove(run.pod);
+    await world.owner.query(`UPDATE crucible.captures SET recorder = 'anew@1'`);
+    await world.proxy.up();
+    const { recorder, context } = await world.recorder('anew');
+    const takes = vi.spyOn(context.claims, 'take');
+    await world.until(async () => ((await world.captures.get(run.pod.evaluationUid, 1))?.recorder === 'anew@1' ? undefined : true));
+    expect(takes).not.toHaveBeenCalled();
+    await recorder.sweep();
+    await verify(run);
+  });
+
   it('stores what was spooled while the file store is away, holds up nobody, and has the artifacts once it is back', { timeout: LONG_MS }, async () => {
     const writes = randomWrites(BASE_SEED, 20_000);
     const artifact = { path: 'a', data: Buffer.from('the only copy') };

@@ -64,7 +64,7 @@ export class Recorder {
   readonly #tasks = new Map<string, Task>();
   readonly #running = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
-  #missedOnce = new Set<string>();
+  #missedOnce = new Map<string, FollowingCapture>();
 
   constructor(options: RecorderOptions) {
     this.#options = options;
@@ -95,7 +95,7 @@ export class Recorder {
   async sweep(): Promise<void> {
     const { unfinished, pods } = this.#options;
     const live = new Set(pods.list().map((pod) => pod.metadata.uid));
-    const missed = new Set<string>();
+    const missed = new Map<string, FollowingCapture>();
     let after: FollowingCapture | undefined;
     do {
       const page: FollowingCapture[] = await unfinished.listFollowing({
@@ -109,7 +109,7 @@ export class Recorder {
         if (!pods.sees(row.namespace) && !over) continue;
         // Twice in a row: the row may be of a pod that our cache does not have yet.
         if (this.#missedOnce.has(row.podUid)) this.#adopt(row);
-        else missed.add(row.podUid);
+        else missed.set(row.podUid, row);
       }
       after = page.length === SWEEP_PAGE ? page.at(-1) : undefined;
     } while (after !== undefined && !this.#stopping.signal.aborted);
@@ -183,7 +183,9 @@ export class Recorder {
   }
 
   async #renewClaims(): Promise<void> {
-    for (const lost of await this.#context.claims.renew(this.#held())) {
+    // Those of an earlier process too, before they are taken up: what it spooled may be on a disk that only we have.
+    const keys = [...this.#held(), ...this.#missedOnce.values()];
+    for (const lost of await this.#context.claims.renew(keys)) {
       for (const task of this.#tasks.values()) {
         if (task.claim.evaluationUid !== lost.evaluationUid || task.claim.attempt !== lost.attempt) continue;
         // Captured in the meantime, or taken over while we were paused: run() finds out which.
