@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { RecorderContext } from './context.ts';
 import { Slots } from './slots.ts';
 import { encode, random, randomWrites, streamOf, type Produced } from './testing/encoder.ts';
-import type { TestPod } from './testing/cluster.ts';
+import { TestPod } from './testing/cluster.ts';
 import { sha256, World } from './testing/world.ts';
 
 /** CRUCIBLE_SEED replays one seed; otherwise each run draws new ones and prints them with a failure. */
@@ -243,6 +243,24 @@ describe('faults', () => {
     expect(takes).not.toHaveBeenCalled();
     await recorder.sweep();
     await verify(run);
+  });
+
+  it('follows a pod that it had not seen for so long that it took it for gone', { timeout: LONG_MS }, async () => {
+    const [writes, pod] = [randomWrites(BASE_SEED, 20_000), new TestPod('late')];
+    await world.know(pod);
+    const key = { evaluationUid: pod.evaluationUid, attempt: 1 };
+    await world.captures.begin({ ...key, podUid: pod.uid, recorder: 'other@9999999999' });
+    const { recorder, context, pods } = await world.recorder('blind');
+    const takes = vi.spyOn(context.claims, 'take');
+    await recorder.sweep();
+    await recorder.sweep();
+    await world.until(() => (takes.mock.settledResults.length > 0 ? true : undefined));
+    world.cluster.add(pod);
+    world.cluster.setState(pod, 'running');
+    await world.until(() => pods.get('evals/late'));
+    await world.owner.query(`UPDATE crucible.captures SET recorder = 'other@0'`);
+    await play({ seed: BASE_SEED, pod, writes, log: encode(writes) }, 200);
+    await verify({ seed: BASE_SEED, pod, writes, log: encode(writes) });
   });
 
   it('stores what was spooled while the file store is away, holds up nobody, and has the artifacts once it is back', { timeout: LONG_MS }, async () => {

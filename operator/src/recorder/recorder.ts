@@ -15,22 +15,35 @@ const FORSAKEN_MS = 2 * 86_400_000;
 
 /** One pod under observation. */
 class Task implements PodView {
-  readonly claim: PodClaim;
-  readonly #lookUp: () => SandboxPod | undefined;
+  #claim: PodClaim;
+  #lookUp: ((claim: PodClaim) => SandboxPod | undefined) | undefined;
   #waiters = new Set<() => void>();
   /** Aborted to make it begin anew: the claim was lost. */
   restart = new AbortController();
   capture: PodCapture | undefined;
   done = false;
 
-  constructor(claim: PodClaim, lookUp: () => SandboxPod | undefined) {
-    this.claim = claim;
+  /** Without `lookUp`: the pod is gone, as far as anybody knows. */
+  constructor(claim: PodClaim, lookUp?: (claim: PodClaim) => SandboxPod | undefined) {
+    this.#claim = claim;
     this.#lookUp = lookUp;
   }
 
+  get claim(): PodClaim {
+    return this.#claim;
+  }
+
   current(): SandboxPod | undefined {
-    const pod = this.#lookUp();
-    return pod?.metadata.uid === this.claim.podUid ? pod : undefined;
+    const pod = this.#lookUp?.(this.#claim);
+    return pod?.metadata.uid === this.#claim.podUid ? pod : undefined;
+  }
+
+  /** Its pod was only out of our sight: begins anew, with the pod. */
+  appeared(pod: SandboxPod, lookUp: (claim: PodClaim) => SandboxPod | undefined): void {
+    if (this.#lookUp !== undefined) return;
+    this.#claim = { ...this.#claim, name: pod.metadata.name ?? '' };
+    this.#lookUp = lookUp;
+    this.restart.abort();
   }
 
   changed(signal: AbortSignal): Promise<void> {
@@ -65,6 +78,7 @@ export class Recorder {
   readonly #running = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
   #missedOnce = new Map<string, FollowingCapture>();
+  readonly #lookUp = ({ namespace, name }: PodClaim): SandboxPod | undefined => this.#options.pods.get(makeKey(namespace, name));
 
   constructor(options: RecorderOptions) {
     this.#options = options;
@@ -120,6 +134,7 @@ export class Recorder {
     const uid = (current ?? previous)?.metadata.uid ?? '';
     const task = this.#tasks.get(uid);
     if (task !== undefined) {
+      if (current !== undefined) task.appeared(current, this.#lookUp);
       task.notify();
       if (current === undefined && task.done) this.#tasks.delete(uid);
       return;
@@ -129,12 +144,12 @@ export class Recorder {
       if (current !== undefined) this.#context.metrics.untrusted.inc();
       return;
     }
-    this.#begin(new Task(claim, () => this.#options.pods.get(makeKey(claim.namespace, claim.name))), false);
+    this.#begin(new Task(claim, this.#lookUp), false);
   }
 
   #adopt({ evaluationUid, attempt, podUid, namespace, name }: FollowingCapture): void {
     const claim = { podUid, namespace, name, jobUid: '', evaluationUid, attempt, createdAt: 0 };
-    this.#begin(new Task(claim, () => undefined), true);
+    this.#begin(new Task(claim), true);
   }
 
   #begin(task: Task, known: boolean): void {

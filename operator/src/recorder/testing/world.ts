@@ -45,6 +45,7 @@ export const FAST = {
 export interface RunningRecorder {
   readonly recorder: Recorder;
   readonly context: RecorderContext;
+  readonly pods: InformerSet<SandboxPod>;
   stop(): Promise<void>;
 }
 
@@ -168,6 +169,7 @@ export class World {
     const running: RunningRecorder = {
       recorder,
       context,
+      pods,
       stop: async () => {
         if (!this.#recorders.delete(running)) return;
         await recorder.stop();
