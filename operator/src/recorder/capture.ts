@@ -54,7 +54,8 @@ export class PodCapture {
       key: this.#view.claim,
       recorder: claims.recorder,
       position,
-      fresh: position === NOTHING_STORED,
+      // With an empty spool: what is there may be of a capture that Postgres has lost in a failover.
+      fresh: position === NOTHING_STORED && spool.bytes === 0,
       captures,
       database,
       spool,

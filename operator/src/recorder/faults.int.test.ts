@@ -224,6 +224,24 @@ describe('faults', () => {
       expect((await world.stored(run.pod, stream)).equals(streamOf(run.writes, stream))).toBe(true);
   });
 
+  it('stores what it has spooled of a capture whose begin was lost in a failover', { timeout: LONG_MS }, async () => {
+    await world.recorder('failed-over');
+    const run = await newRun(BASE_SEED, 50_000);
+    world.cluster.setState(run.pod, 'running');
+    await world.until(() => world.captures.get(run.pod.evaluationUid, 1));
+    await world.proxy.down();
+    run.pod.write(run.log);
+    await world.until(async () => (await world.spooled()).match(SUMMARY) ?? undefined);
+    world.cluster.remove(run.pod);
+    await world.owner.transaction(async (tx) => {
+      await tx.query(`SET LOCAL crucible.retention = 'on'`);
+      for (const table of ['streams', 'captures']) await tx.query(`DELETE FROM crucible.${table}`);
+    });
+    await world.proxy.up();
+    await verify(run);
+    expect(await world.spooled()).toBe('');
+  });
+
   it('renews the claims of its earlier process before it takes them up: others must not', { timeout: LONG_MS }, async () => {
     const run = await newRun(BASE_SEED, 20_000);
     const first = await world.recorder('anew');
