@@ -31,6 +31,8 @@ export interface RecorderContext {
   readonly openings: Slots;
   /** Spools being stored: all captures have one when Postgres comes back. */
   readonly drains: Slots;
+  /** Captures with artifacts being closed: each keeps a connection while the file store is asked, which may hang. */
+  readonly closings: Slots;
   readonly artifactBudget: MemoryBudget;
   /** What readers may read ahead of Postgres, all together. */
   readonly writeBudget: MemoryBudget;

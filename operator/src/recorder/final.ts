@@ -55,8 +55,7 @@ export async function finishCapture(options: FinalOptions): Promise<{ complete: 
     const input = withoutContent(finishInput(options, reading, facts, result), gone);
     let finished: FinishCaptureOutcome;
     try {
-      const rules = artifactRules(context);
-      finished = await context.database.persist(() => context.captures.finish(input, rules), signal);
+      finished = await context.database.persist(() => close(options, input), signal);
     } catch (error) {
       if (!(error instanceof MissingContentError)) throw error;
       // Swept before the record named it. Another reading puts it again, as long as there is a log to read.
@@ -92,6 +91,19 @@ export async function finishCapture(options: FinalOptions): Promise<{ complete: 
       'output captured',
     );
     return result;
+  }
+}
+
+/** In turn if the file store has to be asked. */
+async function close({ context, view, signal }: FinalOptions, input: FinishCapture): Promise<FinishCaptureOutcome> {
+  const rules = artifactRules(context);
+  if (!input.artifacts.some(({ complete }) => complete)) return await context.captures.finish(input, rules);
+  const release = await context.closings.acquire(view.claim.createdAt, signal);
+  signal.throwIfAborted();
+  try {
+    return await context.captures.finish(input, rules);
+  } finally {
+    release?.();
   }
 }
 

@@ -37,6 +37,8 @@ const CAPTURE_CONNECTIONS = 6;
 const OWN_CONNECTIONS = 2;
 const MAX_OPENINGS = 32;
 const MAX_DRAINS = 4;
+/** Of CAPTURE_CONNECTIONS: the others are for output. */
+const MAX_CLOSINGS = 2;
 /** Unfinished artifacts of all followers together; a final read may hold its own 8 MiB. */
 const ARTIFACT_BUDGET_BYTES = 32 * 1024 * 1024;
 /** Output that waits for Postgres beyond the 64 KiB that each capture may hold. */
@@ -151,6 +153,7 @@ export async function createContext({
     finals: new Slots(config.maxFinalReads),
     openings: new Slots(MAX_OPENINGS),
     drains: new Slots(MAX_DRAINS),
+    closings: new Slots(MAX_CLOSINGS),
     artifactBudget: new MemoryBudget(ARTIFACT_BUDGET_BYTES),
     writeBudget: new MemoryBudget(WRITE_BUDGET_BYTES),
     metrics,

@@ -11,6 +11,7 @@ import { systemClock } from '../kube/index.ts';
 import { ARTIFACT_LIMITS } from './artifacts.ts';
 import { tidy } from './housekeeping.ts';
 import { RecorderMetrics } from './metrics.ts';
+import { Slots } from './slots.ts';
 import { DEFAULT_STORAGE } from './storage-config.ts';
 import type { TestPod } from './testing/cluster.ts';
 import { encode, type EncodedFile } from './testing/encoder.ts';
@@ -82,6 +83,32 @@ describe('artifacts in S3', () => {
     expect(await rows(pod)).toMatchObject([{ refused: expect.stringMatching(/was deleted before/), sha256: null }]);
     await stop();
   });
+});
+
+it('a store that hangs keeps no connection from output, however many captures with artifacts end', async () => {
+  const letGo = Promise.withResolvers<void>();
+  let asked = 0;
+  const hanging: Pick<FileStore, 'put' | 'has'> = {
+    put: (content, options) => files.put(content, options),
+    has: async (name) => {
+      asked += 1;
+      await letGo.promise;
+      return await files.has(name);
+    },
+  };
+  const closings = new Slots(2);
+  const { stop } = await world.recorder('hanging', { files: hanging, closings }, { pool: { poolSize: 4 } });
+  const ended = await Promise.all(Array.from({ length: 6 }, () => play([file('a', 300)])));
+  await expect.poll(() => asked >= 2 && closings.waiting === 4, { timeout: 30_000 }).toBe(true);
+  const running = await world.addPod('running');
+  world.cluster.setState(running, 'running');
+  running.write(encode([{ stream: 'stdout', data: Buffer.from('out\n') }], { summary: false }));
+  await world.until(async () => ((await world.captures.get(running.evaluationUid, 1))?.lastSeq === 2 ? true : undefined));
+  letGo.resolve();
+  for (const pod of ended) expect(await world.captured(pod)).toMatchObject({ complete: true, artifacts: { count: 1 } });
+  world.cluster.setState(running, 'ended');
+  await world.captured(running);
+  await stop();
 });
 
 describe('quotas', () => {
