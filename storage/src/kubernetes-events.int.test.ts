@@ -67,7 +67,7 @@ test('what is about a Job or pod of a run is in its timeline, told again it only
   const later = { ...event, count: 3, lastSeenAt: new Date(AT + 60_000) };
   expect(await repository.keep([later])).toEqual([true]);
   // As from a list that is older than what is known.
-  expect(await repository.keep([event])).toEqual([true]);
+  expect(await repository.keep([{ ...event, message: 'older' }])).toEqual([true]);
   const { events, leftOut } = await listed(run);
   expect(leftOut).toBeNull();
   expect(events.map(({ uid }) => uid)).toEqual([event.uid, job.uid, ofJob.uid]);

@@ -48,7 +48,7 @@ test('submit, 202, events, 200, output and artifact, over HTTPS with a researche
   const complete = async () => JSON.parse(await curl(`${url}/api/evaluations/${id}/complete`)) as Complete;
   expect(new Set((await complete()).storage_locations.map(({ backend }) => backend))).toEqual(new Set(['database', 'file', 'redis']));
   // The kubelet tells within seconds, and it is kept a second later.
-  const expected = ['default-scheduler: Scheduled', 'job-controller: SuccessfulCreate', 'kubelet: Pulled', 'kubelet: Started'];
+  const expected = ['default-scheduler: Scheduled', 'kubelet: Pulled', 'kubelet: Started'];
   let told: string[] = [];
   await eventually('what Kubernetes told, in the timeline', 60, async () => {
     told = (await complete()).timeline.flatMap(({ kubernetesEvent: each }) => (each === null ? [] : [`${each.component}: ${each.reason}`]));

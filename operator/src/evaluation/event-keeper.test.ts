@@ -12,6 +12,7 @@ import { EventKeeper, KeeperMetrics } from './event-keeper.ts';
 const uuid = (n: number): string => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
 const [NAMESPACE, JOB, POD] = [uuid(1), uuid(2), uuid(3)];
 const GATHER_MS = 1000;
+const SELECTED = 'involvedObject.kind!=Evaluation,reason!=SuccessfulCreate,reason!=Completed,reason!=Created';
 
 let server: ScriptedServer;
 let clock: FakeClock;
@@ -77,10 +78,10 @@ function event(n: number, changes: object = {}, namespace = 'evals'): object {
 /** Answers a list, whose events all wait when this is over, and gives the watch after it. */
 async function list(...items: object[]): Promise<Exchange> {
   const asked = await server.next();
-  expect(asked.query).toMatchObject({ fieldSelector: 'involvedObject.kind!=Evaluation' });
+  expect(asked.query).toMatchObject({ fieldSelector: SELECTED });
   asked.json({ kind: 'EventList', metadata: { resourceVersion: String(version) }, items });
   const watch = await server.next();
-  expect(watch.query).toMatchObject({ watch: 'true', resourceVersion: String(version), fieldSelector: 'involvedObject.kind!=Evaluation' });
+  expect(watch.query).toMatchObject({ watch: 'true', resourceVersion: String(version), fieldSelector: SELECTED });
   return watch.open();
 }
 
