@@ -36,7 +36,10 @@ describe('a pod', () => {
   it.each([
     ['gone', undefined, running],
     ['delivered again', running, running],
-    ['placed', pod().scheduled().build(), pod().build()],
+    ['placed after all', pod().scheduled().build(), pod().condition('PodScheduled', 'False', 'Unschedulable').build()],
+    ['placed, of which a kubelet has spoken', pod().scheduled().waiting('ContainerCreating').build(), pod().build()],
+    ['placed with a lower deadline', pod().scheduled().deadline(1).build(), pod().build()],
+    ['placed and started', running, pod().build()],
     ['known late, when it is placed already', pod().scheduled().build(), undefined],
     ['that cannot be placed', pod().condition('PodScheduled', 'False', 'Unschedulable').build(), undefined],
     ['ended', pod().ended(0).build(), running],
@@ -48,6 +51,7 @@ describe('a pod', () => {
 
   it.each([
     ['new', pod().build(), undefined],
+    ['placed at once', pod().scheduled().build(), pod().build()],
     ['without the Job controller’s finalizer', pod().running().meta({ finalizers: [CAPTURE_FINALIZER] }).build(), running],
   ])('%s: does not', (_, current, previous) => expect(podMatters(current, previous)).toBe(false));
 });

@@ -27,7 +27,8 @@ export function evaluationMatters(...change: Change<RawEvaluation>): boolean {
 export function podMatters(...change: Change<Pod>): boolean {
   const [current, previous] = change;
   if (previous === undefined) return isDeleting(current!) || current!.spec?.nodeName !== undefined || !isBlank(current!);
-  return lifeMatters(change) || differs(current!.spec, previous.spec) || differs(current!.status, previous.status);
+  if (lifeMatters(change)) return true;
+  return !justPlaced(current!, previous) && (differs(current!.spec, previous.spec) || differs(current!.status, previous.status));
 }
 
 /** `hasPod`: one is known of it, and then its end is told by that. */
@@ -38,9 +39,17 @@ export function jobMatters(current: Job | undefined, previous: Job | undefined, 
   return !hasPod && differs(current!.status, previous!.status);
 }
 
-function isBlank({ status }: Pod): boolean {
+function isBlank({ status }: Pod, placed = false): boolean {
   const { phase, conditions = [], containerStatuses = [] } = status ?? {};
-  return (phase === undefined || phase === 'Pending') && conditions.length === 0 && containerStatuses.length === 0;
+  const said = conditions.filter(({ type, status: is }) => !(placed && type === 'PodScheduled' && is === 'True'));
+  return (phase === undefined || phase === 'Pending') && said.length === 0 && containerStatuses.length === 0;
+}
+
+/** At the first try, and no kubelet has spoken yet, which it does within moments. Whoever waits for it looks by himself. */
+function justPlaced(current: Pod, previous: Pod): boolean {
+  const { nodeName, ...spec } = current.spec ?? {};
+  if (nodeName === undefined || differs(spec, previous.spec ?? {})) return false;
+  return isBlank(previous) && isBlank(current, true);
 }
 
 function differs(left: unknown, right: unknown): boolean {
