@@ -1,3 +1,4 @@
+import { captureColumns, captureOf } from './capture-record.ts';
 import { inTransaction } from './database.ts';
 import type { Database, Queryable, Transaction } from './database.ts';
 import { ConflictError, NotFoundError } from './errors.ts';
@@ -8,7 +9,7 @@ import { NEW_ATTEMPT, attemptValues, endAtOnce, endValues, recordFirst, setJobAt
 import { jsonbText } from './json.ts';
 import { EVENT_TYPES } from './types.ts';
 import type {
-  AcceptOutcome, AcceptedEvaluation, AttemptIdentity, AttemptPod, AttemptRecord, EvaluationProgress, FinalAttempt, FinalizeOutcome,
+  AcceptOutcome, AcceptedEvaluation, AttemptIdentity, AttemptPod, AttemptRecord, CaptureRecord, EvaluationProgress, FinalAttempt, FinalizeOutcome,
   FinishEvaluation, NewAttempt, VerdictRecord,
 } from './types.ts';
 
@@ -18,8 +19,9 @@ const FIELDS = [
   'receipt', 'accepted_risks', 'inputs',
 ] as const;
 const COLUMNS = selectList(FIELDS);
-/** Before the names of an attempt's columns beside those of its evaluation. */
+/** Before the names of an attempt's columns, and of its capture's, beside those of its evaluation. */
 const OF_ATTEMPT = 'attempt.';
+const OF_CAPTURE = 'capture.';
 
 interface AttemptKey {
   evaluationUid: string;
@@ -195,15 +197,19 @@ export class AttemptRepository {
     return rows;
   }
 
-  /** An evaluation and its attempts, in order of their numbers. */
-  async withEvaluation(evaluationUid: string): Promise<{ evaluation: EvaluationProgress | undefined; attempts: AttemptRecord[] }> {
+  /** An evaluation, its attempts in order of their numbers, and what is captured of the last one. */
+  async withEvaluation(evaluationUid: string): Promise<RecordedRun> {
     const { rows } = await this.#db.query<Record<string, unknown>>(
-      `SELECT ${selectList(STATE_COLUMNS, 'e.')}, ${selectList(FIELDS, 'a.', OF_ATTEMPT)}
-       FROM crucible.evaluations e LEFT JOIN crucible.attempts a ON a.evaluation_uid = e.uid WHERE e.uid = $1 ORDER BY a.number`,
+      `SELECT ${selectList(STATE_COLUMNS, 'e.')}, ${selectList(FIELDS, 'a.', OF_ATTEMPT)}, c.*
+       FROM crucible.evaluations e LEFT JOIN crucible.attempts a ON a.evaluation_uid = e.uid
+       LEFT JOIN LATERAL (SELECT ${captureColumns(OF_CAPTURE)} FROM crucible.captures
+         WHERE captures.evaluation_uid = a.evaluation_uid AND captures.attempt = a.number) c ON true
+       WHERE e.uid = $1 ORDER BY a.number`,
       [evaluationUid],
     );
     const parts = rows.map(splitRow);
-    return { evaluation: parts[0]?.evaluation, attempts: parts.flatMap(({ attempt }) => attempt ?? []) };
+    const attempts = parts.flatMap(({ attempt }) => attempt ?? []);
+    return { evaluation: parts[0]?.evaluation, attempts, capture: parts.at(-1)?.capture };
   }
 
   /** For the recorder, whose role sees only this much: it trusts pods of Jobs that are found here. */
@@ -223,15 +229,24 @@ async function read(db: Queryable, key: AttemptKey, suffix = ''): Promise<Attemp
   return (await db.query<AttemptRecord>(text, [key.evaluationUid, key.number])).rows[0];
 }
 
-function splitRow(row: Record<string, unknown>): { evaluation: EvaluationProgress; attempt: AttemptRecord | undefined } {
+export interface RecordedRun {
+  evaluation: EvaluationProgress | undefined;
+  attempts: AttemptRecord[];
+  /** Of the last attempt. */
+  capture: CaptureRecord | undefined;
+}
+
+function splitRow(row: Record<string, unknown>): { evaluation: EvaluationProgress; attempt: AttemptRecord | undefined; capture: CaptureRecord | undefined } {
   const evaluation: Record<string, unknown> = {};
   const attempt: Record<string, unknown> = {};
+  const capture: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(row)) {
     if (name.startsWith(OF_ATTEMPT)) attempt[name.slice(OF_ATTEMPT.length)] = value;
+    else if (name.startsWith(OF_CAPTURE)) capture[name.slice(OF_CAPTURE.length)] = value;
     else evaluation[name] = value;
   }
   const found = attempt['number'] === null ? undefined : (attempt as unknown as AttemptRecord);
-  return { evaluation: evaluation as unknown as EvaluationProgress, attempt: found };
+  return { evaluation: evaluation as unknown as EvaluationProgress, attempt: found, capture: captureOf(capture) };
 }
 
 async function readLocked(tx: Transaction, key: AttemptKey): Promise<AttemptRecord> {

@@ -2,6 +2,7 @@ import type { Database, Queryable, Transaction } from './database.ts';
 import { admitArtifacts } from './artifact-rules.ts';
 import type { ArtifactRules } from './artifact-rules.ts';
 import { joined } from './bytes.ts';
+import { readCapture } from './capture-record.ts';
 import { checkAppend, checkFinish, checkReconcile } from './capture-rules.ts';
 import { ConflictError, IntegrityError, NotFoundError, isForeignPod } from './errors.ts';
 import { advisoryJsonText, jsonbText } from './json.ts';
@@ -360,27 +361,6 @@ async function close(tx: Transaction, input: FinishCapture): Promise<void> {
       advisoryJsonText(input.summary), advisoryJsonText(input.receipt), EVENT_TYPES.captureFinished, jsonbText(data), CAPTURED_CHANNEL,
     ],
   );
-}
-
-/** With streams and artifacts in one statement, so that what it says of them being complete holds for them. */
-async function readCapture(tx: Queryable, key: CaptureKey): Promise<CaptureRecord | undefined> {
-  type Row = Omit<CaptureRecord, 'artifacts'> & { artifacts: Omit<CaptureRecord['artifacts'], 'complete'>; artifactsComplete: boolean | null };
-  const { rows } = await tx.query<Row>(
-    `SELECT evaluation_uid AS "evaluationUid", attempt, pod_uid AS "podUid", recorder, state, last_seq AS "lastSeq", ${MISSING_RANGES},
-            started_at AS "startedAt", captured_at AS "capturedAt", complete, reason, summary, receipt,
-            artifacts_complete AS "artifactsComplete",
-            (SELECT json_object_agg(stream, json_build_object('stream', stream, 'bytes', bytes, 'lines', lines, 'gaps', gaps,
-               'truncated', truncated, 'complete', complete, 'producedBytes', produced_bytes, 'sha256', sha256))
-             FROM crucible.streams WHERE ${KEY}) AS streams,
-            (SELECT json_build_object('count', count(*) FILTER (WHERE refused IS NULL),
-               'bytes', coalesce(sum(size) FILTER (WHERE complete), 0)::bigint, 'refused', count(*) FILTER (WHERE refused IS NOT NULL))
-             FROM crucible.artifacts WHERE ${KEY}) AS artifacts
-     FROM crucible.captures WHERE ${KEY}`,
-    [key.evaluationUid, key.attempt],
-  );
-  if (rows[0] === undefined) return undefined;
-  const { artifactsComplete, artifacts, ...capture } = rows[0];
-  return { ...capture, artifacts: { ...artifacts, complete: artifactsComplete ?? false } };
 }
 
 /** int8multirange text of inclusive ranges. */

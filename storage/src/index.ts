@@ -19,6 +19,7 @@ export type {
   AcceptedSuite, RunOutcome, RunPlace, RunResult, SuiteProgress, SuiteRecord, SuiteRunRecord,
 } from './suites.ts';
 export { AttemptRepository } from './attempts.ts';
+export type { RecordedRun } from './attempts.ts';
 export { CaptureRepository } from './captures.ts';
 export { MAX_CHUNK_BYTES } from './capture-rules.ts';
 export { MAX_READ_BYTES, readSlice } from './output.ts';

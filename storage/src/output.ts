@@ -5,8 +5,9 @@ import type { CaptureKey, OutputSlice, StreamName } from './types.ts';
 
 export const MAX_READ_BYTES = 1024 * 1024;
 /** Column `missing` of crucible.captures as inclusive ranges. */
-export const MISSING_RANGES = `(SELECT coalesce(json_agg(json_build_object('from', lower(r), 'to', upper(r) - 1) ORDER BY lower(r)), '[]')
-  FROM unnest(missing) r) AS missing`;
+export const RANGES = `(SELECT coalesce(json_agg(json_build_object('from', lower(r), 'to', upper(r) - 1) ORDER BY lower(r)), '[]')
+  FROM unnest(missing) r)`;
+export const MISSING_RANGES = `${RANGES} AS missing`;
 
 interface Row {
   total: number;

@@ -101,7 +101,7 @@ test('what begins a run is one statement, and does nothing to what is recorded',
   const input = buildEvaluation({ phase: 'Starting' });
   const attempt = buildAttempt(input.uid, { timeoutSeconds: 5, acceptedRisks: [{ rules: [7], reason: 'r' }] });
   const unrecorded = await attempts.withEvaluation(input.uid);
-  expect(unrecorded).toEqual({ evaluation: undefined, attempts: [] });
+  expect(unrecorded).toEqual({ evaluation: undefined, attempts: [], capture: undefined });
   expect([await attempts.createFirst(input, attempt), await attempts.createFirst(input, attempt)]).toEqual([true, false]);
   expect(await attempts.createFirst({ ...input, epoch: 9, generation: 9 }, attempt)).toBe(false);
 
@@ -118,7 +118,7 @@ test('what begins a run is one statement, and does nothing to what is recorded',
   expect(await told(input.uid)).toEqual(await told(steps.uid));
 
   const { spec: _spec, labels: _labels, ...state } = one!;
-  expect(await attempts.withEvaluation(input.uid)).toEqual({ evaluation: state, attempts: [first] });
+  expect(await attempts.withEvaluation(input.uid)).toEqual({ evaluation: state, attempts: [first], capture: undefined });
 });
 
 test('what changes at once is fenced, and tells what it changed from', async () => {
@@ -162,6 +162,8 @@ test('the end of a run is one statement and leaves what the steps leave; what is
   expect(await attempts.finishRun(final(one, 2), finish(one, 2))).toBe(false);
   expect(await attempts.finishRun({ ...final(one), number: 2 }, finish(one))).toBe(false);
   expect(await attempts.withEvaluation(one.evaluationUid)).toEqual(untouched);
+  expect(untouched.capture).toEqual(await captures.get(one.evaluationUid, 1));
+  expect(untouched.capture).toMatchObject({ podUid: one.podUid, state: 'following', startedAt: expect.any(Date) });
 
   expect([await attempts.finishRun(final(one), finish(one)), await attempts.finishRun(final(one), finish(one))]).toEqual([true, false]);
   expect(await attempts.finalize(final(steps))).toBe('finalized');

@@ -105,22 +105,22 @@ export class Gatherer {
       const pod = caches.pods.of(uid, lastJob?.number ?? 1)[0];
       return { ...base, record: { evaluation: undefined, attempts: [] }, job, pod, others: others(pod) };
     }
-    const record = await this.#record.read(uid);
-    if (record === 'unavailable') {
+    const recorded = await this.#record.read(uid);
+    if (recorded === 'unavailable') {
       // Without the record the newest Job is the current attempt.
       const job = caches.jobs
         .list()
         .filter((candidate) => ofEvaluation(candidate, uid))
         .sort((a, b) => attemptOf(b) - attemptOf(a))[0];
       const pod = job && choosePod(caches.pods.of(uid, attemptOf(job)), undefined, job.metadata.uid ?? null);
-      return { ...base, record, job, pod, others: others(pod), unavailableSince: this.#record.unavailableSince };
+      return { ...base, record: recorded, job, pod, others: others(pod), unavailableSince: this.#record.unavailableSince };
     }
+    const { capture, ...record } = recorded;
     const attempt = record.attempts.at(-1);
     if (attempt === undefined) {
       const inputs = await this.#inputs(raw, evaluation, signal);
       return { ...base, record, job: undefined, pod: undefined, others: others(undefined), inputs };
     }
-    const capture = await this.#deps.captures.get(uid, attempt.number);
     const known = await this.#job(raw, attempt, signal);
     const pod = await this.#pod(raw, attempt, capture, known, signal);
     // Suspended and with a pod: it was stopped, or the cache has not seen yet that it was resumed. The first is for good.

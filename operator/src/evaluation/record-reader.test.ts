@@ -2,7 +2,7 @@ import { UnavailableError } from '@crucible/storage';
 import { expect, test } from 'vitest';
 import { RecordReader } from './record-reader.ts';
 
-const RECORD = { evaluation: undefined, attempts: [] };
+const RECORD = { evaluation: undefined, attempts: [], capture: undefined };
 
 /** A Postgres whose answers come when the test says so. */
 class Slow {

@@ -1,6 +1,5 @@
 import { isUnavailable } from '@crucible/storage';
-import type { AttemptRepository } from '@crucible/storage';
-import type { RecordState } from './snapshot.ts';
+import type { AttemptRepository, RecordedRun } from '@crucible/storage';
 
 /** What the record has of one evaluation, or that it cannot be asked. */
 export class RecordReader {
@@ -24,7 +23,7 @@ export class RecordReader {
    * Once it is known to be away one asks, and the others are told at once: a server that does not answer at all takes seconds each
    * time, and what runs is to be ended on time all the same.
    */
-  async read(uid: string): Promise<RecordState | 'unavailable'> {
+  async read(uid: string): Promise<RecordedRun | 'unavailable'> {
     const away = this.#unavailableSince !== undefined;
     if (away && this.#asking) return 'unavailable';
     if (away) this.#asking = true;
