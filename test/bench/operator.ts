@@ -33,7 +33,9 @@ const RATES = flags.rates.split(',').map(Number);
 const wanted = (part: string): boolean => flags.only.includes(part);
 const ROUNDS = 3;
 const CREATORS = 16;
-const STEADY_SECONDS = 15;
+const STEADY_SECONDS = 30;
+/** At the rate, before what is counted: what the hundred at once left for the controllers is done by then, and code is compiled. */
+const LEAD_IN_SECONDS = 10;
 const IDLE_SECONDS = 20;
 /** By then what is compiled while it runs is compiled, and connections are there. */
 const WARM_UPS = 100;
@@ -181,7 +183,7 @@ async function latencies(rig: Rig, perSecond: number): Promise<Measure[]> {
     watch(rig.kubeconfig, PODS, (object) => object.status?.['phase'] === 'Succeeded' && podEnd.see(ofEvaluation(object)), (line) => line.includes('"Succeeded"')),
     watch(rig.kubeconfig, EVALUATIONS, (object) => created.has(object.metadata.name) && conditionIs(object, 'Finished') && end.see(object.metadata.name), (line) => line.includes('"Finished"')),
   ]);
-  const names = Array.from({ length: perSecond * STEADY_SECONDS }, (_, index) => `steady-${perSecond}-${index}`);
+  const names = Array.from({ length: perSecond * (LEAD_IN_SECONDS + STEADY_SECONDS) }, (_, index) => `steady-${perSecond}-${index}`);
   const creating: Promise<void>[] = [];
   const before = { cpu: rig.cpuSeconds(), own: process.cpuUsage(), requests: await requests(rig), reconciles: await reconciles(rig) };
   const begun = performance.now();
@@ -198,7 +200,8 @@ async function latencies(rig: Rig, perSecond: number): Promise<Measure[]> {
   const busy = [...cpu.values()].reduce((sum, one) => sum + one, 0);
   const seconds = (performance.now() - begun) / 1000;
   console.log(`  at ${perSecond}/s, CPU milliseconds each: ${[...cpu].map(([name, each]) => `${name} ${each.toFixed(1)}`).join(', ')}; the benchmark ${((own.user + own.system) / 1000 / names.length).toFixed(1)}`);
-  const between = (from: (name: string) => number | undefined, to: Sightings): number[] => names.map((name) => to.at(name)! - from(name)!);
+  const counted = names.slice(perSecond * LEAD_IN_SECONDS);
+  const between = (from: (name: string) => number | undefined, to: Sightings): number[] => counted.map((name) => to.at(name)! - from(name)!);
   const toJob = between((name) => created.get(name), job);
   const toEnd = between((name) => podEnd.at(name), end);
   const asked = perSecond === RATES[0];
