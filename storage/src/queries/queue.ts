@@ -53,8 +53,8 @@ export async function readQueue(db: Queryable, scope: Scope, limits: QueueLimits
 
 /** Of all that wait for a place, in the order of their places: one sort for whoever asks, not one for each. */
 export async function readPositions(db: Queryable, limits: QueueLimits = NO_LIMITS): Promise<Map<string, number>> {
-  const { rows } = await db.query<{ uid: string; position: number }>(`${ORDERED} SELECT uid, position FROM ordered`, [limitsParameter(limits)]);
-  return new Map(rows.map(({ uid, position }) => [uid, position]));
+  const { rows } = await db.query<{ uids: string | null }>(POSITIONS, [limitsParameter(limits)]);
+  return new Map(rows[0]?.uids?.split(',').map((uid, index) => [uid, index + 1]));
 }
 
 /**
@@ -84,6 +84,8 @@ export const ORDERED = `
            row_number() OVER (ORDER BY held >= most, held, CASE WHEN held >= most THEN greatest(running, most) END DESC, rank) AS position
     FROM turn
   )`;
+/** Positions count from one without a gap, and ten thousand rows cost their reader more than one long one. */
+const POSITIONS = `${ORDERED} SELECT string_agg(uid::text, ',' ORDER BY position) AS uids FROM ordered`;
 const FIRST = `${ORDERED} SELECT uid, position, count(*) OVER () AS total FROM ordered
   WHERE $2::uuid[] IS NULL OR namespace_uid = ANY ($2) ORDER BY position LIMIT ${SHOWN}`;
 
