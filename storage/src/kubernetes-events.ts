@@ -1,7 +1,7 @@
 import type { Queryable } from './database.ts';
 import { jsonbText } from './json.ts';
 
-/** What an event is about, and what it says. Everything but the UIDs is text that anybody may have written. */
+/** What an event is about, and what it says. Untrusted: whoever may create events in the namespace can have written any of its texts. */
 export interface ToldEvent {
   /** Of the event object. */
   uid: string;
@@ -13,9 +13,11 @@ export interface ToldEvent {
   podUid: string | null;
   objectKind: string;
   objectName: string;
+  /** `Normal` or `Warning`. */
   type: string;
   reason: string;
   message: string;
+  /** Who says that it told. */
   component: string;
   count: number;
   firstSeenAt: Date;

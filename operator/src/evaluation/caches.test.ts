@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { KubeClient } from '../kube/index.ts';
 import type { KubeObject } from '../kube/index.ts';
 import { ScriptedServer } from '../kube/testing-server.ts';
@@ -26,10 +26,7 @@ it('a namespace that goes after our rights in it takes what was seen in it along
     else if (query['watch'] !== undefined) watches.set(path, exchange.open());
     else exchange.json({ metadata: { resourceVersion: '10' }, items: first[path] ?? [] });
   };
-  const until = async (condition: () => boolean): Promise<void> => {
-    for (let i = 0; i < 500 && !condition(); i += 1) await new Promise((resolve) => setTimeout(resolve, 10));
-    expect(condition()).toBe(true);
-  };
+  const until = (condition: () => boolean): Promise<void> => vi.waitFor(() => expect(condition()).toBe(true), { timeout: 5000, interval: 10 });
   try {
     caches.start();
     await caches.waitForSync();

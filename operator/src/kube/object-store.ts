@@ -17,6 +17,11 @@ export function compareVersions(a: string | undefined, b: string | undefined): n
   return a.length === b.length ? (a < b ? -1 : a > b ? 1 : 0) : a.length - b.length;
 }
 
+/** What cannot be compared counts as later: better told twice than not. */
+function isLater(version: string | undefined, than: string | undefined): boolean {
+  return (compareVersions(version, than) ?? 1) > 0;
+}
+
 function isVersion(value: string | undefined): value is string {
   return value !== undefined && /^[1-9]\d*$/.test(value);
 }
@@ -69,7 +74,7 @@ export class ObjectStore<T extends KubeObject> implements Store<T> {
   }
 
   advance(version: string): void {
-    if ((compareVersions(version, this.#version) ?? 1) > 0) this.#version = version;
+    if (isLater(version, this.#version)) this.#version = version;
   }
 
   replace(items: readonly T[], version: string): void {
@@ -90,9 +95,9 @@ export class ObjectStore<T extends KubeObject> implements Store<T> {
     const cached = this.#objects.get(key);
     if (uid !== undefined && this.#tombstones.has(uid)) return 'duplicate';
     const same = cached !== undefined && cached.metadata.uid === uid;
-    if (same && (compareVersions(resourceVersion, cached.metadata.resourceVersion) ?? 1) <= 0 && type !== 'DELETED')
+    if (same && !isLater(resourceVersion, cached.metadata.resourceVersion) && type !== 'DELETED')
       return 'duplicate';
-    if ((compareVersions(resourceVersion, this.#version) ?? 1) <= 0) return 'disorder';
+    if (!isLater(resourceVersion, this.#version)) return 'disorder';
     // The end of an earlier object of this name, after the beginning of the present one.
     if (type === 'DELETED' && cached !== undefined && !same) return 'disorder';
     this.#version = resourceVersion ?? this.#version;
@@ -158,7 +163,7 @@ export class PassingStore<T extends KubeObject> implements Store<T> {
   }
 
   advance(version: string): void {
-    if ((compareVersions(version, this.#version) ?? 1) > 0) this.#version = version;
+    if (isLater(version, this.#version)) this.#version = version;
   }
 
   replace(items: readonly T[], version: string): void {
@@ -166,19 +171,15 @@ export class PassingStore<T extends KubeObject> implements Store<T> {
     const known = (compareVersions(version, this.#version) ?? 0) < 0 ? '' : this.#version;
     this.#version = version;
     // A list is in the order of names.
-    const news = items.filter((item) => isNewer(item, known));
+    const news = items.filter(({ metadata }) => isLater(metadata.resourceVersion, known));
     news.sort((a, b) => compareVersions(a.metadata.resourceVersion, b.metadata.resourceVersion) ?? 0);
     for (const item of news) this.#notify(keyOf(item), item, undefined);
   }
 
   apply(type: 'ADDED' | 'MODIFIED' | 'DELETED', object: T): Applied {
-    if (!isNewer(object, this.#version)) return 'duplicate';
+    if (!isLater(object.metadata.resourceVersion, this.#version)) return 'duplicate';
     this.#version = object.metadata.resourceVersion ?? this.#version;
     if (type !== 'DELETED') this.#notify(keyOf(object), object, undefined);
     return 'applied';
   }
-}
-
-function isNewer({ metadata }: KubeObject, version: string): boolean {
-  return (compareVersions(metadata.resourceVersion, version) ?? 1) > 0;
 }

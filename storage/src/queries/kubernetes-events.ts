@@ -1,22 +1,11 @@
 import type { Queryable } from '../database.ts';
+import type { ToldEvent } from '../kubernetes-events.ts';
 import { inScope, isUid, scopeParameter } from './scope.ts';
 import type { Scope } from './scope.ts';
 
-/** Its texts are untrusted: anybody who may create events in the namespace can have written them. */
-export interface KubernetesEvent {
-  uid: string;
+/** As it was told, by the attempt that it is about. */
+export interface KubernetesEvent extends Omit<ToldEvent, 'namespaceUid' | 'jobUid' | 'podUid'> {
   attempt: number | null;
-  objectKind: string;
-  objectName: string;
-  /** `Normal` or `Warning`. */
-  type: string;
-  reason: string;
-  message: string;
-  /** Who says that it told. */
-  component: string;
-  count: number;
-  firstSeenAt: Date;
-  lastSeenAt: Date;
 }
 
 export interface KubernetesEvents {
