@@ -97,15 +97,9 @@ export class PodCapture {
    * With a permit, as final reads, for it holds files as they do. Also while the log is there: it may go before it is read.
    */
   async #replay(writer: CaptureWriter, signal: AbortSignal): Promise<LogPass> {
-    const { finals } = this.#context;
     const { createdAt, evaluationUid } = this.#view.claim;
-    const release = await finals.acquire(createdAt, signal);
-    signal.throwIfAborted();
-    try {
-      return await writer.replay(new LogPass({ ...passOptions(this.#context, evaluationUid), maxReadBytes: Infinity }));
-    } finally {
-      release?.();
-    }
+    const pass = () => new LogPass({ ...passOptions(this.#context, evaluationUid), maxReadBytes: Infinity });
+    return await this.#context.finals.run(createdAt, signal, () => writer.replay(pass()));
   }
 
   /** Somebody else has finished the capture: what is left here is nobody's. */

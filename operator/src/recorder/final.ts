@@ -98,13 +98,7 @@ export async function finishCapture(options: FinalOptions): Promise<{ complete: 
 async function close({ context, view, signal }: FinalOptions, input: FinishCapture): Promise<FinishCaptureOutcome> {
   const rules = artifactRules(context);
   if (!input.artifacts.some(({ complete }) => complete)) return await context.captures.finish(input, rules);
-  const release = await context.closings.acquire(view.claim.createdAt, signal);
-  signal.throwIfAborted();
-  try {
-    return await context.captures.finish(input, rules);
-  } finally {
-    release?.();
-  }
+  return await context.closings.run(view.claim.createdAt, signal, () => context.captures.finish(input, rules));
 }
 
 function totalBytes(position: CapturePosition): number {
@@ -192,10 +186,8 @@ async function readOnce(options: FinalOptions): Promise<Reading> {
   const { clock, patience, metrics } = context;
   const deadline = clock.monotonic() + patience.unreachableMs;
   for (let attempt = 0; ; attempt += 1) {
-    const release = await context.finals.acquire(view.claim.createdAt, signal);
-    signal.throwIfAborted();
     try {
-      return await readAndCompare(options);
+      return await context.finals.run(view.claim.createdAt, signal, () => readAndCompare(options));
     } catch (error) {
       signal.throwIfAborted();
       const failure = readFailure(error, view);
@@ -205,8 +197,6 @@ async function readOnce(options: FinalOptions): Promise<Reading> {
       if (clock.monotonic() > deadline)
         return { pass: undefined, contradicted: [], failure: 'NodeUnreachable', neverStarted: false };
       logger.warn({ pod: view.claim.name, code: error.code, reason: error.reason }, 'final read failed; trying again');
-    } finally {
-      release?.();
     }
     await sleep(
       clock,

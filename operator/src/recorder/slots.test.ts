@@ -32,4 +32,17 @@ describe('Slots', () => {
     expect([slots.free, slots.waiting]).toEqual([1, 0]);
     expect(await slots.acquire(1, control.signal)).toBeUndefined();
   });
+
+  it('runs work with a permit, and gives it back however that ends', async () => {
+    const slots = new Slots(1);
+    const free = async (): Promise<number> => slots.free;
+    expect([await slots.run(1, never, free), slots.free]).toEqual([0, 1]);
+    await expect(slots.run(1, never, () => Promise.reject(new Error('broken')))).rejects.toThrow('broken');
+    // Granted, and aborted in the same moment.
+    const control = new AbortController();
+    const begun = slots.run(1, control.signal, free);
+    control.abort(new Error('enough'));
+    await expect(begun).rejects.toThrow('enough');
+    expect(slots.free).toBe(1);
+  });
 });

@@ -40,6 +40,18 @@ export class Slots {
     });
   }
 
+  /** With a permit, for as long as `work` takes. Throws the signal's reason when that aborts first. */
+  async run<T>(rank: number, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const release = await this.acquire(rank, signal);
+    try {
+      // Within: it may have been granted in the same moment.
+      signal.throwIfAborted();
+      return await work();
+    } finally {
+      release?.();
+    }
+  }
+
   #permit(): () => void {
     let held = true;
     return () => {
