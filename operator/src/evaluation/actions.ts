@@ -41,6 +41,8 @@ export type Action =
   | { readonly type: 'deleteJob'; readonly jobName: string; readonly jobUid: string }
   /** Hands the Job over to the garbage collector: owner reference and time to live. */
   | { readonly type: 'settleJob'; readonly jobName: string; readonly jobUid: string }
+  /** Soon, and with those of others. */
+  | { readonly type: 'sweepConfigMaps' }
   | { readonly type: 'deleteConfigMap'; readonly name: string }
   | { readonly type: 'releasePod'; readonly podName: string; readonly podUid: string }
   | { readonly type: 'removeFinalizer' }

@@ -17,6 +17,7 @@ import { AttemptLauncher, LaunchRefusedError } from './apply-launch.ts';
 import type { LaunchDependencies, Left } from './apply-launch.ts';
 import { RecordWriter, identityOf } from './apply-record.ts';
 import type { RecordDependencies } from './apply-record.ts';
+import type { ConfigMapSweep } from './config-map-sweep.ts';
 import { addFinalizer, removeFinalizer } from './finalizers.ts';
 import type { Pod } from './objects.ts';
 import { isDeleting, uidOf } from './objects.ts';
@@ -36,6 +37,7 @@ const LOOK_AGAIN_SECONDS = 1;
 export interface ApplyDependencies extends RecordDependencies, LaunchDependencies, ReachDependencies {
   readonly settings: Settings;
   readonly submissions: Pick<SubmissionRepository, 'tell'>;
+  readonly configMaps: Pick<ConfigMapSweep, 'want'>;
 }
 
 /**
@@ -121,6 +123,8 @@ export class Applier {
             ...call,
           }),
         );
+      case 'sweepConfigMaps':
+        return this.#deps.configMaps.want(namespace, uid);
       case 'deleteConfigMap':
         return await this.#unlessGone(snapshot.raw,
           client.delete(CONFIG_MAPS, namespace, action.name, { propagationPolicy: 'Background', ...call }),

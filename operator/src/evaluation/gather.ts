@@ -64,7 +64,7 @@ export class Gatherer {
   async gather(
     key: string,
     raw: RawEvaluation,
-    own: Pick<Snapshot, 'turn' | 'launchRefusal' | 'scored' | 'heldBack' | 'backlogged'>,
+    own: Pick<Snapshot, 'turn' | 'launchRefusal' | 'scored' | 'configMaps' | 'heldBack' | 'backlogged'>,
     signal: AbortSignal,
   ): Promise<Snapshot> {
     const { caches } = this.#deps;

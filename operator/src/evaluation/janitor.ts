@@ -235,7 +235,7 @@ export class Janitor {
     const snapshot = await gatherer.gather(
       `${namespace}/${name}`,
       raw,
-      { turn: false, launchRefusal: undefined, scored: undefined, heldBack: undefined, backlogged: false },
+      { turn: false, launchRefusal: undefined, scored: undefined, configMaps: undefined, heldBack: undefined, backlogged: false },
       signal,
     );
     const { actions } = plan(snapshot, now(), settings);
@@ -303,6 +303,7 @@ function strayAsSnapshot(uid: string, { namespace, name, jobs, pods }: Stray): S
     capture: undefined,
     output: undefined,
     scored: undefined,
+    configMaps: undefined,
     launchRefusal: undefined,
     gate: NO_GATE,
     turn: false,

@@ -10,6 +10,7 @@ import type { GateKeeper } from '../drill/gate.ts';
 import { identityOf } from './apply-record.ts';
 import { Applier } from './apply.ts';
 import type { ClusterCaches } from './caches.ts';
+import { ConfigMapSweep } from './config-map-sweep.ts';
 import { Gatherer } from './gather.ts';
 import { isGone } from './gone.ts';
 import { Janitor } from './janitor.ts';
@@ -62,6 +63,7 @@ interface Term {
   readonly scores: Scores;
   readonly janitor: Janitor;
   readonly registry: Registry;
+  readonly configMaps: ConfigMapSweep;
   readonly listener: { close(): Promise<void> };
   readonly refresh: NodeJS.Timeout;
 }
@@ -96,7 +98,8 @@ export class EvaluationOperator {
       wake: (key) => queue.add(key),
       now,
     });
-    const applier = this.#applier(epoch);
+    const configMaps = new ConfigMapSweep({ client: this.#deps.client, wake: (uid) => this.#enqueue(uid), logger });
+    const applier = this.#applier(epoch, configMaps);
     const gatherer = new Gatherer({ ...this.#deps, pauses: caches.pauses });
     const scores = new Scores({
       thread: new ScoreThread({ logger }),
@@ -105,7 +108,7 @@ export class EvaluationOperator {
       logger,
     });
     const { evaluations } = caches;
-    const reconciler = new Reconciler({ ...this.#deps, evaluations, gatherer, applier, turns, scores });
+    const reconciler = new Reconciler({ ...this.#deps, evaluations, gatherer, applier, turns, scores, configMaps });
     const reconcile = reconciler.reconcile.bind(reconciler);
     const controller = new Controller({
       name: 'evaluation',
@@ -142,7 +145,7 @@ export class EvaluationOperator {
     const refresh = setInterval(() => {
       for (const key of turns.outdated(REFRESHED_AT_ONCE)) queue.add(key);
     }, REFRESH_SECONDS * 1000);
-    this.#term = { queue, controller, turns, scores, janitor, listener, refresh, registry };
+    this.#term = { queue, controller, turns, scores, janitor, listener, refresh, registry, configMaps };
     this.#tellNamespaces();
     controller.start();
     janitor.start();
@@ -154,18 +157,19 @@ export class EvaluationOperator {
     const term = this.#term;
     this.#term = undefined;
     if (term === undefined) return;
-    const { controller, janitor, listener, scores, refresh } = term;
+    const { controller, janitor, listener, scores, refresh, configMaps } = term;
     clearInterval(refresh);
-    await Promise.all([controller.stop(limitSeconds), janitor.stop(), listener.close(), scores.close()]);
+    await Promise.all([controller.stop(limitSeconds), janitor.stop(), listener.close(), scores.close(), configMaps.stop()]);
   }
 
-  #applier(epoch: number): Applier {
+  #applier(epoch: number, configMaps: ConfigMapSweep): Applier {
     const { client, caches, database, evaluations, attempts, settings } = this.#deps;
     return new Applier({
       client,
       caches,
       database,
       submissions: new SubmissionRepository(database),
+      configMaps,
       evaluations,
       attempts,
       settings,
@@ -197,15 +201,13 @@ export class EvaluationOperator {
     caches.evaluations.onChange((key, current, previous) => {
       if (previous?.metadata.uid !== undefined && previous.metadata.uid !== current?.metadata.uid) {
         this.#keys.delete(previous.metadata.uid);
+        this.#term?.configMaps.forget(previous.metadata.uid);
         this.#deps.metrics.forget(previous.metadata.uid);
       }
       if (current?.metadata.uid !== undefined) this.#keys.set(current.metadata.uid, key);
       if (evaluationMatters(current, previous)) this.#term?.queue.add(key);
     });
-    const enqueueOwner = (object: KubeObject | undefined): void => {
-      const key = this.#keys.get(evaluationUid(object));
-      if (key !== undefined) this.#term?.queue.add(key);
-    };
+    const enqueueOwner = (object: KubeObject | undefined): void => this.#enqueue(evaluationUid(object));
     caches.jobs.onChange((_, current, previous) => {
       const hasPod = caches.pods.ofEvaluation(evaluationUid(current ?? previous)).length > 0;
       if (jobMatters(current, previous, hasPod)) enqueueOwner(current ?? previous);
@@ -241,6 +243,12 @@ export class EvaluationOperator {
       for (const raw of this.#term === undefined ? [] : caches.evaluations.list())
         if ((raw.status?.phase ?? 'Queued') === 'Queued') this.#term?.queue.add(keyOf(raw));
     });
+  }
+
+  /** The Evaluation with this uid. */
+  #enqueue(uid: string): void {
+    const key = this.#keys.get(uid);
+    if (key !== undefined) this.#term?.queue.add(key);
   }
 
   *#notAdmitted(): Iterable<NotAdmitted> {

@@ -20,12 +20,13 @@ it('a start with files of others: what they were is recorded before they are cop
   expect(types(actions)).toEqual([[['addFinalizer'], ['recordAttempt', 'createConfigMap']], [['launch']]]);
 });
 
-it('an end: first the record, then what is left, the pod after its Job', () => {
-  const raw = rawEvaluation({}, { metadata: { finalizers: [CAPTURE_FINALIZER] } });
-  const subject = launched({ raw, pod: pod().ended(0).build(), output: output() });
+it('the end of an attempt: first the record, then what is left, the pod after its Job', () => {
+  const raw = rawEvaluation({ retry: { limit: 1, on: ['Any'] } }, { metadata: { finalizers: [CAPTURE_FINALIZER] } });
+  const subject = launched({ raw, pod: pod().ended(1).build(), output: output() });
   expect(types(decide(subject).actions)).toEqual([
     [['recordEnd']],
-    [['settleJob', 'releasePod'], ['deleteConfigMap'], ['removeFinalizer']],
+    [['settleJob', 'releasePod'], ['deleteConfigMap']],
+    [['recordPhase']],
   ]);
   const { actions } = decide(subject);
   expect(types(actions, true)).toEqual(actions.map(({ type }) => [[type]]));

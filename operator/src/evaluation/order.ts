@@ -7,6 +7,7 @@ const LANES: Partial<Record<Action['type'], string>> = {
   createConfigMap: 'configmap',
   settleJob: 'run',
   releasePod: 'run',
+  sweepConfigMaps: 'configmap',
   deleteConfigMap: 'configmap',
   removeFinalizer: 'evaluation',
 };

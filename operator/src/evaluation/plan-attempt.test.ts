@@ -205,13 +205,13 @@ describe('plan: an attempt', () => {
     ).toBe('Running');
   });
 
-  it('captured: record, then Job, then pod, then finalizer', () => {
+  it('captured: is recorded, and then said', () => {
     const subject = launched({
       pod: pod().ended(0).build(),
       output: output(),
       raw: rawEvaluation({}, { metadata: { finalizers } }),
     });
-    expect(types(subject)).toEqual(['recordEnd', 'settleJob', 'releasePod', 'deleteConfigMap', 'removeFinalizer']);
+    expect(types(subject)).toEqual(['recordEnd']);
     expect(find(subject, 'recordEnd')).toMatchObject({
       attempt: { number: 1, podUid: POD_UID, exitCode: 0 },
       evaluation: { phase: 'Succeeded', acceptedAttempt: 1, passed: null },

@@ -3,6 +3,7 @@ import type { Phase, Verdict } from '@crucible/crds';
 import type { AttemptPod, AttemptRecord } from '@crucible/storage';
 import type { Action, AttemptEnd, Claim, Plan, View } from './actions.ts';
 import { admit } from './admission.ts';
+import { canWait, cleanUp } from './clean-up.ts';
 import { ENDING, START_UNKNOWN, capturedOf, hasRun, startedAfterwards } from './claims.ts';
 import { scoreEnd } from './expect.ts';
 import type { Score } from './expect.ts';
@@ -24,10 +25,10 @@ import {
 import { buildReceipt } from './receipt.ts';
 import type { Receipt } from './receipt.ts';
 import type { Settings } from './settings.ts';
-import { conditionOf, currentAttempt, isDeletingSnapshot, wantsEnd, wasCancelled } from './snapshot.ts';
+import { conditionOf, isDeletingSnapshot, wantsEnd, wasCancelled } from './snapshot.ts';
 import type { Snapshot } from './snapshot.ts';
 import { ageSeconds, judgeStart } from './start.ts';
-import { exitOf, isKueueStop, judge, verdict } from './verdict.ts';
+import { exitOf, judge, verdict } from './verdict.ts';
 import type { LauncherSummary } from './verdict.ts';
 import * as views from './view.ts';
 import { asVerdict } from './view.ts';
@@ -243,7 +244,7 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
     verdict: judged,
     receipt: receiptOf(context, pod, started !== undefined || attempt.startedAt !== null),
   };
-  const cleaning = [...cleanUp(snapshot), { type: 'deleteConfigMap', name: attempt.jobName } as const];
+  const cleaning = cleanUp(snapshot, attempt.jobName);
   const parts = {
     accepted: views.ADMITTED,
     started: startedAfterwards(end.startedAt !== null || hasRun(snapshot, pod), captured, views.NEVER_STARTED),
@@ -282,14 +283,13 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
     finishedAt: end.finishedAt ?? new Date(now),
     acceptedAttempt: attempt.number,
   };
-  const actions: Action[] = [{ type: 'recordEnd', attempt: end, evaluation }, ...cleaning];
+  const recording: Action = { type: 'recordEnd', attempt: end, evaluation };
+  const view: View = { ...parts, phase: evaluation.phase, end: { verdict: judged, ...(passed && { passed }) } };
+  // First what people wait for; once the status says it, the rest is decided.
+  if (canWait(snapshot)) return { actions: [recording], view, requeueAfterSeconds: 0, turn: 'release' };
+  const actions: Action[] = [recording, ...cleaning];
   if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
-  if (isDeletingSnapshot(snapshot)) return { actions, view: undefined, turn: 'release' };
-  return {
-    actions,
-    view: { ...parts, phase: evaluation.phase, end: { verdict: judged, ...(passed && { passed }) } },
-    turn: 'release',
-  };
+  return { actions, view: isDeletingSnapshot(snapshot) ? undefined : view, turn: 'release' };
 }
 
 function receiptOf({ snapshot, attempt, now }: Context, pod: Pod | undefined, ran: boolean): Receipt | null {
@@ -314,30 +314,6 @@ function shouldRetry(snapshot: Snapshot, judged: Verdict, attempt: number): bool
     return false;
   const on = retry.on ?? ['Infrastructure'];
   return attempt <= retry.limit && (on.includes('Any') || judged.attributableTo === 'Infrastructure');
-}
-
-/**
- * What is left of the current attempt in the cluster, once its end is in the record. A Job that ran is handed to the
- * garbage collector; one that never did, or whose Evaluation goes, is deleted at once. The pod's finalizer goes last.
- */
-export function cleanUp(snapshot: Snapshot): Action[] {
-  const { job, pod, others, raw } = snapshot;
-  const actions: Action[] = [];
-  const ran = pod !== undefined && hasStarted(pod);
-  if (job !== undefined && !isDeleting(job)) {
-    const name = { jobName: job.metadata.name ?? '', jobUid: uidOf(job) };
-    const owned = job.metadata.ownerReferences?.some(({ uid }) => uid === raw.metadata.uid) ?? false;
-    // A Job that Kueue has stopped would be started again.
-    const stopped = isSuspended(job) || isKueueStop(asVerdict(currentAttempt(snapshot)?.ending));
-    if (isDeletingSnapshot(snapshot) || !ran || stopped) actions.push({ type: 'deleteJob', ...name });
-    else if (!owned) actions.push({ type: 'settleJob', ...name });
-  }
-  // The others are of attempts that are over, or a second pod that Kubernetes made for this one: not the one captured.
-  for (const one of [pod, ...others]) {
-    if (one !== undefined && hasFinalizer(one, CAPTURE_FINALIZER))
-      actions.push({ type: 'releasePod', podName: one.metadata.name ?? '', podUid: uidOf(one) });
-  }
-  return actions;
 }
 
 export function phaseOf(judged: Verdict): Phase {

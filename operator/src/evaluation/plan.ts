@@ -6,8 +6,9 @@ import type { Passage } from '../drill/gate.ts';
 import type { Action, EvaluationEnd, Plan, QueueView, View } from './actions.ts';
 import { admit } from './admission.ts';
 import type { Refusal } from './admission.ts';
+import { cleanUp, cleanUpFinished } from './clean-up.ts';
 import { capturedAfterwards, hasRun, startedAfterwards } from './claims.ts';
-import { cleanUp, phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-attempt.ts';
+import { phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-attempt.ts';
 import { resolveInputs } from './inputs.ts';
 import { jobName } from './names.ts';
 import { hasFinalizer } from './objects.ts';
@@ -88,18 +89,18 @@ function decide(snapshot: Snapshot, now: number, settings: Settings): Plan {
   return planNextAttempt(snapshot, record, now, settings);
 }
 
-/** Finished, and the status says so: only what a crash or a deletion left over is still to be done. */
+/** Finished, and the status says so. Only then, for what it leaves in the cluster is in nobody's way. */
 function planLeftovers(snapshot: Snapshot, now: number): Plan {
-  const actions: Action[] = cleanUp(snapshot);
-  if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
+  const { actions, inSeconds } = cleanUpFinished(snapshot);
   const left = isDeletingSnapshot(snapshot) ? undefined : timeToLive(snapshot, now);
   if (left !== undefined && left <= 0) actions.push({ type: 'deleteEvaluation' });
+  const later = [inSeconds ?? 0, left ?? 0].filter((seconds) => seconds > 0);
   return {
     actions,
     view: undefined,
     // priority, cancel and ttlSecondsAfterFinished may still be changed; of the end nothing does.
     observe: true,
-    ...(left !== undefined && left > 0 && { requeueAfterSeconds: left }),
+    ...(later.length > 0 && { requeueAfterSeconds: Math.min(...later) }),
     turn: 'release',
   };
 }

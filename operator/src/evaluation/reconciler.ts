@@ -7,6 +7,7 @@ import { EVALUATIONS } from '../kube/index.ts';
 import type { EventRecorder, KubeClient, ObjectCache } from '../kube/index.ts';
 import type { GateKeeper } from '../drill/gate.ts';
 import type { Plan, View } from './actions.ts';
+import type { ConfigMapSweep } from './config-map-sweep.ts';
 import { LaunchRefusedError } from './apply-launch.ts';
 import type { Left } from './apply-launch.ts';
 import type { Applier } from './apply.ts';
@@ -32,6 +33,7 @@ export interface ReconcilerDependencies {
   readonly applier: Applier;
   readonly turns: AdmissionQueue;
   readonly scores: Scores;
+  readonly configMaps: Pick<ConfigMapSweep, 'of'>;
   readonly gate: GateKeeper;
   readonly events: EventRecorder;
   readonly metrics: DomainMetrics;
@@ -113,12 +115,13 @@ export class Reconciler {
   }
 
   async #plan(key: string, raw: RawEvaluation, signal: AbortSignal): Promise<Decision> {
-    const { gatherer, turns, scores, settings, now } = this.#deps;
+    const { gatherer, turns, scores, configMaps, settings, now } = this.#deps;
     const { namespace = '', name = '', uid = '' } = raw.metadata;
     const own = {
       turn: turns.has(key),
       launchRefusal: this.#refusals.get(key),
       scored: scores.of(key, uid),
+      configMaps: configMaps.of(uid),
       heldBack: undefined,
       backlogged: turns.backlogged,
     };

@@ -4,6 +4,7 @@ import type { Gate } from '../drill/gate.ts';
 import type { InputMap } from './inputs.ts';
 import type { KubeObject } from '../kube/index.ts';
 import type { ClusterFacts } from './admission.ts';
+import type { Swept } from './config-map-sweep.ts';
 import type { Score } from './expect.ts';
 import type { Job, KubeEvent, Pod } from './objects.ts';
 import type { Workload } from './kueue.ts';
@@ -67,6 +68,8 @@ export interface Snapshot {
   readonly turn: boolean;
   /** Why it has none, once it has asked for one. */
   readonly heldBack: HeldBack | undefined;
+  /** What became of its ConfigMaps, once it has finished. */
+  readonly configMaps: Swept | undefined;
   /** The output of too many ended runs is not stored yet. */
   readonly backlogged: boolean;
   /** Why nothing new is started, while somebody has paused the operator or its namespace. */

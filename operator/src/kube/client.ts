@@ -20,6 +20,8 @@ const MAX_LIST_RESTARTS = 2;
 
 const JSON_BODY = { 'content-type': 'application/json' };
 const METADATA_ONLY = { accept: 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json' };
+/** What is deleted together is in the answer. */
+const METADATA_OF_MANY = { accept: 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json' };
 
 /** The API server, with raw JSON in and out and KubeError for everything that goes wrong. */
 export class KubeClient {
@@ -152,6 +154,19 @@ export class KubeClient {
     const path = objectPath(res, namespace, name);
     await this.#caller.call(
       { method: 'DELETE', verb: 'delete', resource: res.plural, path, headers: JSON_BODY, body, idempotent: true },
+      options,
+    );
+  }
+
+  /** All that a selector finds in a namespace, in one request. */
+  async deleteCollection(res: Resource, namespace: string, { labelSelector, ...options }: t.DeleteCollectionOptions): Promise<void> {
+    // Without one, or in all namespaces, it would be all there is.
+    if (labelSelector === '' || namespace === '') throw new Error('a collection is deleted by namespace and selector');
+    const path = resourcePath(res, namespace) + query({ labelSelector });
+    const body = JSON.stringify({ apiVersion: 'v1', kind: 'DeleteOptions', propagationPolicy: 'Background' });
+    const headers = { ...JSON_BODY, ...METADATA_OF_MANY };
+    await this.#caller.call(
+      { method: 'DELETE', verb: 'deletecollection', resource: res.plural, path, headers, body, idempotent: true },
       options,
     );
   }

@@ -83,6 +83,18 @@ describe('KubeClient on a real API server', () => {
     expect(isNotFound(await client.get(CONFIG_MAPS, namespace, 'a').catch((e: unknown) => e))).toBe(true);
   });
 
+  it('deletes what a selector finds, and nothing without one', async () => {
+    for (const [name, label] of [['first', 'a'], ['second', 'b'], ['third', 'c']] as const) {
+      const { metadata, ...rest } = configMap(name);
+      await client.create(CONFIG_MAPS, { ...rest, metadata: { ...metadata, labels: { swept: label } } });
+    }
+    await client.deleteCollection(CONFIG_MAPS, namespace, { labelSelector: 'swept in (a,b)' });
+    const left = await client.list(CONFIG_MAPS, { namespace, labelSelector: 'swept' });
+    expect(left.items.map(({ metadata }) => metadata.name)).toEqual(['third']);
+    await expect(client.deleteCollection(CONFIG_MAPS, namespace, { labelSelector: '' })).rejects.toThrow('selector');
+    await expect(client.deleteCollection(CONFIG_MAPS, '', { labelSelector: 'swept' })).rejects.toThrow('namespace');
+  });
+
   it('applies: twice changes nothing, and fields of others are a conflict', async () => {
     const first = await client.apply<ConfigMap>(CONFIG_MAPS, configMap('applied', { x: '1' }), { fieldManager: 'one' });
     const second = await client.apply<ConfigMap>(CONFIG_MAPS, configMap('applied', { x: '1' }), {

@@ -52,6 +52,10 @@ export interface DeleteOptions extends CallOptions {
   gracePeriodSeconds?: number | undefined;
 }
 
+export interface DeleteCollectionOptions extends CallOptions {
+  labelSelector: string;
+}
+
 export interface JsonPatchOperation {
   op: 'add' | 'remove' | 'replace' | 'move' | 'copy' | 'test';
   path: string;

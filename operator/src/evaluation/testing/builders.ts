@@ -328,6 +328,7 @@ export function snapshot(changes: Partial<Snapshot> & { spec?: Partial<Evaluatio
     gate: openGate().gate(raw),
     turn: true,
     heldBack: undefined,
+    configMaps: undefined,
     backlogged: false,
     paused: undefined,
     workload: undefined,
