@@ -18,7 +18,7 @@ import type { LaunchDependencies, Left } from './apply-launch.ts';
 import { RecordWriter, identityOf } from './apply-record.ts';
 import type { RecordDependencies } from './apply-record.ts';
 import type { ConfigMapSweep } from './config-map-sweep.ts';
-import { addFinalizer, removeFinalizer } from './finalizers.ts';
+import { addFinalizer, releasePod, removeFinalizer } from './finalizers.ts';
 import type { Pod } from './objects.ts';
 import { isDeleting, uidOf } from './objects.ts';
 import { inSteps } from './order.ts';
@@ -87,7 +87,7 @@ export class Applier {
       case 'addFinalizer':
         return leftOf(await addFinalizer(client, snapshot.raw, call));
       case 'removeFinalizer':
-        return leftOf(await removeFinalizer(client, EVALUATIONS, snapshot.raw, call));
+        return leftOf(await removeFinalizer(client, snapshot.raw, call));
       case 'deleteEvaluation':
         return await this.#unlessGone(snapshot.raw,
           client.delete(EVALUATIONS, namespace, snapshot.raw.metadata.name ?? '', {
@@ -251,7 +251,7 @@ export class Applier {
     call: CallOptions,
   ): Promise<void> {
     const pod = [snapshot.pod, ...snapshot.others].find((known) => known && uidOf(known) === action.podUid);
-    if (pod !== undefined) await this.#unlessGone(snapshot.raw, removeFinalizer(this.#deps.client, PODS, pod, call));
+    if (pod !== undefined) await this.#unlessGone(snapshot.raw, releasePod(this.#deps.client, pod, call));
   }
 
   /** What is to be done to something that is gone is done. A conflict is the uid's precondition: another object of that name. */

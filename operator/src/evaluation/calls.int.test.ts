@@ -11,7 +11,7 @@ const BUDGET = {
   'patch evaluations': 2, // its finalizer, on and off
   'apply evaluations': 1, // status: the end; what is over within two seconds is not told
   'create configmaps': 1,
-  'delete configmaps': 1,
+  'deletecollection configmaps': 1, // with those of others that end within a second
   'create jobs': 1,
   'patch jobs': 1, // handed over to the garbage collector
   'patch pods': 1, // its finalizer off
@@ -26,7 +26,10 @@ async function run(name: string): Promise<void> {
   await cluster.ended(pod, 0);
   await cluster.capture(uid, pod);
   await cluster.phase(name, 'Succeeded');
-  const clean = async (): Promise<true | undefined> => ((await cluster.leftovers(uid)).length === 0 ? true : undefined);
+  const clean = async (): Promise<true | undefined> => {
+    const left = [...(await cluster.leftovers(uid)), ...((await cluster.evaluation(name))?.['metadata'].finalizers ?? [])];
+    return left.length === 0 ? true : undefined;
+  };
   await cluster.waitFor('a clean end', clean);
   await cluster.waitFor('its event', async () => {
     const { items } = await cluster.must('GET', `${cluster.core('events')}?fieldSelector=involvedObject.uid=${uid}`);

@@ -13,7 +13,7 @@ const over = (changes: Partial<Snapshot> = {}, metadata = {}): Snapshot => ({
 describe('what a run leaves in the cluster', () => {
   it('goes once the status says how it ended', () => {
     const subject = launched({ ...ended, output: output(), raw: rawEvaluation({}, { metadata: { finalizers } }) });
-    expect(decide(subject)).toMatchObject({ actions: [{ type: 'recordEnd' }], view: { phase: 'Succeeded' }, requeueAfterSeconds: 0 });
+    expect(decide(subject)).toMatchObject({ actions: [{ type: 'recordEnd' }], view: { phase: 'Succeeded' }, requeueAfterSeconds: 5 });
     expect(types(over())).toEqual(['settleJob', 'releasePod', 'sweepConfigMaps']);
     expect(decide(over()).requeueAfterSeconds).toBe(5);
   });

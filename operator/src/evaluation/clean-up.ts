@@ -10,8 +10,8 @@ import { asVerdict } from './view.ts';
 
 // What is left in the cluster of an attempt whose end is in the record.
 
-/** Nobody tells when ConfigMaps are swept in vain. */
-const SWEEP_RECHECK_SECONDS = 5;
+/** News of it (the status as it was written, ConfigMaps that have gone) brings it on; this is for when that is lost. */
+export const RECHECK_SECONDS = 5;
 
 /**
  * A Job that ran is handed to the garbage collector; one that never did, or whose Evaluation goes, is deleted at once. The
@@ -37,7 +37,7 @@ export function cleanUpFinished(snapshot: Snapshot): { actions: Action[]; inSeco
   if (!hasFinalizer(raw, CAPTURE_FINALIZER)) return { actions: cleanUp(snapshot) };
   const jobName = raw.status?.attempts?.at(-1)?.jobName;
   if (jobName !== undefined && configMaps === undefined && !isDeletingSnapshot(snapshot))
-    return { actions: [...cleanUp(snapshot), { type: 'sweepConfigMaps' }], inSeconds: SWEEP_RECHECK_SECONDS };
+    return { actions: [...cleanUp(snapshot), { type: 'sweepConfigMaps' }], inSeconds: RECHECK_SECONDS };
   return { actions: [...cleanUp(snapshot, configMaps === 'gone' ? undefined : jobName), { type: 'removeFinalizer' }] };
 }
 

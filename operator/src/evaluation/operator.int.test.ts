@@ -83,7 +83,7 @@ describe('a run', () => {
       'attempt.accepted',
       'evaluation.finished',
     ]);
-    expect((await cluster.evaluation('happy'))?.['metadata'].finalizers).toBeUndefined();
+    await cluster.waitFor('no finalizer', async () => ((await cluster.evaluation('happy'))?.['metadata'].finalizers === undefined ? true : undefined));
     await cluster.waitFor('a Kubernetes event', async () => {
       const { items } = await cluster.must('GET', `${cluster.core('events')}?fieldSelector=involvedObject.uid=${uid}`);
       return items.some((event: { reason: string }) => event.reason === 'Succeeded') ? true : undefined;

@@ -126,6 +126,18 @@ export class KubeClient {
     return this.#patch<T>(res, 'patch', path, 'application/merge-patch+json', patch, true, options);
   }
 
+  /** Of Kubernetes' own kinds only. */
+  strategicMergePatch<T extends KubeObject>(
+    res: Resource,
+    namespace: string | undefined,
+    name: string,
+    patch: object,
+    options: t.WriteOptions = {},
+  ): Promise<T> {
+    const path = objectPath(res, namespace, name, options.subresource) + query(writeQuery(options));
+    return this.#patch<T>(res, 'patch', path, 'application/strategic-merge-patch+json', patch, true, options);
+  }
+
   jsonPatch<T extends KubeObject>(
     res: Resource,
     namespace: string | undefined,

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { testServer } from '../../../test/integration/environment.ts';
 import { loadAccess } from './access.ts';
 import { KubeClient } from './client.ts';
-import { isAlreadyExists, isConflict, isNotFound } from './errors.ts';
+import { isAlreadyExists, isConflict, isInvalid, isNotFound } from './errors.ts';
 import { EventRecorder } from './events.ts';
 import { Informer } from './informer.ts';
 import { LeaderElector } from './leader.ts';
@@ -81,6 +81,19 @@ describe('KubeClient on a real API server', () => {
     );
     await client.delete(CONFIG_MAPS, namespace, 'a', { uid: created.metadata.uid });
     expect(isNotFound(await client.get(CONFIG_MAPS, namespace, 'a').catch((e: unknown) => e))).toBe(true);
+  });
+
+  it('takes one finalizer off a pod, whatever its place in the list, and none off another pod of that name', async () => {
+    const finalizers = ['example.com/first', 'example.com/second', 'example.com/third'];
+    const pod = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'held', namespace, finalizers }, spec: { containers: [{ name: 'a', image: 'a' }] } };
+    const { uid } = (await client.create(PODS, pod as KubeObject)).metadata;
+    const off = (of: string | undefined, name: string) => ({ metadata: { uid: of, '$deleteFromPrimitiveList/finalizers': [name] } });
+    const other = client.strategicMergePatch(PODS, namespace, 'held', off(randomUUID(), 'example.com/first'));
+    expect(isInvalid(await other.catch((e: unknown) => e))).toBe(true);
+    const left = await client.strategicMergePatch<KubeObject>(PODS, namespace, 'held', off(uid, 'example.com/second'));
+    expect(left.metadata.finalizers).toEqual(['example.com/first', 'example.com/third']);
+    await client.mergePatch(PODS, namespace, 'held', { metadata: { finalizers: null } });
+    await client.delete(PODS, namespace, 'held', { gracePeriodSeconds: 0 });
   });
 
   it('deletes what a selector finds, and nothing without one', async () => {
