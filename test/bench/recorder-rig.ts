@@ -40,6 +40,8 @@ export class BenchPod {
   }
 }
 
+type State = 'running' | 'ended' | 'replaced';
+
 export interface RecorderRig {
   readonly kubeconfig: string;
   readonly recorderPid: number;
@@ -49,7 +51,8 @@ export interface RecorderRig {
   create(pods: readonly BenchPod[]): Promise<void>;
   write(pod: BenchPod, frames: readonly Buffer[]): void;
   /** What the kubelet would say of the container. */
-  say(pod: BenchPod, state: 'running' | 'ended'): Promise<void>;
+  /** `replaced`: ended as another container than the one that ran, whose log is therefore read again. */
+  say(pod: BenchPod, state: State): Promise<void>;
   storedBytes(pods: readonly BenchPod[]): Promise<number>;
   captured(pods: readonly BenchPod[]): Promise<void>;
   stop(): Promise<void>;
@@ -185,9 +188,9 @@ async function create(api: ApiServer, operator: Database, pod: BenchPod): Promis
 
 const NAMESPACE_UID = '5f6f3f0c-9f0e-4f39-8f0c-0c5f4b8f1a11';
 
-function statusOf(state: 'running' | 'ended'): object {
+function statusOf(state: State): object {
   const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
-  const container = { name: SANDBOX_CONTAINER, image: 'x', imageID: 'x', containerID: 'containerd://x', ready: state === 'running', restartCount: 0 };
+  const container = { name: SANDBOX_CONTAINER, image: 'x', imageID: 'x', containerID: state === 'replaced' ? 'containerd://y' : 'containerd://x', ready: state === 'running', restartCount: 0 };
   const detail = state === 'running' ? { running: { startedAt: now } } : { terminated: { startedAt: now, finishedAt: now, exitCode: 0, reason: 'Completed' } };
   return { phase: state === 'running' ? 'Running' : 'Succeeded', containerStatuses: [{ ...container, state: detail }] };
 }

@@ -66,10 +66,10 @@ async function kubectl(rig: RecorderRig, group: string, logBytes: number, bytes:
   }
 }
 
-/** Everything is read a second time, compared and closed. */
+/** Everything is read a second time, compared and closed, as what following has not seen whole. */
 async function ended(rig: RecorderRig, pods: readonly BenchPod[], bytes: number): Promise<number> {
   const begun = performance.now();
-  await each(pods, (pod) => rig.say(pod, 'ended'));
+  await each(pods, (pod) => rig.say(pod, 'replaced'));
   await rig.captured(pods);
   return bytes / ((performance.now() - begun) / 1000);
 }

@@ -5,9 +5,10 @@ import { backoffMs, isAborted, KubeError, sleep, type PodLogStream } from '../ku
 import { ClaimWatch } from './claims.ts';
 import type { PodView, RecorderContext } from './context.ts';
 import { finishCapture } from './final.ts';
-import { LogPass, type PassEnd } from './pass.ts';
+import { LogPass } from './pass.ts';
 import { passOptions } from './quota.ts';
-import { claimHolds, logState } from './pods.ts';
+import { claimHolds, logState, sandboxContainer, type SandboxContainer } from './pods.ts';
+import type { FollowEnd } from './whole.ts';
 import { CaptureFinished, CaptureWriter } from './writer.ts';
 
 const EMPTY = { bytes: 0, lines: 0 };
@@ -18,7 +19,7 @@ export type CaptureResult = 'captured' | 'untrusted';
 
 /**
  * One pod from the first sight of it to its output being captured: trust, claim, follow while it runs, read once more
- * when it has ended. Throws when the signal aborts or the claim is lost; running it again then continues.
+ * when it has ended, unless following has seen the whole log. Throws when the signal aborts or the claim is lost; running it again then continues.
  */
 export class PodCapture {
   readonly #context: RecorderContext;
@@ -26,6 +27,9 @@ export class PodCapture {
   readonly #known: boolean;
   readonly #logger: Logger;
   #followed: LogPass | undefined;
+  #passes = 0;
+  #end: FollowEnd = 'cut';
+  #container: SandboxContainer | undefined;
   #begun = false;
 
   /** `known`: a capture of this pod has been begun, so it was trusted before. */
@@ -77,6 +81,12 @@ export class PodCapture {
         view: this.#view,
         writer,
         followed: this.#followed,
+        following: {
+          fresh: position === NOTHING_STORED && !writer.recovered,
+          passes: this.#passes,
+          end: this.#end,
+          container: this.#container,
+        },
         logger: this.#logger,
         signal,
       });
@@ -177,7 +187,7 @@ export class PodCapture {
         continue;
       }
       const before = writer.readSeq;
-      let end: PassEnd | 'cut' = 'end';
+      let end: FollowEnd = 'end';
       try {
         end = await this.#followOnce(writer, signal);
       } catch (error) {
@@ -186,12 +196,15 @@ export class PodCapture {
         end = 'cut';
         this.#logger.debug({ code: error.code, reason: error.reason }, 'follow was cut');
       }
+      this.#end = end;
       metrics.reads.inc({ read: 'follow', end });
       // More than any launcher writes: the rest is counted by the final read, which is bounded as well.
       if (end === 'flood') return await this.#ended(signal);
       fruitless = writer.readSeq > before ? 0 : fruitless + 1;
       // A clean end usually means that the container has ended; its status follows within moments.
-      await this.#pause(backoffMs(fruitless, patience.reconnectBaseMs, patience.reconnectMaxMs, random), signal);
+      const least = end === 'end' && this.#followed !== undefined && endsWhole(this.#followed) ? patience.endedMs : 0;
+      const delay = backoffMs(fruitless, patience.reconnectBaseMs, patience.reconnectMaxMs, random);
+      await this.#pause(Math.max(least, delay), signal);
     }
   }
 
@@ -220,7 +233,7 @@ export class PodCapture {
     return kind === 'neverStarted' ? 'ended' : kind;
   }
 
-  async #followOnce(writer: CaptureWriter, signal: AbortSignal): Promise<PassEnd> {
+  async #followOnce(writer: CaptureWriter, signal: AbortSignal): Promise<FollowEnd> {
     const { metrics, artifactBudget } = this.#context;
     const { claim } = this.#view;
     const release = await this.#slot(signal);
@@ -228,19 +241,20 @@ export class PodCapture {
     metrics.follows.inc();
     const whole = new AbortController();
     const until = this.#untilDrained(signal, whole.signal);
+    this.#passes += 1;
     try {
       const pass = new LogPass({ ...passOptions(this.#context, claim.evaluationUid), budget: artifactBudget });
       const stream = await this.#open(until.signal);
       try {
         return await pass.read(
-          stream,
-          (frame) => {
-            writer.offer(frame);
-            // The launcher writes nothing after it.
-            if (frame.kind === 'summary') whole.abort();
-          },
+          readyForMore(stream, () => endsWhole(pass) && whole.abort()),
+          (frame) => writer.offer(frame),
           () => writer.relieve(),
         );
+      } catch (error) {
+        if (!isAborted(error) || !until.left()) throw error;
+        pass.decoder.end();
+        return 'left';
       } finally {
         // A reconnect that finds less than was seen before (the log is gone) teaches nothing.
         if (pass.sequence.lastSeq >= (this.#followed?.sequence.lastSeq ?? 0)) this.#followed = pass;
@@ -262,6 +276,8 @@ export class PodCapture {
   async #open(signal: AbortSignal): Promise<PodLogStream> {
     const { clock, logs, openings, patience, writeBudget } = this.#context;
     const { namespace, name, createdAt } = this.#view.claim;
+    const pod = this.#view.current();
+    this.#container = pod && sandboxContainer(pod);
     const release = await openings.acquire(createdAt, signal);
     await writeBudget.room(signal);
     const cancel = clock.after(patience.openingMs, () => release?.());
@@ -273,17 +289,18 @@ export class PodCapture {
     }
   }
 
-  /** A signal that aborts once the container has ended: at once if the log is read to its end, else some time later. */
-  #untilDrained(signal: AbortSignal, whole: AbortSignal): { signal: AbortSignal; cancel: () => void } {
+  /** A signal that aborts once the container has ended: a moment later if the log is read to its last frame, else more. */
+  #untilDrained(signal: AbortSignal, whole: AbortSignal): { signal: AbortSignal; left: () => boolean; cancel: () => void } {
     const over = new AbortController();
     const both = AbortSignal.any([signal, over.signal]);
     const { clock, patience } = this.#context;
     void (async () => {
       while (!both.aborted && this.#state() === 'running') await this.#view.changed(both);
       await sleep(clock, patience.drainMs, AbortSignal.any([both, whole]));
+      if (whole.aborted) await sleep(clock, patience.listenMs, both);
       over.abort();
     })();
-    return { signal: both, cancel: () => over.abort() };
+    return { signal: both, left: () => over.signal.aborted && !signal.aborted, cancel: () => over.abort() };
   }
 
   /** A permit to follow, or undefined when the pod ended while waiting: it is then read in one go. */
@@ -300,5 +317,18 @@ export class PodCapture {
     if (release === undefined) void permit.then((late) => late?.());
     signal.throwIfAborted();
     return release;
+  }
+}
+
+/** The launcher writes nothing after its summary. */
+function endsWhole({ summarySeq, sequence }: LogPass): boolean {
+  return summarySeq > 0 && summarySeq === sequence.lastSeq;
+}
+
+/** Tells when the reader is done with a piece and wants the next. */
+async function* readyForMore(stream: AsyncIterable<Uint8Array>, ready: () => void): AsyncGenerator<Uint8Array> {
+  for await (const piece of stream) {
+    yield piece;
+    ready();
   }
 }

@@ -63,6 +63,13 @@ export interface Patience {
   readonly settleMs: number;
   /** How long a follow without its last frame may go on after its container has ended: the final read misses nothing. */
   readonly drainMs: number;
+  /**
+   * How long a follow with its last frame still listens for more after its container has ended. What was written before
+   * that end comes sooner than the news of it; a kubelet itself takes up to a second to end a follow.
+   */
+  readonly listenMs: number;
+  /** How long a log that has ended with its last frame is not followed again: its container's end is told after a second. */
+  readonly endedMs: number;
   /** How long a log may take to begin before the next is opened: a silent one begins with its first byte. */
   readonly openingMs: number;
   readonly reconnectBaseMs: number;
@@ -76,6 +83,8 @@ export const PATIENCE: Patience = {
   heldMs: 5_000,
   settleMs: 300,
   drainMs: 250,
+  listenMs: 25,
+  endedMs: 2_000,
   openingMs: 100,
   reconnectBaseMs: 200,
   reconnectMaxMs: 10_000,

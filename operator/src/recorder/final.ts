@@ -12,9 +12,10 @@ import {
   type StoredChunk,
 } from './ledger.ts';
 import { LogPass } from './pass.ts';
-import { logState } from './pods.ts';
+import { logState, sandboxContainer } from './pods.ts';
 import { artifactRules, passOptions, withoutContent } from './quota.ts';
 import { CaptureMoved, FinalRead } from './reconcile.ts';
+import { doubtOf, type Doubt, type Following } from './whole.ts';
 import type { CaptureWriter } from './writer.ts';
 
 /** Readings until two agree. A log that still grows after so many belongs to no ended container. */
@@ -27,31 +28,44 @@ interface Reading {
   readonly neverStarted: boolean;
 }
 
+/** A reading and what the ledger will say of it. */
+interface Assessed {
+  readonly reading: Reading;
+  readonly facts: CaptureFacts;
+  readonly result: Completeness;
+  /** Why following was not enough. */
+  readonly doubt?: Doubt | 'NotComplete' | 'NotTheFirstTry';
+}
+
 export interface FinalOptions {
   readonly context: RecorderContext;
   readonly view: PodView;
   readonly writer: CaptureWriter;
   /** What the newest follow learned, for a pod whose log cannot be read any more. */
   readonly followed: LogPass | undefined;
+  readonly following: Following;
   readonly logger: Logger;
   readonly signal: AbortSignal;
 }
 
-/** Reads an ended log once more from its start, reconciles, writes the ledger and marks the capture as captured. */
+/**
+ * Reads an ended log once more from its start, unless following has seen all of it, reconciles, writes the ledger and marks
+ * the capture as captured.
+ */
 export async function finishCapture(options: FinalOptions): Promise<{ complete: boolean }> {
   const { context, view, writer, signal, logger } = options;
   const gone = new Set<string>();
-  for (let missed = 0; ;) {
+  // Whatever makes this begin again was not foreseen: then the log is read.
+  for (let missed = 0, first = true; ; first = false) {
     await writer.settle();
-    let reading: Reading;
+    let assessed: Assessed;
     try {
-      reading = await readEnded(options);
+      assessed = await assessEnded(options, first);
     } catch (error) {
       if (error instanceof CaptureMoved) continue;
       throw error;
     }
-    const facts = await gatherFacts(options, reading);
-    const result = completeness(facts);
+    const { reading, facts, result, doubt } = assessed;
     const input = withoutContent(finishInput(options, reading, facts, result), gone);
     let finished: FinishCaptureOutcome;
     try {
@@ -87,11 +101,37 @@ export async function finishCapture(options: FinalOptions): Promise<{ complete: 
           .map(({ stream, firstSeq, lastSeq }) => ({ stream, firstSeq, lastSeq }))
           .slice(0, 10),
         read: reading.pass?.decoder.stats,
+        doubt,
       },
       'output captured',
     );
     return result;
   }
+}
+
+async function assessEnded(options: FinalOptions, first: boolean): Promise<Assessed> {
+  const doubt = first ? await assessFollow(options) : 'NotTheFirstTry';
+  if (typeof doubt === 'object') return doubt;
+  return { ...(await assess(options, await readEnded(options))), doubt };
+}
+
+/** The follow taken for the only reading, or why it must not be. */
+async function assessFollow(options: FinalOptions): Promise<Assessed | Doubt | 'NotComplete'> {
+  const { followed: pass, following, view, writer } = options;
+  if (pass === undefined) return 'NotOnePass';
+  const pod = view.current();
+  const ended = pod && sandboxContainer(pod);
+  const doubt = doubtOf({ ...following, pass, ended, position: writer.position, direct: writer.direct });
+  if (doubt !== undefined) return doubt;
+  await pass.finish();
+  const assessed = await assess(options, { pass, contradicted: [], failure: undefined, neverStarted: false });
+  // Else a second reading may find what is missing: an artifact that had no room, or was not taken.
+  return assessed.result.complete ? assessed : 'NotComplete';
+}
+
+async function assess(options: FinalOptions, reading: Reading): Promise<Assessed> {
+  const facts = await gatherFacts(options, reading);
+  return { reading, facts, result: completeness(facts) };
 }
 
 /** In turn if the file store has to be asked. */

@@ -3,7 +3,8 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
 export const RESULTS = ['complete', 'incomplete'] as const;
 export const READS = ['follow', 'final'] as const;
-export const READ_ENDS = ['end', 'cut', 'flood'] as const;
+/** `left`: a follow that the recorder ended, because its container had. */
+export const READ_ENDS = ['end', 'left', 'cut', 'flood'] as const;
 
 /** Zero-initialised, fixed label values: a series that appears only with the first error cannot be alerted on. */
 export class RecorderMetrics {

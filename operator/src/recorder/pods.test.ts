@@ -1,6 +1,6 @@
 import { LABELS } from '@crucible/crds';
 import { describe, expect, it } from 'vitest';
-import { claimHolds, logState, podClaim, slimPod, type SandboxPod } from './pods.ts';
+import { claimHolds, logState, podClaim, sandboxContainer, slimPod, type SandboxPod } from './pods.ts';
 
 const JOB = { apiVersion: 'batch/v1', kind: 'Job', name: 'j', uid: 'job-1', controller: true };
 
@@ -126,5 +126,31 @@ describe('claimHolds', () => {
     for (const change of [{ evaluationUid: 'eval-2' }, { attempt: 1 }, { namespace: 'other' }, { podUid: 'pod-2' }]) {
       expect(claimHolds(claim, { ...owner, ...change })).toBe(false);
     }
+  });
+});
+
+describe('sandboxContainer', () => {
+  const id = 'containerd://x';
+  const end = { startedAt: '2026-01-01T00:00:00Z', containerID: id };
+
+  it('says which container a log is of, and whether the kubelet has seen its end', () => {
+    const running = withState('Running', { running: {} }, { containerID: id, restartCount: 0 });
+    expect(sandboxContainer(running)).toEqual({ id, restarted: false, ended: false });
+    expect(sandboxContainer(withState('Succeeded', { terminated: end }))).toEqual({ id, restarted: false, ended: true });
+    expect(sandboxContainer(withState('Running', undefined))).toBeUndefined();
+  });
+
+  it('knows a container that is not the first', () => {
+    const counted = withState('Failed', { terminated: end }, { restartCount: 1 });
+    const remembered = withState('Failed', { terminated: end }, { lastState: { terminated: end } });
+    for (const subject of [counted, remembered]) expect(sandboxContainer(subject)).toMatchObject({ restarted: true });
+  });
+
+  it('does not take for seen what the kubelet does not say', () => {
+    // The garbage collector failed the pod: its node is gone.
+    expect(sandboxContainer(withState('Failed', { running: {} }, { containerID: id }))).toMatchObject({ ended: false });
+    const lost = { ...end, reason: 'ContainerStatusUnknown' };
+    expect(sandboxContainer(withState('Failed', { terminated: lost }))).toMatchObject({ ended: false });
+    expect(sandboxContainer(withState('Failed', { terminated: {} }))).toMatchObject({ ended: false });
   });
 });

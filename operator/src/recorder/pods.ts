@@ -10,6 +10,7 @@ interface ContainerState {
 interface ContainerStatus {
   readonly name: string;
   readonly containerID?: string;
+  readonly restartCount?: number;
   readonly state?: ContainerState;
   readonly lastState?: ContainerState;
 }
@@ -78,6 +79,29 @@ export function logState(pod: SandboxPod): LogState {
   if (!over) return { kind: 'waiting' };
   const ran = Boolean(container.containerID) || container.lastState?.terminated !== undefined;
   return ran ? { kind: 'ended', doubtful: false } : { kind: 'neverStarted' };
+}
+
+/** Which container a log is of. */
+export interface SandboxContainer {
+  readonly id: string | undefined;
+  /** It is not the pod's first. */
+  readonly restarted: boolean;
+  /** The kubelet has seen its end. */
+  readonly ended: boolean;
+}
+
+export function sandboxContainer(pod: SandboxPod): SandboxContainer | undefined {
+  const container = pod.status.containerStatuses?.find((status) => status.name === SANDBOX_CONTAINER);
+  if (container === undefined) return undefined;
+  const terminated = container.state?.terminated;
+  const state = logState(pod);
+  const doubtful = state.kind === 'ended' && state.doubtful;
+  return {
+    id: terminated?.containerID ?? container.containerID,
+    restarted: (container.restartCount ?? 0) > 0 || container.lastState?.terminated !== undefined,
+    // ContainerStatusUnknown: it has lost track.
+    ended: terminated !== undefined && !doubtful && terminated.reason !== 'ContainerStatusUnknown',
+  };
 }
 
 /** Who a pod says it is. The pod's word alone: to be checked against the attempt that owns `jobUid`. */

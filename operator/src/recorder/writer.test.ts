@@ -154,6 +154,24 @@ it('stores what a log had spooled once Postgres is back, also when the log has n
   expect(appends[1]!.input).toMatchObject({ afterSeq: 0, lastSeq: 1 });
   appends[1]!.answer();
   await expect.poll(() => spool.bytes).toBe(0);
+  expect(writer.direct).toBe(false);
+});
+
+it('knows whether all that is stored is of its own appends', async () => {
+  const { writer, appends, offer } = start(1024 * KIB);
+  offer(8);
+  const flushed = writer.flush();
+  await expect.poll(() => appends.length).toBe(1);
+  appends[0]!.answer();
+  await flushed;
+  expect(writer.direct).toBe(true);
+
+  // Another was faster: all of it is stored.
+  const position = { lastSeq: 1, missing: [], streams: { stdout: { bytes: 8 * KIB + 1, lines: 1 }, stderr: { bytes: 0, lines: 0 } } };
+  const second = start(1024 * KIB, { captures: { append: () => Promise.resolve({ outcome: 'stale', position }) } });
+  second.offer(8);
+  await second.writer.flush();
+  expect([second.writer.position, second.writer.direct]).toEqual([position, false]);
 });
 
 it('leaves a spool alone once it is closed: another writer may have taken the capture up', async () => {

@@ -61,6 +61,7 @@ export class CaptureWriter {
   /** Flushes that are not over. */
   #writing = 0;
   #spooled = false;
+  #direct = true;
   /** Nothing of it can be in the spool, which need not be looked through: most captures begin and end so. */
   #unspooled: boolean;
   /** Of an earlier process or capture, by their first number: their output is stored. */
@@ -83,6 +84,11 @@ export class CaptureWriter {
   set position(position: CapturePosition) {
     this.#position = position;
     this.#readSeq = Math.max(this.#readSeq, position.lastSeq);
+  }
+
+  /** What was stored since the beginning this writer has appended itself, and nothing of it came by way of the spool. */
+  get direct(): boolean {
+    return this.#direct;
   }
 
   get readSeq(): number {
@@ -225,6 +231,7 @@ export class CaptureWriter {
     const { spool, key, database, signal, metrics } = this.#options;
     // Also of an append that fails some is on disk.
     this.#unspooled = false;
+    this.#direct = false;
     try {
       await spool.append(key, frames);
       this.#spooled = true;
@@ -252,7 +259,7 @@ export class CaptureWriter {
       if (outcome === 'captured') throw new CaptureFinished('the capture is finished');
       // Stale: these numbers, or the first of them, are stored already: by an append whose answer was lost, or by
       // another recorder from the same log, which may have a spool too. Go on behind them.
-      if (outcome === 'stale') this.#unspooled = false;
+      if (outcome === 'stale') this.#unspooled = this.#direct = false;
       if (outcome === 'stale' && position.lastSeq <= batch.afterSeq) throw new Error('a stale append did not advance');
       this.position = position;
       if (outcome !== 'appended') continue;

@@ -10,8 +10,11 @@ export interface LogFaults {
   readonly cutAfter: (pod: TestPod) => number | undefined;
 }
 
-/** `halfOpen`: follows never get a byte nor an end. */
-type LogMode = 'normal' | 'gone' | 'kubeletError' | 'halfOpen';
+/**
+ * `halfOpen`: follows never get a byte nor an end. `endless`: they get no end. `over`: they end with the log, before anybody
+ * is told that the container has.
+ */
+type LogMode = 'normal' | 'gone' | 'kubeletError' | 'halfOpen' | 'endless' | 'over';
 
 export class TestPod {
   readonly uid = randomUUID();
@@ -194,7 +197,7 @@ export class TestCluster {
         // Let what was written get out, so that the cut is where it was drawn.
         setTimeout(() => response.destroy(), 5);
         return;
-      } else if (!follow || pod.state === 'ended') {
+      } else if (!follow || pod.mode === 'over' || (pod.state === 'ended' && pod.mode !== 'endless')) {
         response.end();
         return;
       } else if (pod.mode === 'gone') {
