@@ -27,6 +27,7 @@ beforeEach(async () => {
   pod = await world.addPod(`pod-${(pods += 1)}`);
 });
 afterEach(async () => {
+  world.cluster.remove(pod);
   for (const recorder of running.splice(0)) await recorder.stop();
 });
 afterAll(() => world.close());
