@@ -1,4 +1,5 @@
 import type { AcceptedEvaluation, AttemptRepository, Database, EvaluationRepository, Transaction } from '@crucible/storage';
+import { WaitingError } from '../controller/index.ts';
 import type { Action } from './actions.ts';
 import type { Namespace } from './objects.ts';
 import { jobName } from './names.ts';
@@ -53,8 +54,9 @@ export class RecordWriter {
       ...(inputs.length > 0 && { inputs }),
       epoch,
     };
-    const known = snapshot.record !== 'unavailable' && snapshot.record.evaluation !== undefined;
-    if (!known && (await this.#deps.attempts.createFirst(this.#accepted(snapshot, 'Starting'), attempt))) return;
+    const { evaluation: known, assumed } = snapshot.record === 'unavailable' ? { evaluation: undefined } : snapshot.record;
+    if (known === undefined && (await this.#deps.attempts.createFirst(this.#accepted(snapshot, 'Starting'), attempt))) return;
+    if (assumed === true) throw new WaitingError(0, 'Recorded', 'the record knows the evaluation already');
     await this.#deps.database.transaction(async (tx) => {
       await this.evaluation(snapshot, 'Starting', tx);
       await this.#deps.attempts.create(attempt, tx);

@@ -366,6 +366,9 @@ describe('plan: an attempt', () => {
     expect(decide(snapshot({ record: 'unavailable', raw, turn: false })).turn).toBe('release');
     expect(decide(snapshot({ record: 'unavailable', raw, turn: true })).turn).toBe('hold');
     expect(decide(launched({ record: 'unavailable', raw, turn: false })).turn).toBe('hold');
+    const begun = rawEvaluation({}, { metadata: { finalizers } });
+    expect(decide(snapshot({ record: 'unavailable', raw: begun, turn: true })).view?.accepted.reason).toBe('RecordUnavailable');
+    expect(decide(launched({ record: 'unavailable', raw: begun })).view).toBeUndefined();
   });
 
   it('the record away and deleted: lets go after the patience for a capture, once the API server confirms it', () => {

@@ -36,6 +36,16 @@ const RECORD_UNAVAILABLE: QueueView = {
   reason: 'RecordUnavailable',
   message: 'The database cannot be reached; nothing is admitted until it is back.',
 };
+const NOT_ADMITTED: View = {
+  phase: 'Queued',
+  accepted: {
+    status: 'Unknown',
+    reason: 'RecordUnavailable',
+    message: 'Nothing is admitted while the database cannot be reached.',
+  },
+  queue: RECORD_UNAVAILABLE,
+  attempts: [],
+};
 const HELD_BACK_MESSAGES: Readonly<Record<HeldBack, string>> = {
   GlobalLimit: 'As many evaluations run as may at once.',
   NamespaceLimit: 'As many evaluations of this namespace run as may at once.',
@@ -123,21 +133,13 @@ function planWithoutRecord(snapshot: Snapshot, now: number, settings: Settings):
     const common = { requeueAfterSeconds, turn, capturing: endedUncaptured(snapshot) } as const;
     if (abandonedFor(snapshot, now) >= settings.patience.lostCapture)
       return { actions: planAbandon(snapshot), view: undefined, ...common };
-    const view = turn === 'release' ? stillQueuedView(snapshot) : undefined;
+    // It went away just as this one began.
+    const untold = snapshot.job === undefined && snapshot.raw.status === undefined && !isDeletingSnapshot(snapshot);
+    const view = untold ? NOT_ADMITTED : turn === 'release' ? stillQueuedView(snapshot) : undefined;
     return { actions: planDeadlines(snapshot, now), view, ...common };
   }
   if (isDeletingSnapshot(snapshot)) return { actions: [], view: undefined, turn: 'release' };
-  const view: View = {
-    phase: 'Queued',
-    accepted: {
-      status: 'Unknown',
-      reason: 'RecordUnavailable',
-      message: 'Nothing is admitted while the database cannot be reached.',
-    },
-    queue: RECORD_UNAVAILABLE,
-    attempts: [],
-  };
-  return { actions: [], view, requeueAfterSeconds, turn: 'release' };
+  return { actions: [], view: NOT_ADMITTED, requeueAfterSeconds, turn: 'release' };
 }
 
 /** As far as the cluster alone can say: the finalizer goes once the output is stored. */

@@ -1,6 +1,7 @@
 import { UnavailableError } from '@crucible/storage';
 import { expect, test } from 'vitest';
 import { RecordReader } from './record-reader.ts';
+import { NOW, at, rawEvaluation } from './testing/builders.ts';
 
 const RECORD = { evaluation: undefined, attempts: [], capture: undefined };
 
@@ -54,4 +55,27 @@ test('what is wrong with the record itself is nobody\'s absence', async () => {
   const reader = new RecordReader({ withEvaluation: async () => await Promise.reject(new Error('no such column')) }, () => 0);
   await expect(reader.read('a')).rejects.toThrow('no such column');
   expect(reader.unavailableSince).toBeUndefined();
+});
+
+test('what nothing has touched is not asked about, once, while the record answers', async () => {
+  const slow = new Slow();
+  const clock = { now: NOW };
+  const reader = new RecordReader(slow, () => clock.now);
+  const raw = (metadata: object, spec = {}, more = {}) => rawEvaluation(spec, { metadata: { creationTimestamp: at(0), ...metadata }, ...more });
+  expect(reader.isNew(raw({ uid: 'a' }))).toBe(false);
+  const asked = reader.read('a');
+  slow.back();
+  await asked;
+  const touched = [
+    raw({ uid: 'b', generation: 2 }), raw({ uid: 'b', finalizers: ['crucible.dev/capture'] }), raw({ uid: 'b', deletionTimestamp: at(0) }),
+    raw({ uid: 'b', creationTimestamp: at(-5) }), raw({ uid: 'b' }, { cancel: true }), raw({ uid: 'b' }, {}, { status: { phase: 'Queued' } }),
+  ];
+  expect(touched.filter((one) => reader.isNew(one))).toEqual([]);
+  expect([reader.isNew(raw({ uid: 'b' })), reader.isNew(raw({ uid: 'b' })), reader.isNew(raw({ uid: 'c' }))]).toEqual([true, false, true]);
+  clock.now += 1000;
+  expect(reader.isNew(raw({ uid: 'd' }))).toBe(false);
+  const away = reader.read('d');
+  slow.away();
+  await away;
+  expect(reader.isNew(raw({ uid: 'e' }))).toBe(false);
 });

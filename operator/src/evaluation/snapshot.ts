@@ -22,6 +22,8 @@ export interface RecordState {
   readonly evaluation: EvaluationProgress | undefined;
   /** By number, ascending. */
   readonly attempts: readonly AttemptRecord[];
+  /** Not read: nothing can be there, or next to nothing. What is written on that ground must find that it is so. */
+  readonly assumed?: true;
 }
 
 /** Stored output of the current attempt, read once it is captured. */
