@@ -18,8 +18,9 @@ GRANT UPDATE (generation, spec, labels, phase, priority, queue_reason, queue_mes
   accepted_attempt, epoch) ON crucible.evaluations TO crucible_operator;
 GRANT INSERT (evaluation_uid, number, job_name, image, runtime_class, timeout_seconds, accepted_risks, inputs, epoch)
   ON crucible.attempts TO crucible_operator;
-GRANT UPDATE (job_uid, pod_name, pod_uid, node, image_digest, state, epoch, started_at, finished_at, finalized_at,
-  exit_code, signal, verdict, ending, receipt) ON crucible.attempts TO crucible_operator;
+-- image to accepted_risks: until there is a Job, which guard_attempt sees to.
+GRANT UPDATE (image, runtime_class, timeout_seconds, accepted_risks, job_uid, pod_name, pod_uid, node, image_digest, state, epoch, started_at,
+  finished_at, finalized_at, exit_code, signal, verdict, ending, receipt) ON crucible.attempts TO crucible_operator;
 GRANT EXECUTE ON FUNCTION crucible.append_event TO crucible_operator;
 -- What the cluster tells of a run: through the function alone, which bounds it. It never reads it again.
 GRANT EXECUTE ON FUNCTION crucible.keep_kubernetes_events TO crucible_operator;

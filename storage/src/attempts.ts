@@ -37,15 +37,16 @@ export class AttemptRepository {
   }
 
   /**
-   * Idempotent on (evaluation, number). Throws ConflictError when the number is taken by another Job name, the attempt
-   * before it is not finalized, or the evaluation is finished; FencedError; NotFoundError.
+   * Idempotent on (evaluation, number); as long as it has no Job, the row follows what is to be launched. Throws ConflictError
+   * when the number is taken by another Job name, the attempt before it is not finalized, or the evaluation is finished;
+   * FencedError; NotFoundError.
    */
   async create(input: NewAttempt, tx?: Transaction): Promise<{ created: boolean; attempt: AttemptRecord }> {
     return await inTransaction(this.#db, tx, async (tx) => {
       const { finishedAt } = await lockEvaluation(tx, input.evaluationUid, input.epoch);
       const existing = await read(tx, input);
       if (existing !== undefined) {
-        if (existing.jobName === input.jobName) return { created: false, attempt: existing };
+        if (existing.jobName === input.jobName) return { created: false, attempt: await withTerms(tx, existing, input) };
         throw new ConflictError(`attempt ${input.number} of evaluation ${input.evaluationUid} has another Job`);
       }
       if (finishedAt !== null) throw new ConflictError(`evaluation ${input.evaluationUid} is finished`);
@@ -227,6 +228,20 @@ export class AttemptRepository {
 async function read(db: Queryable, key: AttemptKey, suffix = ''): Promise<AttemptRecord | undefined> {
   const text = `SELECT ${COLUMNS} FROM crucible.attempts WHERE evaluation_uid = $1 AND number = $2 ${suffix}`;
   return (await db.query<AttemptRecord>(text, [key.evaluationUid, key.number])).rows[0];
+}
+
+/** Before anything of it is in the cluster it has the terms of its launch, whichever were recorded first. */
+async function withTerms(tx: Transaction, existing: AttemptRecord, input: NewAttempt): Promise<AttemptRecord> {
+  if (existing.jobUid !== null || existing.state !== 'created') return existing;
+  const { rows } = await tx.query<AttemptRecord>(
+    `UPDATE crucible.attempts SET image = $3, runtime_class = $4, timeout_seconds = $5, accepted_risks = $6, epoch = $7
+     WHERE evaluation_uid = $1 AND number = $2 RETURNING ${COLUMNS}`,
+    [
+      input.evaluationUid, input.number, input.image, input.runtimeClass, input.timeoutSeconds ?? null,
+      input.acceptedRisks === undefined ? null : jsonbText(input.acceptedRisks), input.epoch,
+    ],
+  );
+  return rows[0] as AttemptRecord;
 }
 
 export interface RecordedRun {

@@ -267,6 +267,22 @@ test('attempts come one after the other', async () => {
   await expect(attempts.setJob({ evaluationUid: uid, number: 7, epoch: 1, jobUid: randomUUID() })).rejects.toThrow(NotFoundError);
 });
 
+test('until it has a Job an attempt has the terms of what is to be launched, and then those of what was', async () => {
+  const input = buildEvaluation();
+  await evaluations.upsertAccepted(input);
+  const [key, risks] = [{ evaluationUid: input.uid, number: 1, epoch: 1 }, [{ rules: [7], reason: 'r' }]];
+  const given = { inputs: [{ path: 'a', sha256: 'b'.repeat(64), bytes: 1, configMap: 'c', key: 'k' }] };
+  await attempts.create(buildAttempt(input.uid, { timeoutSeconds: 5, ...given }));
+  const later = { image: 'example/python:2', runtimeClass: 'gvisor', timeoutSeconds: 6, acceptedRisks: risks };
+  expect(await attempts.create(buildAttempt(input.uid, later))).toMatchObject({ created: false, attempt: { ...later, ...given } });
+  await attempts.setJob({ ...key, jobUid: randomUUID() });
+  expect(await attempts.create(buildAttempt(input.uid))).toMatchObject({ created: false, attempt: later });
+  expect(await attempts.get(input.uid, 1)).toMatchObject(later);
+  for (const change of ["image = 'x'", 'runtime_class = NULL', 'timeout_seconds = 9', 'accepted_risks = NULL'])
+    await expect(operator.query(`UPDATE crucible.attempts SET ${change} WHERE evaluation_uid = $1`, [input.uid])).rejects.toThrow(/never changes/);
+  expect(await types(input.uid)).toEqual(['evaluation.accepted', 'attempt.created']);
+});
+
 test('an attempt belongs to one pod, whether the operator or the recorder names it first', async () => {
   const captures = new CaptureRepository(recorder);
   const bound = await withPod();

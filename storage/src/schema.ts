@@ -3,7 +3,7 @@ import { QueryError, UnavailableError } from './errors.ts';
 import type { SchemaState } from './types.ts';
 
 /** The newest file in storage/migrations (a test compares). Here, so that a process needs no files to ask. */
-export const SCHEMA_VERSION = 18;
+export const SCHEMA_VERSION = 19;
 
 const UNDEFINED_TABLE = '42P01';
 const UNDEFINED_SCHEMA = '3F000';

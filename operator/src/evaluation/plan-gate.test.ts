@@ -94,6 +94,9 @@ it('an accepted risk is recorded with the attempt and said by the run from then 
   expect(begun.actions.find(({ type }) => type === 'recordAttempt')).toMatchObject({ risks });
   const accepted = { reason: 'AdmittedWithAcceptedRisk', message: expect.stringContaining('rules 15') as string };
   expect(begun.view?.accepted).toMatchObject(accepted);
+  const recorded = { jobUid: null, acceptedRisks: [{ rules: [15], reason: 'we know' }] };
+  const again = launched({ attempt: recorded, job: undefined, gate: openGate(risks).gate(rawEvaluation()) });
+  expect(types(plan(again, NOW, settings()))).toEqual(['addFinalizer', 'createConfigMap', 'launch']);
   const captured = output('x', { receipt: { uid: 1 } });
   const ended = launched({
     attempt: { acceptedRisks: [{ rules: [15], reason: 'we know' }], state: 'running' },

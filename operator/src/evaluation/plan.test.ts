@@ -97,6 +97,19 @@ describe('plan: killed between two actions', () => {
     expect(find(launched({ attempt: { jobUid: null }, job: undefined }), 'launch')?.number).toBe(1);
   });
 
+  it.each([
+    ['image', { image: 'crucible/python:yesterday' }],
+    ['class', { runtimeClass: 'gvisor' }],
+    ['time', { timeoutSeconds: 61 }],
+    ['risks', { acceptedRisks: [{ rules: [7], reason: 'we know' }] }],
+  ])('after the row, and it would start with another %s by now: the row follows', (_, recorded) => {
+    const raw = rawEvaluation({}, { metadata: { finalizers } });
+    const subject = launched({ attempt: { jobUid: null, ...recorded }, job: undefined, raw });
+    expect(types(subject)).toEqual(['recordAttempt', 'createConfigMap', 'launch']);
+    expect(find(subject, 'recordAttempt')).toMatchObject({ number: 1, run: { image: 'crucible/python:test', timeoutSeconds: 60 }, risks: [] });
+    expect(decide(subject).view?.attempts).toHaveLength(1);
+  });
+
   it('after the Job: takes it over instead of making another', () => {
     expect(types(launched({ attempt: { jobUid: null } }))).toEqual(['recordJob']);
     expect(types(launched({ attempt: { jobUid: null }, spec: { cancel: true } }))).toEqual(['recordJob']);

@@ -1,11 +1,12 @@
+import { isDeepStrictEqual } from 'node:util';
 import { CAPTURE_FINALIZER, clip, formatDuration } from '@crucible/crds';
 import type { Verdict } from '@crucible/crds';
 import type { AttemptRecord } from '@crucible/storage';
 import { passage } from '../drill/gate.ts';
-import type { Passage } from '../drill/gate.ts';
+import type { AcceptedRisk, Passage } from '../drill/gate.ts';
 import type { Action, EvaluationEnd, Plan, QueueView, View } from './actions.ts';
 import { admit } from './admission.ts';
-import type { Refusal } from './admission.ts';
+import type { Refusal, Run } from './admission.ts';
 import { cleanUp, cleanUpFinished } from './clean-up.ts';
 import { capturedAfterwards, hasRun, startedAfterwards } from './claims.ts';
 import { phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-attempt.ts';
@@ -307,7 +308,8 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   const number = retrying ? last.number + 1 : (last?.number ?? 1);
   if (!hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'addFinalizer' });
   const fresh = last === undefined || retrying;
-  if (fresh) actions.push({ type: 'recordAttempt', number, run, risks: pass.risks, inputs });
+  // Of one that was recorded and never launched: its runtime may be another one by now, and the receipt is compared with the row.
+  if (fresh || !hasTerms(last, run, pass.risks)) actions.push({ type: 'recordAttempt', number, run, risks: pass.risks, inputs });
   // It runs nothing, and goes with the Evaluation: it need not wait until the attempt is recorded.
   actions.push({ type: 'createConfigMap', number, run, recorded: inputs.length > 0 });
   actions.push({ type: 'launch', number, run });
@@ -317,6 +319,15 @@ function planNextAttempt(snapshot: Snapshot, record: RecordState, now: number, s
   const attempts = [...attemptViews(snapshot), ...(fresh ? [{ number, jobName: jobName({ name, uid }, number) }] : [])];
   const view: View = { phase: 'Starting', accepted: ADMITTED, started, attempts };
   return { actions, view, requeueAfterSeconds: 5, turn: 'hold' };
+}
+
+/** What is launched is what was recorded of it. */
+function hasTerms({ image, runtimeClass, timeoutSeconds, acceptedRisks }: AttemptRecord, run: Run, risks: readonly AcceptedRisk[]): boolean {
+  const accepted = risks.map(({ rules, reason }) => ({ rules, reason }));
+  return (
+    image === run.image && runtimeClass === (run.runtimeClassName ?? null) && timeoutSeconds === run.timeoutSeconds &&
+    isDeepStrictEqual(acceptedRisks ?? [], accepted)
+  );
 }
 
 /** Kueue admits it; or it is the drill's own, which must be able to run when every place is taken. */

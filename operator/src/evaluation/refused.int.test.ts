@@ -39,7 +39,17 @@ it('while the API server refuses the Job the status says why, once, and it start
   await new Promise((resolve) => setTimeout(resolve, 6000));
   expect(await version()).toBe(before);
 
+  // Its runtime changes meanwhile: what is launched is what the record says, or the receipt would not fit it.
+  const runtime = `/apis/crucible.dev/v1alpha1/evaluationruntimes/${cluster.runtime}`;
+  const spec = { image: 'crucible/other:test', maximum: { timeoutSeconds: 7 } };
+  await cluster.must('PATCH', runtime, { spec }, 'application/merge-patch+json');
+  const terms = 'select image, timeout_seconds as seconds, job_uid is not null as launched from crucible.attempts where evaluation_uid = $1';
+  const row = async () => (await cluster.record.query<{ image: string; seconds: number; launched: boolean }>(terms, [uid])).rows[0];
+  await cluster.waitFor('the row to follow', async () => ((await row())?.image === spec.image ? true : undefined), row);
   await allowJobs('1');
   await cluster.phase('refused', 'Starting');
+  expect(await row()).toEqual({ image: spec.image, seconds: 7, launched: true });
+  const [job] = await cluster.jobs('refused');
+  expect(job!['spec'].template.spec.containers[0].image).toBe(spec.image);
   expect((await cluster.status('refused')).queue).toBeUndefined();
 }, 60_000);
