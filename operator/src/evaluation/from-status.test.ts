@@ -53,6 +53,10 @@ describe('an end that only the status knows', () => {
     expect(two).toMatchObject({ attempt: undefined, evaluation: { acceptedAttempt: undefined } });
     const both = end({ verdict: failed, attempts: [{ number: 1 }, second] }, [attempt(finalized), attempt({ number: 2 })]);
     expect(both).toMatchObject({ attempt: { number: 2, exitCode: 3 }, evaluation: { acceptedAttempt: 2 } });
+    // The open one is the first: how the second ended is nothing of its own.
+    const first = { number: 1, exitCode: 4, verdict: { ...short, message: 'It exited with 4.' } };
+    const open = end({ verdict: failed, attempts: [first, second] });
+    expect(open).toMatchObject({ attempt: { number: 1, exitCode: 4, verdict: { message: 'It exited with 4.' } }, evaluation: { acceptedAttempt: undefined } });
     // Cancelled between two: what the first gave is not the result.
     const between = { class: 'Cancelled', attributableTo: 'User', message: 'Cancelled before the next attempt.' } as const;
     expect(end({ verdict: between, attempts: [last] }, [attempt(finalized)])?.evaluation).toMatchObject({ acceptedAttempt: undefined });

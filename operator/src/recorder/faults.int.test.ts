@@ -227,6 +227,21 @@ describe('faults', () => {
       expect((await world.stored(run.pod, stream)).equals(streamOf(run.writes, stream))).toBe(true);
   });
 
+  it('takes over from one of another name that was killed, once its claim has stood for as long as a lease lasts', { timeout: LONG_MS }, async () => {
+    const run = await newRun(BASE_SEED, 20_000);
+    const child = await world.process('victim');
+    world.cluster.setState(run.pod, 'running');
+    run.pod.write(run.log.subarray(0, 1000));
+    await world.until(async () => ((await world.captures.get(run.pod.evaluationUid, 1))?.lastSeq ?? 0) > 0 || undefined);
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    await world.recorder('heir');
+    run.pod.write(run.log.subarray(1000));
+    world.cluster.setState(run.pod, 'ended');
+    await verify(run);
+    expect((await world.captured(run.pod)).recorder).toMatch(/^heir@/);
+  });
+
   it('stores what it has spooled of a capture whose begin was lost in a failover', { timeout: LONG_MS }, async () => {
     await world.recorder('failed-over');
     const run = await newRun(BASE_SEED, 50_000);
