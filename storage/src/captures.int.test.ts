@@ -280,3 +280,29 @@ test('lists what is still followed, and reads counts while following', async () 
   expect(await readers.get(key.evaluationUid, 1)).toMatchObject({ state: 'following', complete: null, streams: { stdout: { sha256: null } } });
   expect(await readers.get(randomUUID(), 1)).toBeUndefined();
 });
+
+test('what a recorder had kept of a run that is finished is stored, and changes nothing of its verdict', async () => {
+  const key = await begun();
+  const at = { evaluationUid: key.evaluationUid, number: 1, epoch: 1 };
+  const verdict = { class: 'Cancelled', message: 'm' };
+  const attempts = new AttemptRepository(operator);
+  await captures.append({ ...key, afterSeq: 0, lastSeq: 1, chunks: [chunk('stdout', 1, 1, 'before\n')], missing: [] });
+  await attempts.finalize({ ...at, podUid: key.podUid, startedAt: null, finishedAt: null, exitCode: null, signal: null, verdict });
+  const finish = { uid: at.evaluationUid, epoch: 1, phase: 'Cancelled', verdict, passed: null, finishedAt: new Date(3000) };
+  expect(await new EvaluationRepository(operator).finish(finish)).toBe('finished');
+  const row = (table: string, uid: string) =>
+    owner.query(`SELECT to_jsonb(t) - 'event_seq' AS row FROM crucible.${table} t WHERE ${uid} = $1`, [at.evaluationUid]).then(({ rows }) => rows);
+  const told = async () => [await row('evaluations', 'uid'), await row('attempts', 'evaluation_uid')];
+  const before = await told();
+  expect(await captures.listFollowing()).toContainEqual(expect.objectContaining({ evaluationUid: at.evaluationUid, finalized: true }));
+
+  const late = await captures.append({ ...key, afterSeq: 1, lastSeq: 2, chunks: [chunk('stdout', 2, 2, 'after\n')], missing: [] });
+  expect(late.outcome).toBe('appended');
+  const ledger = { bytes: 13, lines: 2, gaps: [], truncated: false, complete: false };
+  const input = buildFinish(key, { lastSeq: 2, stdout: ledger, stderr: { complete: false }, complete: false, reason: 'PodGone' });
+  expect((await captures.finish(input)).outcome).toBe('captured');
+  expect((await whole(key, 'stdout')).toString()).toBe('before\nafter\n');
+  expect(await told()).toEqual(before);
+  const events = (await new EventRepository(operator).list(at.evaluationUid)).map(({ type }) => type);
+  expect(events.slice(-2)).toEqual(['evaluation.finished', 'capture.finished']);
+});

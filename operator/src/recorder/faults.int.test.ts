@@ -202,7 +202,7 @@ describe('faults', () => {
     await first.stop();
   });
 
-  it('a new process takes over what a dead one had spooled', { timeout: LONG_MS }, async () => {
+  it.each(['', ', also of a run that is finished, whose verdict stays'])('a new process takes over what a dead one had spooled%s', { timeout: LONG_MS }, async (judged) => {
     const run = await newRun(BASE_SEED, 100_000);
     const child = await world.process('spooler');
     world.cluster.setState(run.pod, 'running');
@@ -216,6 +216,8 @@ describe('faults', () => {
     child.kill('SIGKILL');
     await once(child, 'exit');
     world.cluster.remove(run.pod);
+    const told = judged === '' ? undefined : await world.finish(run.pod);
+    const before = await told?.();
     await world.proxy.up();
     const { recorder } = await world.recorder('spooler');
     // Its pod is gone, so only the rows tell of it: found by the second sweep.
@@ -225,6 +227,7 @@ describe('faults', () => {
     expect(capture).toMatchObject({ missing: [], reason: null, complete: true });
     for (const stream of ['stdout', 'stderr'] as const)
       expect((await world.stored(run.pod, stream)).equals(streamOf(run.writes, stream))).toBe(true);
+    expect(await told?.()).toEqual(before);
   });
 
   it('takes over from one of another name that was killed, once its claim has stood for as long as a lease lasts', { timeout: LONG_MS }, async () => {

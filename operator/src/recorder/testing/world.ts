@@ -126,6 +126,18 @@ export class World {
     await attempts.setJob({ evaluationUid: uid, number: 1, jobUid: pod.jobUid, epoch: 1 });
   }
 
+  /** As the operator, when it has waited for the capture for long enough. What the record says of it then. */
+  async finish(pod: TestPod): Promise<() => Promise<unknown>> {
+    const [at, verdict] = [{ evaluationUid: pod.evaluationUid, number: 1, epoch: 1 }, { class: 'Cancelled', message: 'Deleted.' }];
+    const end = { podUid: pod.uid, startedAt: null, finishedAt: null, exitCode: null, signal: null, verdict };
+    await new AttemptRepository(this.owner).finalize({ ...at, ...end });
+    const evaluations = new EvaluationRepository(this.owner);
+    await evaluations.finish({ uid: pod.evaluationUid, epoch: 1, phase: 'Cancelled', verdict, passed: null, finishedAt: new Date() });
+    const text = `SELECT to_jsonb(e) - 'event_seq' AS run, to_jsonb(a) AS attempt FROM crucible.evaluations e
+                  JOIN crucible.attempts a ON a.evaluation_uid = e.uid WHERE e.uid = $1`;
+    return async () => (await this.owner.query(text, [pod.evaluationUid])).rows;
+  }
+
   /** `callMs`: how long it waits for an answer of the API server. `folder`: a disk of its own, not the one that all share. */
   async recorder(
     id: string,
