@@ -365,13 +365,14 @@ test('an attempt keeps what it was allowed, and notes why its start was given up
   const uid = randomUUID();
   await evaluations.upsertAccepted(buildEvaluation({ uid }));
   await attempts.create(buildAttempt(uid, { timeoutSeconds: 90 }));
+  await attempts.setJob({ evaluationUid: uid, number: 1, jobUid: randomUUID(), epoch: 1 });
   expect(await attempts.get(uid, 1)).toMatchObject({ timeoutSeconds: 90, ending: null });
   const ending = { class: 'ImagePullFailed', attributableTo: 'User', message: 'no "\u0000" image' };
   await attempts.setEnding({ evaluationUid: uid, number: 1, ending, epoch: 1 });
   expect((await attempts.get(uid, 1))?.ending).toMatchObject({ class: 'ImagePullFailed' });
-  await expect(
-    operator.query('UPDATE crucible.attempts SET timeout_seconds = 9 WHERE evaluation_uid = $1', [uid]),
-  ).rejects.toThrow(/permission denied/);
+  const change = (what: string) => operator.query(`UPDATE crucible.attempts SET ${what} WHERE evaluation_uid = $1`, [uid]);
+  await expect(change('timeout_seconds = 9')).rejects.toThrow(/never changes/);
+  await expect(change('inputs = NULL')).rejects.toThrow(/permission denied/);
   await attempts.finalize({
     evaluationUid: uid, number: 1, epoch: 1, podUid: null, startedAt: null, finishedAt: null, exitCode: null,
     signal: null, verdict: { class: 'Cancelled' },

@@ -2,6 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { FaultCase } from './cases.ts';
 import { isOver } from './cases.ts';
 import type { End, Step } from './node.ts';
+import { neighbouring } from './scenario.ts';
 import { random } from './seed.ts';
 import type { Json } from './state.ts';
 import type { World } from './world.ts';
@@ -54,11 +55,7 @@ export function namespaceDeleted(withoutPostgres = false): FaultCase {
           const { status } = await world.api.delete(path);
           inMidRun = status < 300 && !isFinished(await world.evaluation('succeeds'));
           release(world);
-          await world
-            .until('the namespace to go', async () => ((await world.api.get(path)).status === 404 ? true : undefined), NAMESPACE_MS)
-            .catch(async (error: unknown) => {
-              throw new Error(`${String(error)}: ${await whatIsLeft(world, path)}`);
-            });
+          await gone(world, path);
         } finally {
           await Promise.all(postgres.map((proxy) => proxy.up()));
         }
@@ -67,6 +64,61 @@ export function namespaceDeleted(withoutPostgres = false): FaultCase {
     },
     struck: () => inMidRun,
   };
+}
+
+/**
+ * 9. One of two namespaces goes while a run of each goes on and one there has no node yet; operator and recorder are killed as it goes
+ * and again when it is gone: programs that start must neither wait for it nor leave anything of it. Perhaps without Postgres as it is deleted,
+ * so that there is something of it in the spool; it is back after the first kill, for no program starts without it.
+ */
+export function namespaceDeletedAndProgramsRestarted(withoutPostgres = false): FaultCase {
+  const [ours, runs, waits] = ['succeeds', 'neighbour-runs', 'neighbour-waits'];
+  let [inMidRun, spooled] = [false, !withoutPostgres];
+  const restart = (world: World): Promise<unknown> => Promise.all([world.operator.kill(), world.recorder.kill()]);
+  return {
+    id: `9/namespace-deleted-and-programs-restarted${withoutPostgres ? '-while-postgres-is-away' : ''}`,
+    parts: [neighbouring(runs, 1), neighbouring(waits, 2)],
+    otherwise: { [runs]: ['Cancelled'], [waits]: ['Cancelled'] },
+    world: { neighbour: true },
+    arm: (world, seed) => {
+      const next = random(seed);
+      world.servers.node.gate = (step, evaluation) =>
+        !(step === WITHHELD.running && evaluation === ours) && !(step === WITHHELD.pending && evaluation === waits);
+      return held(world, async () => {
+        const path = `/api/v1/namespaces/${world.neighbour}`;
+        const postgres = withoutPostgres ? [world.operatorCommits, world.recorderCommits] : [];
+        await at(world, 'running', ours);
+        await at(world, 'running', runs, world.neighbour);
+        await at(world, 'pending', waits, world.neighbour);
+        await pause(next() * 600);
+        try {
+          await Promise.all(postgres.map((proxy) => proxy.down()));
+          const { status } = await world.api.delete(path);
+          inMidRun = status < 300 && !isFinished(await world.evaluation(ours));
+          await pause(next() * 3000);
+          spooled ||= world.spooled().length > 0;
+          await restart(world);
+        } finally {
+          await Promise.all(postgres.map((proxy) => proxy.up()));
+        }
+        await gone(world, path);
+        await restart(world);
+        inMidRun &&= !isFinished(await world.evaluation(ours));
+        release(world);
+        await world.until('the spool to be empty', () => (world.spooled().length === 0 ? true : undefined));
+        world.forgiveNode();
+      });
+    },
+    struck: (world) => inMidRun && spooled && world.operator.starts > 2 && world.recorder.starts > 2,
+  };
+}
+
+async function gone(world: World, path: string): Promise<void> {
+  await world
+    .until('the namespace to go', async () => ((await world.api.get(path)).status === 404 ? true : undefined), NAMESPACE_MS)
+    .catch(async (error: unknown) => {
+      throw new Error(`${String(error)}: ${await whatIsLeft(world, path)}`);
+    });
 }
 
 /** As the namespace controller tells. */
@@ -234,7 +286,7 @@ export function held(world: World, harm: () => Promise<void>): () => Promise<voi
 }
 
 /** The pod, once it is there; what was withheld stays so, and of one that has ended the capture. */
-export async function at(world: World, stage: Stage, part: string): Promise<Json> {
+export async function at(world: World, stage: Stage, part: string, namespace = world.namespace): Promise<Json> {
   if (stage === 'ended') {
     await at(world, 'running', part);
     world.recorder.pause();
@@ -242,7 +294,7 @@ export async function at(world: World, stage: Stage, part: string): Promise<Json
   }
   return await world.until(`the pod of ${part} to be ${stage}`, async () => {
     if (stage === 'finished' && !isFinished(await world.evaluation(part))) return undefined;
-    const pod = await world.pod(part);
+    const pod = await world.pod(part, namespace);
     return pod !== undefined && isAt(pod, stage) ? pod : undefined;
   });
 }

@@ -24,7 +24,7 @@ export interface FaultCase {
   /** Nothing may be missing of any output, which an undisturbed run would have shown. */
   readonly whole?: boolean;
   /** What the world needs besides. */
-  readonly world?: Pick<WorldOptions, 'standby' | 'clock'>;
+  readonly world?: Pick<WorldOptions, 'standby' | 'clock' | 'neighbour'>;
   /** Runs besides those of the reference run. */
   readonly parts?: readonly Part[];
 }

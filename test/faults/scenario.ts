@@ -14,6 +14,8 @@ export interface Part {
   /** What must be stored of every attempt if the capture is complete. */
   readonly produced: readonly Produced[];
   readonly files: readonly EncodedFile[];
+  /** In the other evaluation namespace of the installation. */
+  readonly inNeighbour?: boolean;
   /** What its owner does once its pod has run for a moment. */
   readonly then?: 'cancel' | 'delete';
 }
@@ -60,6 +62,13 @@ export function scenario({ seed, bytes = 30_000, durationMs = 800, retry = false
 export function flowing(name: string, seed: number, bytes: number, durationMs: number): Part {
   const produced = randomWrites(seed, bytes);
   return { name, spec: {}, produced, files: [], scripts: [{ lines: encodeLines(produced), exitCode: 0, durationMs }] };
+}
+
+/** One that runs until it is ended, in the neighbouring namespace. */
+export function neighbouring(name: string, seed: number): Part {
+  const produced = randomWrites(seed, 5000);
+  const script = { lines: encodeLines(produced), exitCode: 0, durationMs: 800, untilEnded: true };
+  return { name, spec: {}, produced, files: [], scripts: [script], inNeighbour: true };
 }
 
 export function scriptOf(parts: readonly Part[], evaluation: string, attempt: number): Script | undefined {

@@ -13,7 +13,7 @@ import {
 } from './cases.ts';
 import { brokenAtCommits, brokenAtNumberings, brokenAtPublishes, killedAtCalls } from './cases-points.ts';
 import { COMBINATIONS } from './cases-combined.ts';
-import { FATES, KINDS, PROPAGATIONS, STAGES, deleted, deletedInQueue, namespaceDeleted, podFate, rightsRevoked } from './cases-pods.ts';
+import { FATES, KINDS, PROPAGATIONS, STAGES, deleted, deletedInQueue, namespaceDeleted, namespaceDeletedAndProgramsRestarted, podFate, rightsRevoked } from './cases-pods.ts';
 import {
   apiServerKilled,
   blocked,
@@ -131,6 +131,8 @@ function seeded(reference: Reference, { seed, rounds }: PlanOptions): Planned[] 
     () => rightsRevoked(8000),
     () => namespaceDeleted(),
     () => namespaceDeleted(true),
+    () => namespaceDeletedAndProgramsRestarted(),
+    () => namespaceDeletedAndProgramsRestarted(true),
     () => poolExhausted(8000),
     () => diskFull(8000),
     () => blocked(30_000),

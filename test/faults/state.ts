@@ -86,23 +86,25 @@ export interface WorldState {
 
 export interface Sources {
   readonly api: ApiServer;
-  readonly namespace: string;
+  readonly namespaces: readonly string[];
   readonly record: Database;
   readonly files: string;
 }
 
-export async function readState({ api, namespace, record, files }: Sources): Promise<WorldState> {
+export async function readState({ api, namespaces, record, files }: Sources): Promise<WorldState> {
   const list = async (path: string): Promise<Json[]> => {
     const { status, body } = await api.get(path);
     if (status !== 200) throw new Error(`GET ${path}: ${status} ${body['message']}`);
     return body['items'] as Json[];
   };
+  const everywhere = async (path: (namespace: string) => string): Promise<Json[]> =>
+    (await Promise.all(namespaces.map((namespace) => list(path(namespace))))).flat();
   const labelled = `?labelSelector=${encodeURIComponent('crucible.dev/evaluation-uid')}`;
   const [evaluations, jobs, pods, configMaps] = await Promise.all([
-    list(`/apis/crucible.dev/v1alpha1/namespaces/${namespace}/evaluations`),
-    list(`/apis/batch/v1/namespaces/${namespace}/jobs${labelled}`),
-    list(`/api/v1/namespaces/${namespace}/pods${labelled}`),
-    list(`/api/v1/namespaces/${namespace}/configmaps${labelled}`),
+    everywhere((namespace) => `/apis/crucible.dev/v1alpha1/namespaces/${namespace}/evaluations`),
+    everywhere((namespace) => `/apis/batch/v1/namespaces/${namespace}/jobs${labelled}`),
+    everywhere((namespace) => `/api/v1/namespaces/${namespace}/pods${labelled}`),
+    everywhere((namespace) => `/api/v1/namespaces/${namespace}/configmaps${labelled}`),
   ]);
   return { runs: await readRuns(record, new DirectoryFileStore({ directory: files })), evaluations, jobs, pods, configMaps };
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { connect } from '@crucible/storage';
@@ -49,6 +49,8 @@ export interface WorldOptions {
   readonly operatorEnvironment?: Readonly<Record<string, string>>;
   /** A second replica of the operator. */
   readonly standby?: boolean;
+  /** A second evaluation namespace. */
+  readonly neighbour?: boolean;
   /** The programs' clocks can be set. */
   readonly clock?: boolean;
 }
@@ -56,6 +58,8 @@ export interface WorldOptions {
 export class World {
   readonly id = randomBytes(4).toString('hex');
   readonly namespace = `faults-${this.id}`;
+  /** The other evaluation namespace, in worlds that have one. */
+  readonly neighbour = `${this.namespace}-neighbour`;
   readonly parts: readonly Part[];
   readonly servers: Servers;
   readonly api: ApiServer;
@@ -103,7 +107,7 @@ export class World {
     this.redis = redis && new RedisProxy({ host: redis.hostname, port: Number(redis.port) });
     this.#files = join(servers.sandbox.directory, `data-${this.id}`);
     this.#uncast = servers.node.cast(({ namespace, evaluation, attempt }) =>
-      namespace === this.namespace ? scriptOf(parts, evaluation, attempt) : undefined,
+      this.#namespaces.includes(namespace) ? scriptOf(parts, evaluation, attempt) : undefined,
     );
   }
 
@@ -175,19 +179,21 @@ export class World {
     await Promise.all(Array.from({ length: left.length > 100 ? SUBMITTERS : 1 }, submit));
   }
 
-  async create({ name, spec }: Part): Promise<void> {
-    await this.must('POST', this.path('evaluations'), {
+  async create({ name, spec, inNeighbour }: Part): Promise<void> {
+    const namespace = inNeighbour === true ? this.neighbour : this.namespace;
+    await this.must('POST', this.path('evaluations', undefined, namespace), {
       apiVersion: 'crucible.dev/v1alpha1',
       kind: 'Evaluation',
-      metadata: { name, namespace: this.namespace },
+      metadata: { name, namespace },
       spec: { runtime: this.#runtime, code: 'print("played")', ...spec },
     });
   }
 
   async state(): Promise<WorldState> {
-    const { api, namespace, record, servers } = this;
-    const state = await readState({ api, namespace, record, files: join(this.#files, 'files') });
-    return { ...state, ran: (podUid) => servers.node.ran(podUid), started: servers.node.started(namespace) };
+    const { api, record, servers } = this;
+    const namespaces = this.#namespaces;
+    const state = await readState({ api, namespaces, record, files: join(this.#files, 'files') });
+    return { ...state, ran: (podUid) => servers.node.ran(podUid), started: namespaces.flatMap((namespace) => servers.node.started(namespace)) };
   }
 
   /** What holds everything up, in the end nothing; as long as it may take, or until `limitMs`. */
@@ -254,10 +260,15 @@ export class World {
   }
 
   /** The pod of a part, as it is in the cluster. */
-  async pod(part: string): Promise<Json | undefined> {
+  async pod(part: string, namespace = this.namespace): Promise<Json | undefined> {
     const selector = encodeURIComponent(`crucible.dev/sandbox=true,crucible.dev/evaluation=${part}`);
-    const { body } = await this.api.get(`/api/v1/namespaces/${this.namespace}/pods?labelSelector=${selector}`);
+    const { body } = await this.api.get(`/api/v1/namespaces/${namespace}/pods?labelSelector=${selector}`);
     return (body['items'] as Json[] | undefined)?.[0];
+  }
+
+  /** Files of frames that wait for Postgres. */
+  spooled(): string[] {
+    return readdirSync(join(this.#files, 'spool')).filter((name) => name.endsWith('.frames'));
   }
 
   /** At once, finalizers and all, as an administrator would with force. */
@@ -288,15 +299,15 @@ export class World {
     await this.redis?.down();
     await this.#record?.close();
     await this.#onServer(`drop database if exists "${this.#databaseName}" with (force)`).catch(() => undefined);
-    await removeEvaluations(this.api, this.namespace);
-    for (const name of [this.namespace, this.#ownNamespace]) await this.api.delete(`/api/v1/namespaces/${name}`);
+    for (const name of this.#namespaces) await removeEvaluations(this.api, name);
+    for (const name of [...this.#namespaces, this.#ownNamespace]) await this.api.delete(`/api/v1/namespaces/${name}`);
     await this.api.delete(`/apis/crucible.dev/v1alpha1/evaluationruntimes/${this.#runtime}`);
     this.api.close();
     rmSync(this.#files, { recursive: true, force: true });
   }
 
-  path(plural: string, name?: string): string {
-    const path = `/apis/crucible.dev/v1alpha1/namespaces/${this.namespace}/${plural}`;
+  path(plural: string, name?: string, namespace = this.namespace): string {
+    const path = `/apis/crucible.dev/v1alpha1/namespaces/${namespace}/${plural}`;
     return name === undefined ? path : `${path}/${name}`;
   }
 
@@ -304,6 +315,11 @@ export class World {
     const response = await this.api.send(method, path, body, contentType);
     if (response.status >= 300) throw new Error(`${method} ${path}: ${response.status} ${response.body['message']}`);
     return response.body;
+  }
+
+  /** Where evaluations may be. */
+  get #namespaces(): string[] {
+    return this.#options.neighbour === true ? [this.namespace, this.neighbour] : [this.namespace];
   }
 
   get #runtime(): string {
@@ -335,11 +351,12 @@ export class World {
     this.#record = connect({ connectionString: dsns.owner, poolSize: 4 });
     await Promise.all([this.operatorApi.open(), this.recorderApi.open(), this.operatorCommits.up(), this.recorderCommits.up(), this.redis?.up()]);
     this.#readers = new LiveReaders(this.record, this.#redisUrl);
-    await this.must('POST', '/api/v1/namespaces', {
-      metadata: { name: this.namespace, labels: { 'crucible.dev/evaluations': 'enabled' } },
-    });
+    const labels = { 'crucible.dev/evaluations': 'enabled' };
     await this.must('POST', '/api/v1/namespaces', { metadata: { name: this.#ownNamespace } });
-    await this.servers.rights.bind({ evaluations: this.namespace, own: this.#ownNamespace });
+    for (const name of this.#namespaces) {
+      await this.must('POST', '/api/v1/namespaces', { metadata: { name, labels } });
+      await this.servers.rights.bind({ evaluations: name, own: this.#ownNamespace });
+    }
     await this.must('POST', '/apis/crucible.dev/v1alpha1/evaluationruntimes', {
       apiVersion: 'crucible.dev/v1alpha1',
       kind: 'EvaluationRuntime',
@@ -375,7 +392,7 @@ export class World {
       HOSTNAME: hostname,
       CRUCIBLE_KUBECONFIG: this.servers.kubeconfigAt(proxy.url, account, join(this.#files, `${hostname}.kubeconfig`)),
       CRUCIBLE_DATABASE_URL: dsn,
-      CRUCIBLE_NAMESPACES: this.namespace,
+      CRUCIBLE_NAMESPACES: this.#namespaces.join(','),
       CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:test',
       CRUCIBLE_LEASE_NAMESPACE: this.#ownNamespace,
       CRUCIBLE_MAX_CONCURRENT: '50',
