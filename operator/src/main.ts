@@ -32,6 +32,8 @@ import { serveHealth } from './recorder/http.ts';
 import { RuntimeOperator } from './runtime/operator.ts';
 import { SuiteMetrics } from './suite/metrics.ts';
 import { SuiteOperator } from './suite/operator.ts';
+import { endTerm, startTerm } from './term.ts';
+import type { Operator } from './term.ts';
 
 const LEASE_NAME = 'crucible-operator';
 const DEFAULT_NAMESPACE = 'crucible-system';
@@ -39,12 +41,6 @@ const DEFAULT_NAMESPACE = 'crucible-system';
 const SUITE_WORKERS = 2;
 /** A watch that has been silent for longer, bookmarks included, is broken. */
 const MAX_SYNC_AGE_SECONDS = 180;
-
-/** What runs while this replica leads. */
-interface Operator {
-  start(epoch: number, signal: AbortSignal): Promise<void>;
-  stop(limitSeconds: number): Promise<void>;
-}
 
 /** Runs until the signal aborts; then running reconciles end, the lease is released and everything is closed. */
 export async function runOperator(config: OperatorConfig, signal: AbortSignal): Promise<void> {
@@ -164,14 +160,8 @@ function createElector(
     ...options,
     name: LEASE_NAME,
     identity: `${instance}_${randomUUID()}`,
-    onStarted: async (term) => {
-      for (const operator of operators) await operator.start(term.epoch, term.signal);
-    },
-    // Time to finish is there only while nobody else can lead.
-    onStopped: async (reason) => {
-      const limitSeconds = reason === 'lost' ? 0 : shutdownSeconds / 2;
-      await Promise.all(operators.map((operator) => operator.stop(limitSeconds)));
-    },
+    onStarted: (term) => startTerm(operators, term),
+    onStopped: (reason) => endTerm(operators, { reason, shutdownSeconds, logger: options.logger }),
   });
 }
 
