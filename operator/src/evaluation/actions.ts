@@ -7,6 +7,8 @@ import type { Score, StdoutExpectation } from './expect.ts';
 /** The only things that reconciling an Evaluation does to the world, carried out in the order of the plan. */
 export type Action =
   | { readonly type: 'addFinalizer' }
+  /** Of a status that cannot be ours: then it is written as of one that has none yet. */
+  | { readonly type: 'clearConditions' }
   | { readonly type: 'recordEvaluation'; readonly phase: Phase }
   /** Rows of the evaluation and its attempt, before anything of it can be in the cluster. */
   | {

@@ -15,7 +15,7 @@ import { isSuspended } from './kueue.ts';
 import type { WorkloadIndex } from './kueue.ts';
 import type { Job, KubeEvent, Namespace, Pod, RuntimeClass } from './objects.ts';
 import type { PauseSwitches } from './pause.ts';
-import { hasStarted, waitingSince } from './pod.ts';
+import { hasStarted, isHeld, waitingSince } from './pod.ts';
 import { unlessOutOfReach } from './reach.ts';
 import { RecordReader } from './record-reader.ts';
 import type { Settings } from './settings.ts';
@@ -97,7 +97,8 @@ export class Gatherer {
     const others = (chosen: Pod | undefined): Pod[] =>
       caches.pods.ofEvaluation(uid).filter(({ metadata }) => metadata.uid !== chosen?.metadata.uid);
     const lastJob = raw.status?.attempts?.at(-1);
-    if (isFinished(raw)) {
+    // While a pod of it runs and is held, the status cannot be ours: then the record is asked.
+    if (isFinished(raw) && !caches.pods.ofEvaluation(uid).some(isHeld)) {
       const job =
         lastJob?.jobName === undefined
           ? undefined

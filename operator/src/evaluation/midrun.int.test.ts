@@ -52,6 +52,25 @@ it('of an Evaluation only what may be changed, and that takes effect', async () 
   expect(rows).toEqual([{ phase: 'Cancelled' }]);
 });
 
+it('of its status nothing: what somebody else writes there is written anew, and what runs stays held', async () => {
+  const uid = await cluster.submit('forged', { timeoutSeconds: 600 });
+  const pod = await cluster.makePod('forged');
+  await cluster.running(pod);
+  await cluster.phase('forged', 'Running');
+  const before = await shape('forged', uid, pod);
+  const forged = { type: 'Finished', status: 'True', reason: 'Forged', message: 'by hand', lastTransitionTime: '2026-01-01T00:00:00Z' };
+  const status = { phase: 'Succeeded', conditions: [forged] };
+  await cluster.must('PATCH', `${cluster.path('evaluations', 'forged')}/status`, { status }, MERGE);
+  await cluster.phase('forged', 'Running');
+  expect((await cluster.status('forged')).conditions?.map(({ type }) => type).sort()).toEqual(['Accepted', 'Ready', 'Reconciling', 'Started']);
+  expect((await cluster.evaluation('forged'))?.['metadata'].finalizers).toEqual(['crucible.dev/capture']);
+  expect((await cluster.pod(pod))?.['metadata'].finalizers).toContain('crucible.dev/capture');
+  expect(await shape('forged', uid, pod)).toEqual(before);
+  await cluster.ended(pod, 0);
+  await cluster.capture(uid, pod);
+  expect((await cluster.phase('forged', 'Succeeded')).verdict?.class).toBe('Succeeded');
+});
+
 it('of its runtime everything, for what starts from then on', async () => {
   const runtime = `${cluster.runtime}-changed`;
   const path = `/apis/crucible.dev/v1alpha1/evaluationruntimes/${runtime}`;

@@ -195,6 +195,20 @@ describe('plan: finished', () => {
       'removeFinalizer',
     ]);
   });
+  it('is not believed while a pod of it runs that the record knows nothing of the end of', () => {
+    const running = { raw: raw({}, { finalizers }), pod: pod().running().build() };
+    expect(decide(launched(running))).toEqual({
+      actions: [{ type: 'clearConditions' }],
+      view: undefined,
+      requeueAfterSeconds: 1,
+      turn: 'hold',
+    });
+    expect(decide(launched({ ...running, record: 'unavailable' }))).toMatchObject({ actions: [], turn: 'hold' });
+    // A pod whose node never answers is still there when the run has got its end; and a record may be too old to be kept.
+    const ended = { evaluation: record({ phase: 'Failed', finishedAt: new Date(NOW) }), attempts: [attempt(finalized)] };
+    for (const known of [ended, { evaluation: undefined, attempts: [] }])
+      expect(types(launched({ ...running, record: known }))).toContain('releasePod');
+  });
   it('goes after its time to live, not before', () => {
     expect(decide(snapshot({ raw: raw({ ttlSecondsAfterFinished: 60 }) }))).toMatchObject({
       actions: [],

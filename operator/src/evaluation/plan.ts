@@ -13,7 +13,7 @@ import { phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-at
 import { resolveInputs } from './inputs.ts';
 import { jobName } from './names.ts';
 import { hasFinalizer } from './objects.ts';
-import { hasEndPhase } from './pod.ts';
+import { hasEndPhase, isHeld } from './pod.ts';
 import type { HeldBack } from './queue.ts';
 import { conditionOf, currentAttempt, isDeletingSnapshot, isFinished, wantsEnd, wasCancelled } from './snapshot.ts';
 import type { RecordState, Snapshot } from './snapshot.ts';
@@ -78,7 +78,7 @@ export function plan(snapshot: Snapshot, now: number, settings: Settings): Plan 
 
 function decide(snapshot: Snapshot, now: number, settings: Settings): Plan {
   const { record } = snapshot;
-  if (isFinished(snapshot.raw)) return planLeftovers(snapshot, now);
+  if (isFinished(snapshot.raw)) return planAsFinished(snapshot, now, settings);
   if (record === 'unavailable') return planWithoutRecord(snapshot, now, settings);
   if (record.evaluation?.finishedAt != null) return planFinished(snapshot, record);
   const current = currentAttempt(snapshot);
@@ -98,6 +98,20 @@ function decide(snapshot: Snapshot, now: number, settings: Settings): Plan {
   if (snapshot.invalid !== undefined)
     return planRefusal(snapshot, { admitted: false, reason: 'InvalidSpec', message: snapshot.invalid });
   return planNextAttempt(snapshot, record, now, settings);
+}
+
+/**
+ * The status says that it has finished. While a pod of it runs that must be the record's word too: somebody may have written
+ * the status, by hand or from a backup, and to clean up would be the end of output that nobody has stored.
+ */
+function planAsFinished(snapshot: Snapshot, now: number, settings: Settings): Plan {
+  const { record, pod, others } = snapshot;
+  const runs = [pod, ...others].some((one) => one !== undefined && isHeld(one));
+  if (!runs || abandonedFor(snapshot, now) >= settings.patience.lostCapture) return planLeftovers(snapshot, now);
+  if (record === 'unavailable')
+    return { actions: [], view: undefined, requeueAfterSeconds: RECORD_RETRY_SECONDS, turn: 'hold' };
+  if (record.evaluation?.finishedAt !== null) return planLeftovers(snapshot, now);
+  return { actions: [{ type: 'clearConditions' }], view: undefined, requeueAfterSeconds: 1, turn: 'hold' };
 }
 
 /** Finished, and the status says so. Only then, for what it leaves in the cluster is in nobody's way. */

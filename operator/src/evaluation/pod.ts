@@ -1,6 +1,6 @@
-import { SANDBOX_CONTAINER } from '@crucible/crds';
+import { CAPTURE_FINALIZER, SANDBOX_CONTAINER } from '@crucible/crds';
 import type { ContainerSpec, ContainerStatus, Pod } from './objects.ts';
-import { trueCondition } from './objects.ts';
+import { hasFinalizer, trueCondition } from './objects.ts';
 
 // What a pod's status says about the one container that matters. The kubelet writes it; nothing here comes from the
 // sandbox.
@@ -46,6 +46,11 @@ export function isOver(pod: Pod, now: number, lostSeconds: number): boolean {
     );
   }
   return isLost(pod, now, lostSeconds);
+}
+
+/** Its code may still print something, and nobody has let go of it. */
+export function isHeld(pod: Pod): boolean {
+  return hasFinalizer(pod, CAPTURE_FINALIZER) && !hasEndPhase(pod);
 }
 
 export function hasEndPhase(pod: Pod): boolean {

@@ -77,6 +77,8 @@ export class Reconciler {
       if (decision.drill !== undefined) this.#deps.gate.want(decision.drill.runtimeClass);
       if (decision.actions.length > 0)
         context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');
+      if (decision.actions.some(({ type }) => type === 'clearConditions'))
+        context.logger.warn('the status said Finished of what still runs: somebody else wrote it, and it is written anew');
       let heldSeconds = 0;
       if (decision.view !== undefined) heldSeconds = await this.#writeStatus(snapshot, left, decision.view, signal);
       else if (decision.observe === true) await this.#writeObserved(snapshot, left, signal);
