@@ -1,4 +1,4 @@
--- Health of an Evaluation or EvaluationSuite for Argo CD, from the conditions that kstatus reads too.
+-- Health of an Evaluation, EvaluationSuite or EvaluationRuntime for Argo CD, from the conditions that kstatus reads too.
 local health = {}
 
 local status = obj.status or {}

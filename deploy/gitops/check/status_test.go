@@ -1,5 +1,5 @@
-// Package check runs what GitOps tools conclude from an Evaluation's status over the status of every phase: kstatus itself
-// (Flux, kpt), and the health check for Argo CD in a real Lua.
+// Package check runs what GitOps tools conclude from the status of an Evaluation, suite or runtime over the status of every
+// phase: kstatus itself (Flux, kpt), and the health check for Argo CD in a real Lua.
 package check
 
 import (
@@ -15,7 +15,7 @@ import (
 )
 
 // What each object in testdata must be taken for. The objects are written by
-// operator/src/evaluation/gitops.test.ts from the code that writes them in the cluster.
+// gitops.test.ts in operator/src/evaluation, suite and runtime from the code that writes them in the cluster.
 var expected = map[string]struct {
 	kstatus status.Status
 	argo    string
@@ -37,6 +37,24 @@ var expected = map[string]struct {
 	"finished-patched":     {status.InProgressStatus, "Progressing"},
 	"finished-observed":    {status.CurrentStatus, "Healthy"},
 	"deleting":             {status.TerminatingStatus, ""},
+
+	"suite-new":               {status.InProgressStatus, "Progressing"},
+	"suite-record-away":       {status.InProgressStatus, "Progressing"},
+	"suite-refused":           {status.FailedStatus, "Degraded"},
+	"suite-pending":           {status.InProgressStatus, "Progressing"},
+	"suite-running":           {status.InProgressStatus, "Progressing"},
+	"suite-held-up":           {status.InProgressStatus, "Progressing"},
+	"suite-cancelling":        {status.InProgressStatus, "Progressing"},
+	"suite-succeeded":         {status.CurrentStatus, "Healthy"},
+	"suite-failed":            {status.FailedStatus, "Degraded"},
+	"suite-failed-fast":       {status.FailedStatus, "Degraded"},
+	"suite-cancelled":         {status.FailedStatus, "Degraded"},
+	"suite-finished-patched":  {status.InProgressStatus, "Progressing"},
+	"suite-finished-observed": {status.CurrentStatus, "Healthy"},
+
+	"runtime-new":           {status.InProgressStatus, "Progressing"},
+	"runtime-usable":        {status.CurrentStatus, "Healthy"},
+	"runtime-without-class": {status.FailedStatus, "Degraded"},
 }
 
 func objects(t *testing.T) map[string]map[string]any {
@@ -129,7 +147,7 @@ func TestConfigMapHoldsTheScript(t *testing.T) {
 		}
 		indented.WriteString("\n")
 	}
-	for _, kind := range []string{"Evaluation", "EvaluationSuite"} {
+	for _, kind := range []string{"Evaluation", "EvaluationSuite", "EvaluationRuntime"} {
 		if !strings.Contains(string(configMap), "  resource.customizations.health.crucible.dev_"+kind+": |\n"+indented.String()) {
 			t.Errorf("argocd-cm.yaml does not hold health.lua as it is for %s", kind)
 		}

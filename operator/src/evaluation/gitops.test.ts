@@ -1,16 +1,12 @@
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { EvaluationSpec, EvaluationStatus } from '@crucible/crds';
-import { expect, it } from 'vitest';
 import { plan } from './plan.ts';
 import type { Snapshot } from './snapshot.ts';
 import { buildStatus, observedStatus } from './status.ts';
 import { NOW, attempt, launched, output, pod, rawEvaluation, record, settings, snapshot } from './testing/builders.ts';
+import { inTestdata } from './testing/gitops.ts';
 
-// Evaluations in every phase, as GitOps tools see them: deploy/gitops/check runs kstatus and the health check for Argo CD
-// over them. CRUCIBLE_UPDATE=1 writes them anew.
+// Evaluations in every phase.
 
-const folder = join(import.meta.dirname, '../../../deploy/gitops/check/testdata');
 const FRESH: EvaluationStatus = { observedGeneration: -1 };
 
 function seen(subject: Snapshot): object {
@@ -58,14 +54,4 @@ const OBJECTS: Record<string, () => object> = {
   deleting: () => ({ ...rawEvaluation({}, { metadata: { deletionTimestamp: '2026-01-01T12:00:00Z', finalizers: ['crucible.dev/capture'] } }), status: done() }),
 };
 
-const text = (object: object): string => `${JSON.stringify(object, null, 2)}\n`;
-
-it.each(Object.entries(OBJECTS))('%s is in testdata as it is written today', (name, make) => {
-  const file = join(folder, `${name}.json`);
-  if (process.env['CRUCIBLE_UPDATE'] === '1') writeFileSync(file, text(make()));
-  expect(readFileSync(file, 'utf8')).toBe(text(make()));
-});
-
-it('testdata has no others', () => {
-  expect(readdirSync(folder).sort()).toEqual(Object.keys(OBJECTS).map((name) => `${name}.json`).sort());
-});
+inTestdata(OBJECTS, (name) => !/^(suite|runtime)-/.test(name));
