@@ -14,6 +14,8 @@ import { MUTABLE_SPEC_FIELDS } from './schema/evaluation-spec.ts';
 import { MUTABLE_SUITE_FIELDS } from './schema/evaluation-suite.ts';
 import { aRuntime, aSuite, anEvaluation } from './testing/builders.ts';
 import { ACCEPTED } from './testing/samples.ts';
+import { changes, likely, put } from './testing/shapes.ts';
+import type { Json, Schema } from './testing/shapes.ts';
 import { ACCEPTED_SUITES } from './testing/suite-samples.ts';
 
 // Specs of every wrong shape, made from the schema itself: a good one, and at any place in it something that does not
@@ -25,18 +27,7 @@ const NAMESPACE = `shapes-${process.pid}`;
 const SHAPES = Number(process.env['CRUCIBLE_SHAPES'] ?? 150);
 const LIMIT_MS = 30_000 + SHAPES * 200;
 
-type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 type Spec = Record<string, unknown>;
-interface Schema {
-  readonly type?: string;
-  readonly properties?: Readonly<Record<string, Schema>>;
-  readonly additionalProperties?: Schema;
-  readonly items?: Schema;
-  readonly enum?: readonly Json[];
-  readonly minimum?: number;
-  readonly maximum?: number;
-}
-type Step = string | number;
 
 interface Kind {
   readonly kind: string;
@@ -107,70 +98,6 @@ function specSchema({ plural }: Kind): Schema {
   return crd.spec.versions[0].schema.openAPIV3Schema.properties.spec as Schema;
 }
 
-/** Every place the schema knows, and what belongs there; an item of a list is index 0, a key of a map is A. */
-function places(schema: Schema, path: Step[] = []): { path: Step[]; schema: Schema }[] {
-  const below = (child: Schema | undefined, step: Step): { path: Step[]; schema: Schema }[] =>
-    child === undefined ? [] : places(child, [...path, step]);
-  return [
-    { path, schema },
-    ...Object.entries(schema.properties ?? {}).flatMap(([name, child]) => below(child, name)),
-    ...below(schema.items, 0),
-    ...below(schema.additionalProperties, 'A'),
-  ];
-}
-
-const STRANGE_TEXTS = ['', ' ', '\u0000', '\ufffd', '../..', '/', 'true', '0x10', '1e9', 'a b', 'A', '.stdin', 'x'.repeat(70_000)];
-const text = fc.oneof(fc.constantFrom(...STRANGE_TEXTS), fc.string({ unit: 'binary', maxLength: 40 }));
-const number = fc.oneof(
-  fc.constantFrom<Json>(0, -1, 1.5, 2 ** 31, 2 ** 53, -(2 ** 63), 1e300),
-  fc.integer(),
-  fc.double({ noNaN: true, noDefaultInfinity: true }),
-);
-const SMALL: readonly Json[] = [[], {}, [[]], [null], [{}], { unknown: 1 }, { path: 'x' }, [{ path: 'x', content: 'y' }, { path: 'x', content: 'z' }]];
-const anything: fc.Arbitrary<Json> = fc.oneof(
-  fc.constantFrom<Json>(null, true, false, ...SMALL),
-  text,
-  number,
-  fc.array(fc.oneof(fc.string(), fc.integer(), fc.constant(null)), { maxLength: 70 }) as fc.Arbitrary<Json>,
-  fc.dictionary(fc.string({ maxLength: 5 }), fc.oneof(fc.string(), fc.integer()), { maxKeys: 3 }) as fc.Arbitrary<Json>,
-);
-
-/** Of the right type, so that more than the type decides. */
-function likely({ type, enum: values, minimum = 0, maximum = 100 }: Schema): fc.Arbitrary<Json> {
-  if (values !== undefined) return fc.constantFrom(...values);
-  if (type === 'boolean') return fc.boolean();
-  if (type === 'integer' || type === 'number') return fc.integer({ min: minimum - 1, max: maximum + 1 });
-  if (type === 'array') return fc.constantFrom<Json>([], ['A'], [{ name: 'A', value: '1' }], [{ path: 'a', content: '' }]);
-  if (type === 'string') return fc.oneof(text, fc.constantFrom('a', 'python', '1', '1Mi', 'out/**'));
-  return fc.constantFrom<Json>({}, '1Mi', 7, { A: '1' });
-}
-
-interface Change {
-  readonly path: readonly Step[];
-  readonly value: Json;
-}
-
-function changes(kind: Kind): fc.Arbitrary<Change> {
-  const known = places(specSchema(kind));
-  return fc.constantFrom(...known).chain(({ path, schema }) => {
-    const value = fc.oneof(likely(schema), anything);
-    const extra = fc.option(fc.string({ minLength: 1, maxLength: 8 }), { nil: undefined, freq: 12 });
-    return fc.record({ value, extra }).map(({ value, extra }) => ({ path: extra === undefined ? path : [...path, extra], value }));
-  });
-}
-
-/** The same with `value` at that place; what is missing on the way there is made. */
-function put(into: Json, { path: [step, ...path], value }: Change): Json {
-  if (step === undefined) return value;
-  if (typeof step === 'number') {
-    const list = Array.isArray(into) ? [...into] : [];
-    list[step] = put(list[step] ?? null, { path, value });
-    return list;
-  }
-  const object = typeof into === 'object' && into !== null && !Array.isArray(into) ? into : {};
-  return { ...object, [step]: put(object[step] ?? null, { path, value }) };
-}
-
 /** As it goes over the wire. Large ones would only be slow. */
 function goodSpecs({ good }: Kind): fc.Arbitrary<Json> {
   const sent = good.map((spec) => JSON.parse(JSON.stringify(spec)) as Json);
@@ -191,7 +118,7 @@ describe.each(KINDS)('$kind', (kind) => {
   it('of any shape gets a yes or a no that says where, and what is let in can be read', async () => {
     const answers = { taken: 0, refused: 0 };
     const shapes = fc
-      .tuple(goodSpecs(kind), fc.oneof(fc.tuple(changes(kind)), fc.array(changes(kind), { minLength: 2, maxLength: 3 })))
+      .tuple(goodSpecs(kind), fc.oneof(fc.tuple(changes(specSchema(kind))), fc.array(changes(specSchema(kind)), { minLength: 2, maxLength: 3 })))
       .map(([good, wrong]) => wrong.reduce(put, good));
     const one = fc.asyncProperty(shapes, async (spec) => {
       const { status, body } = await api.create(`${path}?dryRun=All`, named('shape', spec));
@@ -226,7 +153,7 @@ describe.each(KINDS)('$kind', (kind) => {
     const one = fc.asyncProperty(
       goodSpecs(kind),
       fc.option(allowed, { nil: {} }),
-      fc.array(changes(kind), { maxLength: 2 }),
+      fc.array(changes(specSchema(kind)), { maxLength: 2 }),
       async (good, may, wrong) => {
         const name = `changed-${process.pid}-${(count += 1)}`;
         const created = await api.create(path, named(name, good));

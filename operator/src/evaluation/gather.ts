@@ -68,7 +68,7 @@ export class Gatherer {
     signal: AbortSignal,
   ): Promise<Snapshot> {
     const { caches } = this.#deps;
-    const { evaluation, invalid } = parse(raw);
+    const { evaluation, invalid } = readEvaluation(raw);
     const cluster = {
       namespace: caches.namespaces.get(raw.metadata.namespace ?? ''),
       runtimes: caches.runtimes.list() as unknown as EvaluationRuntime[],
@@ -232,9 +232,10 @@ export class Gatherer {
 
 const NOT_ASKED = { evaluation: undefined, attempts: [], capture: undefined, assumed: true } as const;
 
-function parse(raw: RawEvaluation): { evaluation: Evaluation | undefined; invalid: string | undefined } {
+/** What it asks for. Its status is not: one that a newer operator wrote, or somebody by hand, leaves the spec as it is. */
+export function readEvaluation(raw: RawEvaluation): { evaluation: Evaluation | undefined; invalid: string | undefined } {
   try {
-    return { evaluation: parseEvaluation(raw), invalid: undefined };
+    return { evaluation: parseEvaluation({ ...raw, status: undefined }), invalid: undefined };
   } catch (error) {
     if (!(error instanceof InvalidResourceError)) throw error;
     return {

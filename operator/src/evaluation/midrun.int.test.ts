@@ -52,7 +52,7 @@ it('of an Evaluation only what may be changed, and that takes effect', async () 
   expect(rows).toEqual([{ phase: 'Cancelled' }]);
 });
 
-it('of its status nothing: what somebody else writes there is written anew, and what runs stays held', async () => {
+it('of its status and finalizer nothing: what somebody else writes there is written anew, and what runs stays held', async () => {
   const uid = await cluster.submit('forged', { timeoutSeconds: 600 });
   const pod = await cluster.makePod('forged');
   await cluster.running(pod);
@@ -66,6 +66,8 @@ it('of its status nothing: what somebody else writes there is written anew, and 
   expect((await cluster.evaluation('forged'))?.['metadata'].finalizers).toEqual(['crucible.dev/capture']);
   expect((await cluster.pod(pod))?.['metadata'].finalizers).toContain('crucible.dev/capture');
   expect(await shape('forged', uid, pod)).toEqual(before);
+  await cluster.patch('forged', { metadata: { finalizers: null } });
+  await cluster.waitFor('the finalizer', async () => ((await cluster.evaluation('forged'))?.['metadata'].finalizers !== undefined ? true : undefined));
   await cluster.ended(pod, 0);
   await cluster.capture(uid, pod);
   expect((await cluster.phase('forged', 'Succeeded')).verdict?.class).toBe('Succeeded');

@@ -218,6 +218,7 @@ function going(
 ): Plan {
   const { snapshot } = context;
   const recorded = snapshot.record === 'unavailable' ? undefined : snapshot.record.evaluation?.phase;
+  if (hasLostFinalizer(snapshot)) actions.push({ type: 'addFinalizer' });
   if (recorded !== view.phase) actions.push({ type: 'recordPhase', phase: view.phase });
   return {
     actions,
@@ -226,6 +227,14 @@ function going(
     turn: 'hold',
     capturing: view.phase === 'Capturing',
   };
+}
+
+/**
+ * Whoever replaces the whole resource takes it off: `kubectl replace` with what is in Git, for one. It is put on before the
+ * attempt is: a status that tells of one is newer, an Evaluation without may be older.
+ */
+function hasLostFinalizer({ raw }: Snapshot): boolean {
+  return !isDeleting(raw) && !hasFinalizer(raw, CAPTURE_FINALIZER) && (raw.status?.attempts ?? []).length > 0;
 }
 
 function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captured: Claim): Plan {

@@ -183,6 +183,14 @@ describe('plan: retries', () => {
   });
 });
 
+it('a finalizer that somebody has taken off what runs is put on again, but not on what goes', () => {
+  const status = { conditions: [accepted], attempts: [{ number: 1, jobName: 'hello-1' }] };
+  const running = (metadata: object): string[] => types(launched({ raw: rawEvaluation({}, { metadata, status }), pod: pod().running().build() }));
+  expect(running({})).toContain('addFinalizer');
+  expect(running({ finalizers })).not.toContain('addFinalizer');
+  expect(running({ deletionTimestamp: at(-5) })).not.toContain('addFinalizer');
+});
+
 describe('plan: finished', () => {
   const raw = (spec = {}, metadata = {}) =>
     rawEvaluation(spec, { metadata, status: { conditions: [accepted, finished] } });

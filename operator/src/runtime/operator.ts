@@ -89,7 +89,7 @@ export class RuntimeOperator {
 
 function parse(raw: KubeObject): Pick<RuntimeFacts, 'runtime' | 'invalid'> {
   try {
-    return { runtime: parseEvaluationRuntime(raw), invalid: undefined };
+    return { runtime: parseEvaluationRuntime({ ...raw, status: undefined }), invalid: undefined };
   } catch (error) {
     if (!(error instanceof InvalidResourceError)) throw error;
     return { runtime: undefined, invalid: `The spec cannot be read: ${error.problems.join('; ')}.` };

@@ -152,7 +152,7 @@ const placeKey = ({ cell, sample }: RunPlace): string => `${cell}/${sample}`;
 
 function parse(raw: RawSuite): { suite: EvaluationSuite | undefined; invalid: string | undefined } {
   try {
-    return { suite: parseEvaluationSuite(raw), invalid: undefined };
+    return { suite: parseEvaluationSuite({ ...raw, status: undefined }), invalid: undefined };
   } catch (error) {
     if (!(error instanceof InvalidResourceError)) throw error;
     const invalid = `The spec cannot be read: ${error.problems.join('; ')}. Correct it and create the suite again.`;
@@ -175,7 +175,7 @@ function firstMistake(suite: EvaluationSuite, cells: readonly Cell[]): string | 
 
 function parsedRuntime(raw: KubeObject): EvaluationRuntime[] {
   try {
-    return [parseEvaluationRuntime(raw)];
+    return [parseEvaluationRuntime({ ...raw, status: undefined })];
   } catch (error) {
     if (error instanceof InvalidResourceError) return [];
     throw error;

@@ -303,7 +303,7 @@ export function snapshot(changes: Partial<Snapshot> & { spec?: Partial<Evaluatio
   return {
     key: 'evals/hello',
     raw,
-    evaluation: parseEvaluation(raw),
+    evaluation: parseEvaluation({ ...raw, status: undefined }),
     invalid: undefined,
     cluster: {
       namespace: {
