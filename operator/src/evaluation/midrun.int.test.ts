@@ -55,8 +55,9 @@ it('of an Evaluation only what may be changed, and that takes effect', async () 
 it('of its status and finalizer nothing: what somebody else writes there is written anew, and what runs stays held', async () => {
   const uid = await cluster.submit('forged', { timeoutSeconds: 600 });
   const pod = await cluster.makePod('forged');
-  await cluster.running(pod);
+  await cluster.running(pod, new Date(Date.now() - 20_000));
   await cluster.phase('forged', 'Running');
+  await cluster.waitFor('the deadline', async () => ((await cluster.pod(pod))?.['spec'].activeDeadlineSeconds === 601 ? true : undefined), () => cluster.pod(pod));
   const before = await shape('forged', uid, pod);
   const forged = { type: 'Finished', status: 'True', reason: 'Forged', message: 'by hand', lastTransitionTime: '2026-01-01T00:00:00Z' };
   const status = { phase: 'Succeeded', conditions: [forged] };
