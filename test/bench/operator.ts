@@ -42,8 +42,10 @@ const WARM_UPS = 100;
 /** At once, to see whether one of many costs what one of few does. */
 const CROWDS = flags.crowds.split(',').map(Number);
 const LIMIT_SECONDS = 1800;
-/** As platforms raise them. */
-const RAISED = 50;
+/** So that raw Jobs come to eight a second, and ten a second do not wait for the controllers. */
+const RAISED = 75;
+/** What a run leaves is cleaned up within moments of its end, and counts. */
+const CLEAN_UP_SECONDS = 3;
 /** What the two cores can do, rather than what the controllers may. */
 const UNLIMITED = 500;
 const EVALUATIONS = `/apis/crucible.dev/v1alpha1/namespaces/${NAMESPACE}/evaluations`;
@@ -154,6 +156,7 @@ async function compare(rig: Rig): Promise<Measure[]> {
     const between = rig.cpuSeconds();
     const before = await requests(rig);
     rates.ours.push(await throughput(rig, EVALUATIONS, numbers.map((number) => evaluation(`ours-${number}`)), succeeded));
+    await sleep(CLEAN_UP_SECONDS * 1000);
     calls.push(((await requests(rig)) - before) / COUNT);
     cpu = { raw: spent(start, between, COUNT), ours: spent(between, rig.cpuSeconds(), COUNT) };
     console.log(`  round ${round + 1}: raw ${rates.raw.at(-1)!.toFixed(1)}/s, evaluations ${rates.ours.at(-1)!.toFixed(1)}/s`);
@@ -194,11 +197,12 @@ async function latencies(rig: Rig, perSecond: number): Promise<Measure[]> {
   }
   await Promise.all(creating);
   await end.count(names.length, 'finished');
+  const seconds = (performance.now() - begun) / 1000;
   for (const stop of stops) stop();
+  await sleep(CLEAN_UP_SECONDS * 1000);
   const own = process.cpuUsage(before.own);
   const cpu = spent(before.cpu, rig.cpuSeconds(), names.length);
   const busy = [...cpu.values()].reduce((sum, one) => sum + one, 0);
-  const seconds = (performance.now() - begun) / 1000;
   console.log(`  at ${perSecond}/s, CPU milliseconds each: ${[...cpu].map(([name, each]) => `${name} ${each.toFixed(1)}`).join(', ')}; the benchmark ${((own.user + own.system) / 1000 / names.length).toFixed(1)}`);
   const counted = names.slice(perSecond * LEAD_IN_SECONDS);
   const between = (from: (name: string) => number | undefined, to: Sightings): number[] => counted.map((name) => to.at(name)! - from(name)!);
@@ -269,6 +273,7 @@ async function growth(rig: Rig): Promise<Measure[]> {
     const before = { cpu: rig.cpuSeconds(), requests: await requests(rig) };
     const objects = Array.from({ length: count }, (_, index) => evaluation(`crowd-${count}-${index}`));
     const rate = await throughput(rig, EVALUATIONS, objects, succeeded);
+    await sleep(CLEAN_UP_SECONDS * 1000);
     const cpu = [...spent(before.cpu, rig.cpuSeconds(), count).values()].reduce((sum, one) => sum + one, 0);
     measures.push(
       { name: `of ${count} at once: evaluations to Finished`, value: rate, unit: '/s' },

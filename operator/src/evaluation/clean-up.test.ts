@@ -13,9 +13,8 @@ const over = (changes: Partial<Snapshot> = {}, metadata = {}): Snapshot => ({
 describe('what a run leaves in the cluster', () => {
   it('goes once the status says how it ended', () => {
     const subject = launched({ ...ended, output: output(), raw: rawEvaluation({}, { metadata: { finalizers } }) });
-    expect(decide(subject)).toMatchObject({ actions: [{ type: 'recordEnd' }], view: { phase: 'Succeeded' }, requeueAfterSeconds: 5 });
+    expect(decide(subject)).toMatchObject({ actions: [{ type: 'recordEnd' }], view: { phase: 'Succeeded' } });
     expect(types(over())).toEqual(['settleJob', 'releasePod', 'sweepConfigMaps']);
-    expect(decide(over()).requeueAfterSeconds).toBe(5);
   });
 
   it('goes with its Evaluation', () => {

@@ -10,9 +10,6 @@ import { asVerdict } from './view.ts';
 
 // What is left in the cluster of an attempt whose end is in the record.
 
-/** News of it (the status as it was written, ConfigMaps that have gone) brings it on; this is for when that is lost. */
-export const RECHECK_SECONDS = 5;
-
 /**
  * A Job that ran is handed to the garbage collector; one that never did, or whose Evaluation goes, is deleted at once. The
  * pod's finalizer goes after it. `jobName`: of the attempt whose ConfigMap goes too.
@@ -30,15 +27,15 @@ export function canWait(snapshot: Snapshot): boolean {
 
 /**
  * Once the status says how it ended. Its ConfigMaps go with those of others, if they can; the finalizer goes when they have
- * gone, so that whoever takes over knows what is left. `inSeconds`: when to look again.
+ * gone, so that whoever takes over knows what is left.
  */
-export function cleanUpFinished(snapshot: Snapshot): { actions: Action[]; inSeconds?: number } {
+export function cleanUpFinished(snapshot: Snapshot): Action[] {
   const { raw, configMaps } = snapshot;
-  if (!hasFinalizer(raw, CAPTURE_FINALIZER)) return { actions: cleanUp(snapshot) };
+  if (!hasFinalizer(raw, CAPTURE_FINALIZER)) return cleanUp(snapshot);
   const jobName = raw.status?.attempts?.at(-1)?.jobName;
   if (jobName !== undefined && configMaps === undefined && !isDeletingSnapshot(snapshot))
-    return { actions: [...cleanUp(snapshot), { type: 'sweepConfigMaps' }], inSeconds: RECHECK_SECONDS };
-  return { actions: [...cleanUp(snapshot, configMaps === 'gone' ? undefined : jobName), { type: 'removeFinalizer' }] };
+    return [...cleanUp(snapshot), { type: 'sweepConfigMaps' }];
+  return [...cleanUp(snapshot, configMaps === 'gone' ? undefined : jobName), { type: 'removeFinalizer' }];
 }
 
 function cleanUpJob(snapshot: Snapshot): Action[] {

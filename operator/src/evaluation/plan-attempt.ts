@@ -3,7 +3,7 @@ import type { Phase, Verdict } from '@crucible/crds';
 import type { AttemptPod, AttemptRecord } from '@crucible/storage';
 import type { Action, AttemptEnd, Claim, Plan, View } from './actions.ts';
 import { admit } from './admission.ts';
-import { RECHECK_SECONDS, canWait, cleanUp } from './clean-up.ts';
+import { canWait, cleanUp } from './clean-up.ts';
 import { ENDING, START_UNKNOWN, capturedOf, hasRun, startedAfterwards } from './claims.ts';
 import { scoreEnd } from './expect.ts';
 import type { Score } from './expect.ts';
@@ -295,7 +295,7 @@ function planEnd(context: Context, pod: Pod | undefined, judged: Verdict, captur
   const recording: Action = { type: 'recordEnd', attempt: end, evaluation };
   const view: View = { ...parts, phase: evaluation.phase, end: { verdict: judged, ...(passed && { passed }) } };
   // First what people wait for; once the status says it, the rest is decided.
-  if (canWait(snapshot)) return { actions: [recording], view, requeueAfterSeconds: RECHECK_SECONDS, turn: 'release' };
+  if (canWait(snapshot)) return { actions: [recording], view, turn: 'release' };
   const actions: Action[] = [recording, ...cleaning];
   if (hasFinalizer(snapshot.raw, CAPTURE_FINALIZER)) actions.push({ type: 'removeFinalizer' });
   return { actions, view: isDeletingSnapshot(snapshot) ? undefined : view, turn: 'release' };

@@ -116,16 +116,15 @@ function planAsFinished(snapshot: Snapshot, now: number, settings: Settings): Pl
 
 /** Finished, and the status says so. Only then, for what it leaves in the cluster is in nobody's way. */
 function planLeftovers(snapshot: Snapshot, now: number): Plan {
-  const { actions, inSeconds } = cleanUpFinished(snapshot);
+  const actions = cleanUpFinished(snapshot);
   const left = isDeletingSnapshot(snapshot) ? undefined : timeToLive(snapshot, now);
   if (left !== undefined && left <= 0) actions.push({ type: 'deleteEvaluation' });
-  const later = [inSeconds ?? 0, left ?? 0].filter((seconds) => seconds > 0);
   return {
     actions,
     view: undefined,
     // priority, cancel and ttlSecondsAfterFinished may still be changed; of the end nothing does.
     observe: true,
-    ...(later.length > 0 && { requeueAfterSeconds: Math.min(...later) }),
+    ...(left !== undefined && left > 0 && { requeueAfterSeconds: left }),
     turn: 'release',
   };
 }
