@@ -152,8 +152,11 @@ describe('preempted by Kueue while it runs', () => {
   }, CASE_MS);
 
   it('and nothing is left or breached', async () => {
-    const state = await world.state();
-    expect(state.jobs.filter(({ metadata }) => (metadata.ownerReferences ?? []).length === 0)).toEqual([]);
+    // What is handed over is, once the status says how it ended.
+    await world.until('no Job of nobody', async () => {
+      const { jobs } = await world.state();
+      return jobs.every(({ metadata }) => (metadata.ownerReferences ?? []).length > 0) ? true : undefined;
+    });
     expect([...world.operator.crashes, ...world.recorder.crashes]).toEqual([]);
     expect([...servers.node.failures, ...kueue.failures]).toEqual([]);
   }, CASE_MS);
