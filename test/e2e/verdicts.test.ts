@@ -53,7 +53,7 @@ const ROWS: readonly Row[] = [
   { what: 'too much memory, runc', spec: python(hog, { resources: small, isolation: { runtimeClassName: 'runc' } }), class: 'OutOfMemory', by: 'Code', kept: 'begun' },
   { what: 'too much memory, gVisor', spec: python(hog, { resources: small, isolation: { runtimeClassName: 'gvisor' } }), class: 'OutOfMemory', by: 'Code', kept: 'begun' },
   { what: 'too much on disk', spec: python('open("big", "wb").write(b"x" * (32 << 20))', { resources: small }), class: 'DiskExceeded', by: 'Code' },
-  { what: 'no registry', spec: { image: 'registry.invalid/nobody/nothing:1', command: ['true'] }, class: 'ImagePullFailed', by: 'Infrastructure', told: ['Failed', 'BackOff'] },
+  { what: 'no registry', spec: { image: 'registry.invalid/nobody/nothing:1', command: ['true'] }, class: 'ImagePullFailed', by: 'Infrastructure', told: ['Pulling', 'Failed'] },
   { what: 'no image name', spec: { image: 'UPPER/Case:1', command: ['true'] }, class: 'InvalidImage', by: 'User' },
   { what: 'no node', spec: python('1', { isolation: { runtimeClassName: NO_NODE } }), class: 'Unschedulable', by: 'Infrastructure', told: ['FailedScheduling'] },
   { what: 'no quota', spec: python('1'), class: 'QuotaExceeded', by: 'Policy', namespace: FULL_NAMESPACE, told: ['FailedCreate'] },
