@@ -44,8 +44,8 @@ const CROWDS = flags.crowds.split(',').map(Number);
 const LIMIT_SECONDS = 1800;
 /** So that raw Jobs come to eight a second, and ten a second do not wait for the controllers. */
 const RAISED = 75;
-/** What a run leaves is cleaned up within moments of its end, and counts. */
-const CLEAN_UP_SECONDS = 3;
+/** Of requests in so many seconds: a lease, perhaps a watch. */
+const QUIET = { requests: 4, seconds: 2 };
 /** What the two cores can do, rather than what the controllers may. */
 const UNLIMITED = 500;
 const EVALUATIONS = `/apis/crucible.dev/v1alpha1/namespaces/${NAMESPACE}/evaluations`;
@@ -139,6 +139,14 @@ async function requests(rig: Rig): Promise<number> {
   return series.reduce((sum, [, value]) => sum + value, 0);
 }
 
+/** What runs leave is cleaned up after their status says how they ended, behind whatever is still to begin, and counts. */
+async function cleanedUp(rig: Rig): Promise<void> {
+  for (let [before, now] = [0, await requests(rig)]; now - before > QUIET.requests; ) {
+    await sleep(QUIET.seconds * 1000);
+    [before, now] = [now, await requests(rig)];
+  }
+}
+
 async function reconciles(rig: Rig): Promise<number> {
   const series = [...(await rig.metrics('operator'))].filter(([name]) => /^controller_runtime_reconcile_total\{.*controller="evaluation"/.test(name));
   return series.reduce((sum, [, value]) => sum + value, 0);
@@ -156,7 +164,7 @@ async function compare(rig: Rig): Promise<Measure[]> {
     const between = rig.cpuSeconds();
     const before = await requests(rig);
     rates.ours.push(await throughput(rig, EVALUATIONS, numbers.map((number) => evaluation(`ours-${number}`)), succeeded));
-    await sleep(CLEAN_UP_SECONDS * 1000);
+    await cleanedUp(rig);
     calls.push(((await requests(rig)) - before) / COUNT);
     cpu = { raw: spent(start, between, COUNT), ours: spent(between, rig.cpuSeconds(), COUNT) };
     console.log(`  round ${round + 1}: raw ${rates.raw.at(-1)!.toFixed(1)}/s, evaluations ${rates.ours.at(-1)!.toFixed(1)}/s`);
@@ -199,7 +207,7 @@ async function latencies(rig: Rig, perSecond: number): Promise<Measure[]> {
   await end.count(names.length, 'finished');
   const seconds = (performance.now() - begun) / 1000;
   for (const stop of stops) stop();
-  await sleep(CLEAN_UP_SECONDS * 1000);
+  await cleanedUp(rig);
   const own = process.cpuUsage(before.own);
   const cpu = spent(before.cpu, rig.cpuSeconds(), names.length);
   const busy = [...cpu.values()].reduce((sum, one) => sum + one, 0);
@@ -273,7 +281,8 @@ async function growth(rig: Rig): Promise<Measure[]> {
     const before = { cpu: rig.cpuSeconds(), requests: await requests(rig) };
     const objects = Array.from({ length: count }, (_, index) => evaluation(`crowd-${count}-${index}`));
     const rate = await throughput(rig, EVALUATIONS, objects, succeeded);
-    await sleep(CLEAN_UP_SECONDS * 1000);
+    console.log(`  of ${count} at once: ${rate.toFixed(1)}/s`);
+    await cleanedUp(rig);
     const cpu = [...spent(before.cpu, rig.cpuSeconds(), count).values()].reduce((sum, one) => sum + one, 0);
     measures.push(
       { name: `of ${count} at once: evaluations to Finished`, value: rate, unit: '/s' },
