@@ -37,7 +37,9 @@ export class ConfigMapSweep {
   want(namespace: string, uid: string): void {
     if (this.#abort.signal.aborted || this.#known.has(uid)) return;
     this.#known.set(uid, 'wanted');
-    this.#waiting.set(namespace, [...(this.#waiting.get(namespace) ?? []), uid]);
+    const own = this.#waiting.get(namespace);
+    if (own === undefined) this.#waiting.set(namespace, [uid]);
+    else own.push(uid);
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.#sweeping = this.#sweeping.then(() => this.#sweep());

@@ -202,7 +202,7 @@ export class PodCapture {
       if (end === 'flood') return await this.#ended(signal);
       fruitless = writer.readSeq > before ? 0 : fruitless + 1;
       // A clean end usually means that the container has ended; its status follows within moments.
-      const least = end === 'end' && this.#followed !== undefined && endsWhole(this.#followed) ? patience.endedMs : 0;
+      const least = end === 'end' && this.#followed?.endsWithSummary === true ? patience.endedMs : 0;
       const delay = backoffMs(fruitless, patience.reconnectBaseMs, patience.reconnectMaxMs, random);
       await this.#pause(Math.max(least, delay), signal);
     }
@@ -247,7 +247,7 @@ export class PodCapture {
       const stream = await this.#open(until.signal);
       try {
         return await pass.read(
-          readyForMore(stream, () => endsWhole(pass) && whole.abort()),
+          readyForMore(stream, () => pass.endsWithSummary && whole.abort()),
           (frame) => writer.offer(frame),
           () => writer.relieve(),
         );
@@ -318,11 +318,6 @@ export class PodCapture {
     signal.throwIfAborted();
     return release;
   }
-}
-
-/** The launcher writes nothing after its summary. */
-function endsWhole({ summarySeq, sequence }: LogPass): boolean {
-  return summarySeq > 0 && summarySeq === sequence.lastSeq;
 }
 
 /** Tells when the reader is done with a piece and wants the next. */

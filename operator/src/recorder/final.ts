@@ -214,7 +214,7 @@ async function readEnded(options: FinalOptions): Promise<Reading> {
     }
     if (pass === undefined || reading.failure !== undefined || readings === MAX_READINGS) return reading;
     const { bytes } = pass.decoder.stats;
-    if ((pass.summarySeq > 0 && pass.summarySeq === pass.sequence.lastSeq) || bytes === previousBytes) return reading;
+    if (pass.endsWithSummary || bytes === previousBytes) return reading;
     previousBytes = bytes;
     await sleep(context.clock, context.patience.settleMs, signal);
     signal.throwIfAborted();

@@ -61,6 +61,11 @@ export class LogPass {
     return logComplete && (this.sequence.gaps.size === 0 || announcedArtifacts(this.summary) === 0);
   }
 
+  /** As a whole log ends: the launcher writes nothing after its summary. */
+  get endsWithSummary(): boolean {
+    return this.summarySeq > 0 && this.summarySeq === this.sequence.lastSeq;
+  }
+
   /** The log held no frame but an error message of the kubelet, which answers 200 before it finds the file gone. */
   get kubeletLostLog(): boolean {
     return this.decoder.stats.frames === 0 && KUBELET_ERROR.test(this.decoder.firstForeign ?? '');

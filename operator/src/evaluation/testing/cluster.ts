@@ -12,6 +12,7 @@ import { createDatabase } from '../../../../test/integration/database.ts';
 import type { TestDatabase } from '../../../../test/integration/database.ts';
 import { testServer } from '../../../../test/integration/environment.ts';
 import { EventRecorder, KubeClient, KubeMetrics, loadAccess } from '../../kube/index.ts';
+import type { Operator } from '../../term.ts';
 import { openGate } from '../../drill/gate.ts';
 import type { GateKeeper } from '../../drill/gate.ts';
 import { ClusterCaches } from '../caches.ts';
@@ -29,11 +30,6 @@ const POLL_MS = 25;
 
 type Json = Record<string, any>;
 
-/** What runs beside the evaluation operator, made from the same parts. */
-export interface Neighbour {
-  start(epoch: number, signal: AbortSignal): Promise<void>;
-  stop(limitSeconds: number): Promise<void>;
-}
 export interface Parts {
   readonly client: KubeClient;
   readonly caches: ClusterCaches;
@@ -63,10 +59,10 @@ export class TestCluster {
   readonly #kubeMetrics = new KubeMetrics(new Registry());
   #parts: Parts | undefined;
   epoch = 0;
-  readonly #makeNeighbours: readonly ((parts: Parts) => Neighbour)[];
-  #neighbours: readonly Neighbour[] = [];
+  readonly #makeNeighbours: readonly ((parts: Parts) => Operator)[];
+  #neighbours: readonly Operator[] = [];
 
-  constructor(changes: Partial<Settings> = {}, neighbours: readonly ((parts: Parts) => Neighbour)[] = []) {
+  constructor(changes: Partial<Settings> = {}, neighbours: readonly ((parts: Parts) => Operator)[] = []) {
     this.#makeNeighbours = neighbours;
     this.settings = settings({ kueue: false, ...changes, evaluationNamespaces: [this.namespace] });
   }
