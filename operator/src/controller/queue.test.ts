@@ -64,6 +64,18 @@ describe('WorkQueue', () => {
     expect(await drain(queue)).toEqual(order);
   });
 
+  it('lets a crowd of the others come before those, who come all the same', async () => {
+    const { queue } = make({ first: (key) => key.startsWith('a/new') });
+    for (let i = 0; i < 100; i += 1) queue.add(`a/new-${i}`);
+    for (let i = 0; i < 100; i += 1) queue.add(`a/${i}`);
+    const order = await drain(queue);
+    const news = (keys: string[]): number => keys.filter((key) => key.startsWith('a/new')).length;
+    // Until fewer than 64 of the others are left three of four turns are theirs, then one.
+    expect(news(order.slice(0, 48))).toBe(12);
+    expect(news(order.slice(50, 150))).toBe(75);
+    expect(order).toHaveLength(200);
+  });
+
   it('asks anew who comes first whenever a key is queued', async () => {
     const news = new Set(['a/1']);
     const { queue } = make({ first: (key) => news.has(key) });

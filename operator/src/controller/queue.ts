@@ -12,15 +12,20 @@ export interface WorkQueueOptions {
   maxDelayMs?: number | undefined;
   /** Keys of one group wait for each other, groups take turns. The namespace by default. */
   groupOf?: ((key: string) => string) | undefined;
-  /** Whose turn comes before that of the others, asked when the key is queued. Nobody by default. */
+  /** Whose turn comes before that of the others while these are few, asked when the key is queued. Nobody by default. */
   first?: ((key: string) => boolean) | undefined;
 }
 
 const BASE_DELAY_MS = 100;
 /** Short enough that work resumes within a minute of the end of an outage. */
 const MAX_DELAY_MS = 30_000;
-/** As long as others wait too: they come slower, but they do come. */
-const FIRST_IN_A_ROW = 3;
+/** Of so many turns one goes to those who are less urgent: they come slower, but they do come. */
+const TURNS = 4;
+/**
+ * So many of the others waiting are the more urgent: a queue that begins more than it ends only grows. Of a thousand
+ * that begin at once each needs its Job once and is looked at several times after that.
+ */
+const CROWD = 64;
 
 /**
  * Keys to work on. A key is in here once however often it is added, is never handed to two workers at once, and runs
@@ -38,7 +43,7 @@ export class WorkQueue {
   /** Those that come before `#ready`. */
   readonly #readyFirst: FairFifo;
   readonly #isFirst: (key: string) => boolean;
-  #firstInARow = 0;
+  #turn = 0;
   /** When each waiting key was queued. */
   readonly #queuedAt = new Map<string, number>();
   /** When each running key was handed out. */
@@ -182,9 +187,12 @@ export class WorkQueue {
   }
 
   #next(): string | undefined {
-    const first = this.#readyFirst.length > 0 && (this.#ready.length === 0 || this.#firstInARow < FIRST_IN_A_ROW);
-    this.#firstInARow = first ? this.#firstInARow + 1 : 0;
-    return (first ? this.#readyFirst : this.#ready).shift();
+    const [first, others] = [this.#readyFirst, this.#ready];
+    if (first.length === 0 || others.length === 0) return first.shift() ?? others.shift();
+    this.#turn = (this.#turn + 1) % TURNS;
+    const urgent = others.length < CROWD ? first : others;
+    const lessUrgent = urgent === first ? others : first;
+    return (this.#turn === 0 ? lessUrgent : urgent).shift();
   }
 
   #ages(): number[] {
