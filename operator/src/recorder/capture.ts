@@ -236,12 +236,13 @@ export class PodCapture {
   async #followOnce(writer: CaptureWriter, signal: AbortSignal): Promise<FollowEnd> {
     const { metrics, artifactBudget } = this.#context;
     const { claim } = this.#view;
+    // Also one that comes to nothing: the one before it has not seen the end.
+    this.#passes += 1;
     const release = await this.#slot(signal);
     if (release === undefined) return 'end';
     metrics.follows.inc();
     const whole = new AbortController();
     const until = this.#untilDrained(signal, whole.signal);
-    this.#passes += 1;
     try {
       const pass = new LogPass({ ...passOptions(this.#context, claim.evaluationUid), budget: artifactBudget });
       const stream = await this.#open(until.signal);

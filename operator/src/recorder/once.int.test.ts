@@ -2,6 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { MemoryBudget } from './budget.ts';
 import type { RecorderContext } from './context.ts';
+import { Slots } from './slots.ts';
 import { encode, encodeLines, streamOf, type Produced } from './testing/encoder.ts';
 import type { TestPod } from './testing/cluster.ts';
 import { FAST, sha256, World, type RunningRecorder } from './testing/world.ts';
@@ -109,6 +110,26 @@ describe('a log is read again', () => {
     await play();
     await expectWhole();
     expect([await reads(recorder, 'follow', 'cut'), await reads(recorder, 'final')]).toEqual([1, 1]);
+  });
+
+  it('when its follow was cut, and its pod ended while it waited to be followed again', async () => {
+    const follows = new Slots(1);
+    let cut = false;
+    pod.faults = { cutAfter: () => (cut ? undefined : ((cut = true), LOG.length)) };
+    const recorder = await start('waiting', { follows });
+    world.cluster.setState(pod, 'running');
+    pod.write(HALF);
+    await storedTo(3);
+    const elsewhere = follows.acquire(-1, new AbortController().signal);
+    pod.write(REST);
+    const release = await elsewhere;
+    await world.until(() => (follows.waiting > 0 ? true : undefined));
+    pod.write(Buffer.from(`${LINES.length + 1} o|late\n`));
+    world.cluster.setState(pod, 'ended');
+    expect(await world.captured(pod)).toMatchObject({ complete: false, reason: 'NoSummary' });
+    release?.();
+    expect((await world.stored(pod, 'stdout')).toString()).toBe('one\ntwo\nlate\n');
+    expect(await reads(recorder, 'final')).toBeGreaterThan(0);
   });
 
   it('when it has a gap', async () => {

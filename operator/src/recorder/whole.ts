@@ -9,7 +9,7 @@ export type FollowEnd = PassEnd | 'left' | 'cut';
 export interface Following {
   /** Nothing was stored or spooled before it. */
   readonly fresh: boolean;
-  /** Follows begun, also those that never got a byte. */
+  /** Follows begun, also those that never got a byte, or no permit before the pod ended. */
   readonly passes: number;
   /** Of the newest. */
   readonly end: FollowEnd;
