@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import type { Action } from './actions.ts';
 import { inSteps } from './order.ts';
 import { launched, output, pod, rawEvaluation, snapshot } from './testing/builders.ts';
-import { decide } from './testing/plans.ts';
+import { accepted, decide, finished } from './testing/plans.ts';
 
 const types = (actions: readonly Action[], inOrder = false): string[][][] =>
   inSteps(actions, inOrder).map((step) => step.map((lane) => lane.map(({ type }) => type)));
@@ -30,6 +30,13 @@ it('the end of an attempt: first the record, then what is left, the pod after it
   ]);
   const { actions } = decide(subject);
   expect(types(actions, true)).toEqual(actions.map(({ type }) => [[type]]));
+});
+
+it('the end of a run: its finalizer last, for what could not be deleted is known by it', () => {
+  const status = { conditions: [accepted, finished], attempts: [{ number: 1, jobName: 'hello-1' }] };
+  const raw = rawEvaluation({}, { metadata: { finalizers: [CAPTURE_FINALIZER] }, status: status as never });
+  const subject = launched({ raw, pod: pod().ended(0).build(), configMaps: 'left' });
+  expect(types(decide(subject).actions)).toEqual([[['settleJob', 'releasePod'], ['deleteConfigMap']], [['removeFinalizer']]]);
 });
 
 it('what is to be done after that waits for all of it', () => {

@@ -1,6 +1,9 @@
 import type { Action } from './actions.ts';
 
-/** Whose turn an action is, where those of others need not wait for it: each of these is another object, or the record. */
+/**
+ * Whose turn an action is, where those of others need not wait for it: each of these is another object, or the record. Not
+ * removeFinalizer, which waits for all of them: by the finalizer it is known that something is left.
+ */
 const LANES: Partial<Record<Action['type'], string>> = {
   addFinalizer: 'evaluation',
   recordAttempt: 'record',
@@ -9,7 +12,6 @@ const LANES: Partial<Record<Action['type'], string>> = {
   releasePod: 'run',
   sweepConfigMaps: 'configmap',
   deleteConfigMap: 'configmap',
-  removeFinalizer: 'evaluation',
 };
 
 /** A copy of what others may change is made only once it is recorded of what. */
