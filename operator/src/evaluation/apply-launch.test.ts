@@ -1,5 +1,6 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { WaitingError } from '../controller/index.ts';
 import { KubeClient } from '../kube/index.ts';
 import type { KubeObject } from '../kube/index.ts';
 import { ScriptedServer } from '../kube/testing-server.ts';
@@ -20,8 +21,12 @@ afterEach(async () => {
 });
 
 /** Makes the ConfigMap of an attempt where `there` is one of that name; what was asked of the API server. */
-async function create(image: string, there: KubeObject | undefined): Promise<{ asked: string[]; left: KubeObject | undefined }> {
-  const asked: string[] = [];
+async function create(
+  image: string,
+  there: KubeObject | undefined,
+  assumed = false,
+  asked: string[] = [],
+): Promise<{ asked: string[]; left: KubeObject | undefined }> {
   let left = there;
   server.handler = (exchange) => {
     asked.push(exchange.method);
@@ -36,7 +41,8 @@ async function create(image: string, there: KubeObject | undefined): Promise<{ a
     left = { ...made, metadata: { ...made.metadata, uid: image } };
     exchange.json({ metadata: left.metadata }, 201);
   };
-  const subject = snapshot({ cluster: { ...snapshot().cluster, runtimes: [runtime('python', { command: [image] })] } });
+  const record = { evaluation: undefined, attempts: [], ...(assumed && { assumed: true as const }) };
+  const subject = snapshot({ record, cluster: { ...snapshot().cluster, runtimes: [runtime('python', { command: [image] })] } });
   const launcher = new AttemptLauncher({ client, settings: settings() } as unknown as LaunchDependencies);
   await launcher.createConfigMap(subject, find(subject, 'createConfigMap')!, {});
   return { asked, left };
@@ -50,6 +56,14 @@ describe('the ConfigMap of an attempt', () => {
     const { asked: again, left: second } = await create('python3.14', first);
     expect(again).toEqual(['POST', 'GET', 'DELETE', 'POST']);
     expect((second as { data?: Record<string, string> }).data?.['launcher.json']).toContain('python3.14');
+  });
+
+  it('is left as it is while nobody has asked whether there is a Job that reads it', async () => {
+    const { left: first } = await create('python3.13', undefined, true);
+    expect(await create('python3.13', first, true)).toEqual({ asked: ['POST', 'GET'], left: first });
+    const asked: string[] = [];
+    await expect(create('python3.14', first, true, asked)).rejects.toThrow(WaitingError);
+    expect(asked).toEqual(['POST', 'GET']);
   });
 
   it("is never another evaluation's", async () => {

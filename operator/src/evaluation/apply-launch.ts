@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { FIELD_MANAGERS, LABELS } from '@crucible/crds';
 import type { AttemptRepository } from '@crucible/storage';
+import { WaitingError } from '../controller/index.ts';
 import { CONFIG_MAPS, JOBS, isAlreadyExists, isForbidden, isInvalid, isNamespaceTerminating } from '../kube/index.ts';
 import type { CallOptions, KubeClient, KubeObject, Resource } from '../kube/index.ts';
 import type { Action } from './actions.ts';
@@ -40,7 +41,14 @@ export class AttemptLauncher {
     call: CallOptions,
   ): Promise<void> {
     const wanted = buildConfigMap(run, identityOf(snapshot, number), this.#deps.settings.sandbox);
-    await refusable(this.#createOnce(CONFIG_MAPS, wanted, call, (existing) => sameContent(existing, wanted)));
+    const fits = (existing: KubeObject): boolean => {
+      if (sameContent(existing, wanted)) return true;
+      // There may be a Job of it: the record was not asked.
+      if (snapshot.record !== 'unavailable' && snapshot.record.assumed === true)
+        throw new WaitingError(0, 'Begun', 'the evaluation has been begun already');
+      return false;
+    };
+    await refusable(this.#createOnce(CONFIG_MAPS, wanted, call, fits));
   }
 
   async launch(

@@ -106,7 +106,7 @@ export class Gatherer {
       const pod = caches.pods.of(uid, lastJob?.number ?? 1)[0];
       return { ...base, record: { evaluation: undefined, attempts: [] }, job, pod, others: others(pod) };
     }
-    const recorded = this.#record.isNew(raw) ? NOT_ASKED : await this.#record.read(uid);
+    const recorded = this.#record.isNew(raw, cluster.namespace) ? NOT_ASKED : await this.#record.read(uid);
     if (recorded === 'unavailable') {
       // Without the record the newest Job is the current attempt.
       const job = caches.jobs

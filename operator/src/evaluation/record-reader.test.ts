@@ -62,7 +62,8 @@ test('what nothing has touched is not asked about, once, while the record answer
   const clock = { now: NOW };
   const reader = new RecordReader(slow, () => clock.now);
   const raw = (metadata: object, spec = {}, more = {}) => rawEvaluation(spec, { metadata: { creationTimestamp: at(0), ...metadata }, ...more });
-  expect(reader.isNew(raw({ uid: 'a' }))).toBe(false);
+  const home = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'evals' } };
+  expect(reader.isNew(raw({ uid: 'a' }), home)).toBe(false);
   const asked = reader.read('a');
   slow.back();
   await asked;
@@ -70,12 +71,14 @@ test('what nothing has touched is not asked about, once, while the record answer
     raw({ uid: 'b', generation: 2 }), raw({ uid: 'b', finalizers: ['crucible.dev/capture'] }), raw({ uid: 'b', deletionTimestamp: at(0) }),
     raw({ uid: 'b', creationTimestamp: at(-5) }), raw({ uid: 'b' }, { cancel: true }), raw({ uid: 'b' }, {}, { status: { phase: 'Queued' } }),
   ];
-  expect(touched.filter((one) => reader.isNew(one))).toEqual([]);
-  expect([reader.isNew(raw({ uid: 'b' })), reader.isNew(raw({ uid: 'b' })), reader.isNew(raw({ uid: 'c' }))]).toEqual([true, false, true]);
+  expect(touched.filter((one) => reader.isNew(one, home))).toEqual([]);
+  const goes = { ...home, metadata: { deletionTimestamp: at(0) } };
+  expect([goes, undefined].filter((one) => reader.isNew(raw({ uid: 'b' }), one))).toEqual([]);
+  expect([reader.isNew(raw({ uid: 'b' }), home), reader.isNew(raw({ uid: 'b' }), home), reader.isNew(raw({ uid: 'c' }), home)]).toEqual([true, false, true]);
   clock.now += 1000;
-  expect(reader.isNew(raw({ uid: 'd' }))).toBe(false);
+  expect(reader.isNew(raw({ uid: 'd' }), home)).toBe(false);
   const away = reader.read('d');
   slow.away();
   await away;
-  expect(reader.isNew(raw({ uid: 'e' }))).toBe(false);
+  expect(reader.isNew(raw({ uid: 'e' }), home)).toBe(false);
 });

@@ -1,6 +1,7 @@
 import { CAPTURE_FINALIZER } from '@crucible/crds';
 import { isUnavailable } from '@crucible/storage';
 import type { AttemptRepository, RecordedRun } from '@crucible/storage';
+import type { KubeObject } from '../kube/index.ts';
 import { hasFinalizer, isDeleting } from './objects.ts';
 import type { RawEvaluation } from './snapshot.ts';
 import { ageSeconds } from './start.ts';
@@ -33,14 +34,15 @@ export class RecordReader {
 
   /**
    * Whether it can be taken for unknown to the record, unasked: where many begin at once each statement makes the others wait. Once
-   * for each; whoever is told so has to find that nothing is there as he writes (createFirst), or ask.
+   * for each; whoever is told so has to find that nothing is there as he writes (createFirst), or ask. Not of what is to end: it is
+   * ended as the record has it. `home`: its namespace.
    */
-  isNew({ metadata, status, spec }: RawEvaluation): boolean {
+  isNew({ metadata, status, spec }: RawEvaluation, home: KubeObject | undefined): boolean {
     const { uid = '', generation, creationTimestamp } = metadata;
     const untouched = generation === 1 && status === undefined && !hasFinalizer({ metadata }, CAPTURE_FINALIZER) && !isDeleting({ metadata });
     const young = ageSeconds(creationTimestamp, this.#now()) < NEW_SECONDS;
     const answers = this.#unavailableSince === undefined && this.#now() - this.#answeredAt < ANSWERS_MS;
-    const wantsEnd = (spec as { cancel?: unknown } | undefined)?.cancel === true;
+    const wantsEnd = (spec as { cancel?: unknown } | undefined)?.cancel === true || home === undefined || isDeleting(home);
     if (!untouched || !young || !answers || wantsEnd || this.#assumed.has(uid)) return false;
     this.#assumed.add(uid);
     return true;
