@@ -1,7 +1,4 @@
-import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { resolve } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { EvaluationRepository, connect, migrate } from '@crucible/storage';
 import type { Database } from '@crucible/storage';
@@ -9,13 +6,12 @@ import { ApiServer } from '../../test/integration/api-server.ts';
 import { createDatabase } from '../../test/integration/database.ts';
 import type { TestDatabase } from '../../test/integration/database.ts';
 import { testServer } from '../../test/integration/environment.ts';
-import { freePort } from '../../test/integration/processes.ts';
+import { OperatorProcess } from './testing/operator-process.ts';
 
 // The process as it is deployed: configuration from the environment, lease, health, metrics, an orderly end.
 
 const namespace = `main-${randomBytes(4).toString('hex')}`;
 const leasePath = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases/crucible-operator`;
-const PATIENCE_MS = 20_000;
 const api = new ApiServer(testServer('CRUCIBLE_TEST_KUBECONFIG'));
 let testDatabase: TestDatabase;
 let database: Database;
@@ -36,59 +32,8 @@ afterAll(async () => {
   await testDatabase.drop();
 });
 
-class OperatorProcess {
-  readonly port: number;
-  readonly #child: ChildProcess;
-  readonly #exit: Promise<number | null>;
-  #log = '';
-
-  constructor(port: number) {
-    this.port = port;
-    const env = {
-      PATH: process.env['PATH'],
-      CRUCIBLE_KUBECONFIG: testServer('CRUCIBLE_TEST_KUBECONFIG'),
-      CRUCIBLE_DATABASE_URL: testDatabase.dsn,
-      CRUCIBLE_NAMESPACES: namespace,
-      CRUCIBLE_LAUNCHER_IMAGE: 'crucible/launcher:test',
-      // No kubelet here: no canary would ever run.
-      CRUCIBLE_DRILL: 'off',
-      CRUCIBLE_LEASE_NAMESPACE: namespace,
-      PORT: String(port),
-    };
-    this.#child = spawn(process.execPath, [resolve(import.meta.dirname, 'main.ts')], {
-      env,
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    this.#child.stdout?.on('data', (data: Buffer) => (this.#log += data.toString()));
-    this.#exit = new Promise((done) => this.#child.once('exit', (code) => done(code)));
-  }
-
-  /** Log lines with this message, in order. */
-  logged(message: string): Record<string, any>[] {
-    return this.#log
-      .split('\n')
-      .filter((line) => line.endsWith('}'))
-      .map((line) => JSON.parse(line) as Record<string, any>)
-      .filter(({ msg }) => msg === message);
-  }
-
-  async waitFor<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-    for (const deadline = Date.now() + PATIENCE_MS; ;) {
-      const found = await look();
-      if (found !== undefined) return found;
-      if (Date.now() > deadline) throw new Error(`waited for ${what}: ${this.#log}`);
-      await new Promise((done) => setTimeout(done, 50));
-    }
-  }
-
-  async stop(): Promise<number | null> {
-    this.#child.kill('SIGTERM');
-    return await this.#exit;
-  }
-}
-
 async function leading(): Promise<OperatorProcess> {
-  const operator = (running = new OperatorProcess(await freePort()));
+  const operator = (running = await OperatorProcess.start({ namespace, databaseUrl: testDatabase.dsn }));
   await operator.waitFor('it to be ready and to lead', async () => {
     const ready = await fetch(`http://127.0.0.1:${operator.port}/readyz`).catch(() => undefined);
     return ready?.status === 200 && operator.logged('leading').length > 0 ? true : undefined;

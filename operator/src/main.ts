@@ -7,8 +7,9 @@ import {
   EvaluationRepository,
   KubernetesEventRepository,
   SuiteRepository,
-  connect,
-  waitForSchema,
+  CheckedDatabase,
+  confirmSchema,
+  waitForSchemaUnlessAway,
 } from '@crucible/storage';
 import { pino } from 'pino';
 import { Registry, collectDefaultMetrics } from 'prom-client';
@@ -50,7 +51,7 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
   const kubeMetrics = new KubeMetrics(registry);
   const access = await loadAccess({ kubeconfig: config.kubeconfig });
   const client = new KubeClient({ access, logger, metrics: kubeMetrics, userAgent: 'crucible-operator' });
-  const database = connect({
+  const database = new CheckedDatabase({
     connectionString: config.databaseUrl,
     applicationName: 'crucible-operator',
     poolSize: config.workers + 4,
@@ -129,21 +130,25 @@ export async function runOperator(config: OperatorConfig, signal: AbortSignal): 
     namespace: config.leaseNamespace ?? access.namespace ?? DEFAULT_NAMESPACE,
     epochFloor: async () => Math.max(await evaluations.maxEpoch(), await suites.maxEpoch()),
   });
+  const waiting = { signal, onWait: (reason: string) => logger.info({ reason }, 'waiting for the database') };
   try {
     caches.start();
     probe.start();
-    await waitForSchema(database, { signal, onWait: (reason) => logger.info({ reason }, 'waiting for the database') });
+    // Without it finalizers are let go and deadlines kept, as by one that was there when it went.
+    const schema = await waitForSchemaUnlessAway(database.unchecked, waiting);
     elector.start();
     logger.info(
       { namespaces: settings.evaluationNamespaces, maxConcurrent: settings.maxConcurrent },
       'operator started',
     );
+    // One that finds another schema when it is back must not keep the lease from a replica that can use it.
+    if (schema === 'away') await confirmSchema(database.unchecked, waiting);
     await aborted(signal);
-    logger.info('stopping');
-    await elector.stop();
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
+    logger.info('stopping');
+    await elector.stop();
     probe.stop();
     await events.stop();
     await Promise.allSettled([caches.stop(), server.close(), database.close()]);

@@ -12,7 +12,8 @@ export { migrate } from './migrations.ts';
 export type { MigrateOptions } from './migrations.ts';
 export { ROLES } from './roles.ts';
 export type { RoleName, RolePasswords } from './roles.ts';
-export { SCHEMA_VERSION, schemaReady, waitForSchema } from './schema.ts';
+export { CheckedDatabase } from './checked-database.ts';
+export { SCHEMA_VERSION, confirmSchema, schemaReady, waitForSchema, waitForSchemaUnlessAway } from './schema.ts';
 export { EvaluationRepository } from './evaluations.ts';
 export { RUN_OUTCOMES, SUITE_EVENT_TYPES, SuiteRepository } from './suites.ts';
 export type {

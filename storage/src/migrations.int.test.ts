@@ -8,11 +8,12 @@ import { Client } from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createDatabase } from '../../test/integration/database.ts';
 import type { TestDatabase } from '../../test/integration/database.ts';
+import { CheckedDatabase } from './checked-database.ts';
 import { connect } from './database.ts';
 import { UnavailableError } from './errors.ts';
 import { migrate, migrationsDirectory, readMigrations } from './migrations.ts';
 import { ensureRoles } from './roles.ts';
-import { SCHEMA_VERSION, schemaReady, waitForSchema } from './schema.ts';
+import { SCHEMA_VERSION, confirmSchema, schemaReady, waitForSchema, waitForSchemaUnlessAway } from './schema.ts';
 import { prepareDatabase } from './testing.ts';
 
 const run = promisify(execFile);
@@ -209,6 +210,22 @@ test('processes wait until it is migrated', async () => {
   await expect.poll(() => reasons).toEqual(['the database is not migrated yet']);
   await migrate({ connectionString: database.dsn });
   await ready;
+  await db.close();
+});
+
+test('one that does not wait is refused every statement until the schema is its own', async () => {
+  await prepareDatabase(database.dsn);
+  await migrate({ connectionString: database.dsn });
+  await sql(`INSERT INTO crucible.schema_migrations (version, name, checksum) VALUES (9999, '9999_newer.sql', 'none')`);
+  const db = new CheckedDatabase({ connectionString: database.dsn });
+  const refused = new UnavailableError('the database is newer than this image');
+  await expect(db.query('SELECT 1')).rejects.toThrow(refused);
+  await expect(db.transaction((tx) => tx.query('SELECT 1'))).rejects.toThrow(refused);
+  expect(await waitForSchemaUnlessAway(connect('postgresql://x@127.0.0.1:1/none'), { signal: AbortSignal.timeout(20_000) })).toBe('away');
+  await expect(confirmSchema(db.unchecked, { signal: AbortSignal.timeout(20_000) })).rejects.toThrow(/newer than this image/);
+  await sql('DELETE FROM crucible.schema_migrations WHERE version = 9999');
+  expect((await Promise.all([1, 2, 3].map(() => db.transaction((tx) => tx.query('SELECT 1'))))).length).toBe(3);
+  await confirmSchema(db.unchecked, { signal: AbortSignal.timeout(20_000) });
   await db.close();
 });
 

@@ -1,5 +1,5 @@
 import type { Queryable } from './database.ts';
-import { QueryError, UnavailableError } from './errors.ts';
+import { MigrationError, QueryError, UnavailableError } from './errors.ts';
 import type { SchemaState } from './types.ts';
 
 /** The newest file in storage/migrations (a test compares). Here, so that a process needs no files to ask. */
@@ -26,6 +26,11 @@ export async function schemaReady(db: Queryable): Promise<SchemaState> {
   }
 }
 
+export const WRONG_SCHEMA: Readonly<Record<Exclude<SchemaState, 'ok'>, string>> = {
+  behind: 'the database is not migrated yet',
+  ahead: 'the database is newer than this image',
+};
+
 export interface WaitForSchema {
   signal: AbortSignal;
   /** Called when the answer changes, with a constant sentence for the log. */
@@ -35,24 +40,48 @@ export interface WaitForSchema {
 
 /** Returns once the schema is `ok`. Waits for ever while it is not, also when it is ahead: a rollback may follow. */
 export async function waitForSchema(db: Queryable, options: WaitForSchema): Promise<void> {
+  await waitWhile(db, options, () => true);
+}
+
+/** Waits while the schema is another one. Returns at once when nobody can say: whoever goes on uses a CheckedDatabase. */
+export async function waitForSchemaUnlessAway(db: Queryable, options: WaitForSchema): Promise<'ok' | 'away'> {
+  return await waitWhile(db, options, ({ away }) => !away);
+}
+
+/** Returns once the schema is `ok`; throws when it turns out to be another one. */
+export async function confirmSchema(db: Queryable, options: WaitForSchema): Promise<void> {
+  await waitWhile(db, options, ({ away, reason }) => {
+    if (!away) throw new MigrationError(`${reason}: nothing can be done with it`);
+    return true;
+  });
+}
+
+interface Doubt {
+  /** A constant sentence. */
+  readonly reason: string;
+  /** It cannot be asked; otherwise it is another one. */
+  readonly away: boolean;
+}
+
+async function waitWhile(db: Queryable, options: WaitForSchema, worthIt: (doubt: Doubt) => boolean): Promise<'ok' | 'away'> {
   let last: string | undefined;
   for (;;) {
     options.signal.throwIfAborted();
-    const reason = await reasonToWait(db);
-    if (reason === undefined) return;
-    if (reason !== last) options.onWait?.(reason);
-    last = reason;
+    const doubt = await doubtOf(db);
+    if (doubt === undefined) return 'ok';
+    if (doubt.reason !== last) options.onWait?.(doubt.reason);
+    last = doubt.reason;
+    if (!worthIt(doubt)) return 'away';
     await delay((options.intervalSeconds ?? 1) * 1000, options.signal);
   }
 }
 
-async function reasonToWait(db: Queryable): Promise<string | undefined> {
+async function doubtOf(db: Queryable): Promise<Doubt | undefined> {
   try {
     const state = await schemaReady(db);
-    if (state === 'ok') return undefined;
-    return state === 'behind' ? 'the database is not migrated yet' : 'the database is newer than this image';
+    return state === 'ok' ? undefined : { reason: WRONG_SCHEMA[state], away: false };
   } catch (error) {
-    if (error instanceof UnavailableError) return error.message;
+    if (error instanceof UnavailableError) return { reason: error.message, away: true };
     throw error;
   }
 }
