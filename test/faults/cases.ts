@@ -119,8 +119,8 @@ export function brokenWatches(): FaultCase {
 
 /** Final reads begin at the first byte, back off up to 10 s, and are given up after three minutes. */
 const FINAL_CUTS = 3;
-/** A follow that has come further is tried again after some 200 ms: what one log is cut in so long. */
-const CUTS_A_PART = 25;
+/** A follow that has come further is tried again after some 200 ms, and one that saw the end is all: what one log is cut in so long. */
+const CUTS_A_PART = 15;
 const CUT_MS = 10_000;
 const CUT_BYTES = 60_000;
 

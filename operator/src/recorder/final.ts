@@ -255,6 +255,8 @@ function readFailure(error: unknown, view: PodView): ReadFailure | undefined {
 }
 
 async function readAndCompare({ context, view, writer, signal }: FinalOptions): Promise<Reading> {
+  // A reading before this one may have been cut with its frames on their way: chunks and position must tell of the same moment.
+  await writer.settle();
   const chunks = await context.database.persist(() => context.claims.chunks(view.claim), signal);
   const pass = new LogPass(passOptions(context, view.claim.evaluationUid));
   const final = new FinalRead({
