@@ -4,6 +4,7 @@ import type { CallOptions, KubeClient, KubeObject } from '../kube/index.ts';
 
 // Our finalizer keeps an Evaluation and a pod until what came out of the run is stored.
 
+const MAX_TRIES = 3;
 const OPTIONS = { fieldManager: FIELD_MANAGERS.objects, metadataOnly: true } as const;
 
 export async function addFinalizer(client: KubeClient, { metadata }: KubeObject, call: CallOptions): Promise<KubeObject> {
@@ -20,7 +21,7 @@ export async function addFinalizer(client: KubeClient, { metadata }: KubeObject,
 export async function removeFinalizer(client: KubeClient, object: KubeObject, call: CallOptions): Promise<KubeObject | undefined> {
   const { namespace, name = '', uid } = object.metadata;
   let current: KubeObject | undefined = object;
-  for (let attempt = 0; attempt < 3 && current !== undefined; attempt += 1) {
+  for (let tries = 1; current !== undefined; tries += 1) {
     const index = current.metadata.finalizers?.indexOf(CAPTURE_FINALIZER) ?? -1;
     if (current.metadata.uid !== uid) return undefined;
     if (index < 0) return current;
@@ -34,7 +35,7 @@ export async function removeFinalizer(client: KubeClient, object: KubeObject, ca
       return await client.jsonPatch<KubeObject>(EVALUATIONS, namespace, name, [...patch], { ...OPTIONS, ...call });
     } catch (error) {
       if (isNotFound(error)) return undefined;
-      if (!isInvalid(error) && !isConflict(error)) throw error;
+      if (tries === MAX_TRIES || (!isInvalid(error) && !isConflict(error))) throw error;
       current = await client.get<KubeObject>(EVALUATIONS, namespace, name, call).catch(undefinedIfGone);
     }
   }
