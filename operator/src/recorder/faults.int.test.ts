@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { UnavailableError } from '@crucible/storage';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { LEASE_MS } from './claims.ts';
 import type { RecorderContext } from './context.ts';
 import { Slots } from './slots.ts';
 import { encode, random, randomWrites, streamOf, type Produced } from './testing/encoder.ts';
@@ -194,8 +195,9 @@ describe('faults', () => {
     const release = await drains.acquire(0, new AbortController().signal);
     takes.mockClear();
     await world.proxy.up();
-    const answered = () => takes.mock.settledResults.filter(({ type }) => type === 'fulfilled').length;
-    await world.until(() => (answered() >= 20 ? true : undefined));
+    const answers = () => takes.mock.settledResults.flatMap(({ type, value }) => (type === 'fulfilled' ? [value] : []));
+    await world.until(() => (answers().length >= 20 || answers().includes('ours') ? true : undefined));
+    expect(answers()).not.toContain('ours');
     release?.();
     await verify(run);
     expect(await world.spooled('own')).toBe('');
@@ -239,9 +241,11 @@ describe('faults', () => {
     child.kill('SIGKILL');
     await once(child, 'exit');
     await world.recorder('heir');
+    const since = performance.now();
     run.pod.write(run.log.subarray(1000));
     world.cluster.setState(run.pod, 'ended');
     await verify(run);
+    expect(performance.now() - since).toBeGreaterThan(0.9 * LEASE_MS);
     expect((await world.captured(run.pod)).recorder).toMatch(/^heir@/);
   });
 
