@@ -12,7 +12,8 @@ describe('a Job may have pods', () => {
     expect(resumedAt(job())).toBe(created);
   });
   it('from the moment at which the Job controller saw it resumed', () => {
-    expect(resumedAt(job({ type: 'Suspended', status: 'False', lastTransitionTime: resumed }))).toBe(resumed);
+    const other = { type: 'Complete', status: 'False', lastTransitionTime: created };
+    expect(resumedAt(job(other, { type: 'Suspended', status: 'False', lastTransitionTime: resumed }))).toBe(resumed);
   });
   it('not yet, between the word of Kueue and that moment, however old it is', () => {
     expect(resumedAt(job({ type: 'Suspended', status: 'True', lastTransitionTime: created }))).toBeUndefined();

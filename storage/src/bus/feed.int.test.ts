@@ -146,4 +146,7 @@ test('who has seen what this record never had goes on at its end', async () => {
   const count = await world.count();
   await eventually(() => expect(source.head).toBe(count));
   expect([await source.resume(2), await source.resume(count), await source.resume(10 * count)]).toEqual([2, count, count]);
+  // One that has read nothing yet asks the record how far it is.
+  const young = feed(undefined);
+  expect([young.head, await young.resume(count)]).toEqual([0, count]);
 });
