@@ -19,6 +19,9 @@ export const RIGHTS: [string, string, string, string, string, boolean][] = [
   [OPERATOR, 'get', '', 'secrets', 'evals', false],
   [OPERATOR, 'get', '', 'secrets', 'crucible-system', false],
   [OPERATOR, 'create', '', 'configmaps', 'evals', true],
+  // Without it they are deleted one by one, and nobody notices.
+  [OPERATOR, 'deletecollection', '', 'configmaps', 'evals', true],
+  [OPERATOR, 'deletecollection', '', 'configmaps', 'default', false],
   [OPERATOR, 'create', '', 'configmaps', 'crucible-system', false],
   [OPERATOR, 'watch', '', 'configmaps', 'crucible-system', false],
   [OPERATOR, 'watch', 'kueue.x-k8s.io', 'workloads', 'evals', false],
