@@ -68,10 +68,14 @@ export async function setPodAtOnce(
      SELECT crucible.append_event(uid, $9, $10) FROM bound`,
     [
       evaluationUid, epoch, number, podName, podUid, node, imageDigest ?? null, startedAt,
-      EVENT_TYPES.attemptStarted, jsonbText({ attempt: number, podName, node }),
+      EVENT_TYPES.attemptStarted, jsonbText(startOf(number, { podName, node })),
     ],
   );
   return rowCount === 1;
+}
+
+function startOf(attempt: number, { podName, node }: Pick<AttemptPod, 'podName' | 'node'>): object {
+  return { attempt, podName, node };
 }
 
 /** Of an attempt, in the order of its columns wherever it is ended. */
@@ -82,20 +86,41 @@ export function endValues({ podUid, startedAt, finishedAt, exitCode, signal, ver
 
 /**
  * finalize, accept and finish, of the attempt that is the result. Only of one whose own pod was captured: then no capture of
- * another pod can begin meanwhile, which this statement would not see.
+ * another pod can begin meanwhile, which this statement would not see. `pod`: of an attempt that is bound to none yet, to this
+ * one, as setPod would have it; it has started.
  */
-export async function endAtOnce(db: Queryable, attempt: FinalAttempt, evaluation: FinishEvaluation): Promise<boolean> {
+export async function endAtOnce(db: Queryable, attempt: FinalAttempt, evaluation: FinishEvaluation, pod: AttemptPod | undefined): Promise<boolean> {
+  if (pod !== undefined && (pod.startedAt == null || pod.podUid !== attempt.podUid)) return false;
   const { number, exitCode, signal, verdict } = attempt;
   const { phase, passed } = evaluation;
   const { rowCount } = await db.query(
-    `WITH locked AS (
+    pod === undefined ? END : BIND_AND_END,
+    [
+      attempt.evaluationUid, attempt.epoch, number, ...endValues(attempt), ...finishValues(evaluation),
+      EVENT_TYPES.attemptFinalized, jsonbText({ attempt: number, exitCode, signal, verdict }),
+      EVENT_TYPES.attemptAccepted, jsonbText({ attempt: number }),
+      EVENT_TYPES.evaluationFinished, jsonbText({ phase, verdict: evaluation.verdict, passed }),
+      ...(pod === undefined ? [] : [pod.podName, pod.node, pod.imageDigest ?? null, pod.startedAt, EVENT_TYPES.attemptStarted, jsonbText(startOf(number, pod))]),
+    ],
+  );
+  return rowCount === 1;
+}
+
+const END = endText(false);
+const BIND_AND_END = endText(true);
+
+function endText(withPod: boolean): string {
+  const bind = withPod ? ', pod_name = $23, node = $24, image_digest = $25' : '';
+  const started = withPod ? '$26::timestamptz' : 'started_at';
+  const bound = withPod ? 'a.pod_uid IS NULL AND a.started_at IS NULL' : '(a.pod_uid IS NULL OR a.pod_uid = $4)';
+  return `WITH locked AS (
        SELECT uid FROM crucible.evaluations
        WHERE uid = $1 AND epoch = $2 AND finished_at IS NULL AND accepted_attempt IS NULL FOR NO KEY UPDATE
      ), ended AS (
-       UPDATE crucible.attempts a SET state = 'finalized', finalized_at = now(), pod_uid = $4, started_at = coalesce($5, started_at),
-         finished_at = $6, exit_code = $7, signal = $8, verdict = $9, receipt = $10, epoch = $2
+       UPDATE crucible.attempts a SET state = 'finalized', finalized_at = now(), pod_uid = $4, started_at = coalesce($5, ${started}),
+         finished_at = $6, exit_code = $7, signal = $8, verdict = $9, receipt = $10, epoch = $2${bind}
        FROM locked WHERE a.evaluation_uid = locked.uid AND a.number = $3 AND a.state <> 'finalized'
-         AND (a.pod_uid IS NULL OR a.pod_uid = $4) AND EXISTS (
+         AND ${bound} AND EXISTS (
            SELECT FROM crucible.captures c WHERE c.evaluation_uid = $1 AND c.attempt = $3 AND c.pod_uid = $4)
        RETURNING a.evaluation_uid AS uid
      ), finished AS (
@@ -103,14 +128,7 @@ export async function endAtOnce(db: Queryable, attempt: FinalAttempt, evaluation
          passed_reason = $15, passed_message = $16, queue_reason = NULL, queue_message = NULL
        FROM ended WHERE e.uid = ended.uid RETURNING e.uid
      )
-     SELECT crucible.append_event(uid, $17, $18), crucible.append_event(uid, $19, $20), crucible.append_event(uid, $21, $22)
-     FROM finished`,
-    [
-      attempt.evaluationUid, attempt.epoch, number, ...endValues(attempt), ...finishValues(evaluation),
-      EVENT_TYPES.attemptFinalized, jsonbText({ attempt: number, exitCode, signal, verdict }),
-      EVENT_TYPES.attemptAccepted, jsonbText({ attempt: number }),
-      EVENT_TYPES.evaluationFinished, jsonbText({ phase, verdict: evaluation.verdict, passed }),
-    ],
-  );
-  return rowCount === 1;
+     SELECT ${withPod ? 'crucible.append_event(uid, $27, $28), ' : ''}crucible.append_event(uid, $17, $18),
+       crucible.append_event(uid, $19, $20), crucible.append_event(uid, $21, $22)
+     FROM finished`;
 }

@@ -178,11 +178,11 @@ export class AttemptRepository {
   }
 
   /**
-   * finalize and accept of an attempt that ran and was captured, and the end of its evaluation, in one statement. False:
-   * something is not as it is for most runs, and nothing was done.
+   * finalize and accept of an attempt that ran and was captured, and the end of its evaluation, in one statement; before them
+   * setPod of `pod`, for one that was over before anybody saw it run. False: something is not as it is for most runs, and nothing was done.
    */
-  async finishRun(attempt: FinalAttempt, evaluation: FinishEvaluation): Promise<boolean> {
-    return await endAtOnce(this.#db, attempt, evaluation);
+  async finishRun(attempt: FinalAttempt, evaluation: FinishEvaluation, pod?: AttemptPod): Promise<boolean> {
+    return await endAtOnce(this.#db, attempt, evaluation, pod);
   }
 
   async get(evaluationUid: string, number: number): Promise<AttemptRecord | undefined> {

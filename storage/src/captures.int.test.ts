@@ -4,6 +4,7 @@ import { createDatabase } from '../../test/integration/database.ts';
 import type { TestDatabase } from '../../test/integration/database.ts';
 import { ArtifactRepository } from './artifacts.ts';
 import { AttemptRepository } from './attempts.ts';
+import { closeAtOnce } from './capture-close.ts';
 import { CaptureRepository } from './captures.ts';
 import { connect } from './database.ts';
 import type { Database } from './database.ts';
@@ -15,6 +16,7 @@ import { buildAttempt, buildEvaluation, buildFinish, prepareDatabase } from './t
 import type { AppendOutcome, OutputChunk, StreamName } from './types.ts';
 
 let database: TestDatabase;
+let dsns: Awaited<ReturnType<typeof prepareDatabase>>;
 let owner: Database;
 let operator: Database;
 let recorder: Database;
@@ -24,7 +26,7 @@ let readers: CaptureRepository;
 
 beforeAll(async () => {
   database = await createDatabase('storage');
-  const dsns = await prepareDatabase(database.dsn);
+  dsns = await prepareDatabase(database.dsn);
   owner = connect(dsns.owner);
   operator = connect(dsns.operator);
   recorder = connect({ connectionString: dsns.recorder, poolSize: 12 });
@@ -227,6 +229,68 @@ test('finish writes the ledger, artifacts with hostile names and the event, tell
   expect(log.map(({ type }) => type)).toEqual(['evaluation.accepted', 'attempt.created', 'capture.finished']);
   await expect.poll(() => payloads).toEqual([`evals/${name}`]);
   await listener.close();
+});
+
+test('a whole capture without artifacts is closed in one statement, which leaves what the steps leave', async () => {
+  const filled = async () => {
+    const key = await begun();
+    await captures.append({ ...key, afterSeq: 0, lastSeq: 3, chunks: [chunk('stdout', 1, 1, 'one\n'), chunk('stderr', 2, 2, 'E'), chunk('stdout', 3, 3, 'two\n')] });
+    return key;
+  };
+  const sizes = { lastSeq: 3, stdout: { bytes: 8, lines: 2, producedBytes: 8 }, stderr: { bytes: 1, lines: 1, truncated: true } };
+  const [once, steps] = [await filled(), await filled()];
+  const oneStatement = connect(dsns.recorder);
+  oneStatement.transaction = () => Promise.reject(new Error('in steps'));
+  const closed = await new CaptureRepository(oneStatement).finish(buildFinish(once, sizes));
+  await oneStatement.close();
+  const refused = [{ index: 0, path: 'a', size: 0, sha256: null, complete: false, refused: 'no' }];
+  expect(closed).toEqual(await captures.finish({ ...buildFinish(steps, sizes), artifacts: refused }));
+  const left = async ({ evaluationUid }: Capture) => {
+    const events = await new EventRepository(api).list(evaluationUid);
+    const own = { evaluationUid: '', podUid: '', artifacts: '', startedAt: '', capturedAt: '' };
+    return [{ ...(await readers.get(evaluationUid, 1)), ...own }, events.map(({ seq, type, data }) => ({ seq, type, ...(data as object), artifacts: '' }))];
+  };
+  expect(await left(once)).toEqual(await left(steps));
+  expect((await readers.get(once.evaluationUid, 1))?.capturedAt).toBeInstanceOf(Date);
+});
+
+test('what is not a whole capture as it is stored is not closed in one statement, and stays as it is', async () => {
+  const key = await begun();
+  const holed = await begun();
+  await captures.append({ ...key, afterSeq: 0, lastSeq: 2, chunks: [chunk('stdout', 1, 1, 'one\n'), chunk('stderr', 2, 2, 'E')] });
+  await captures.append({ ...holed, afterSeq: 0, lastSeq: 2, missing: [{ from: 2, to: 2 }], chunks: [chunk('stdout', 1, 1, 'one\n')] });
+  const input = buildFinish(key, { lastSeq: 2, stdout: { bytes: 4, lines: 1 }, stderr: { bytes: 1, lines: 1 } });
+  const { stdout, stderr } = input.streams;
+  const before = await readers.get(key.evaluationUid, 1);
+  const not = async (change: Partial<typeof input>) => expect(await closeAtOnce(recorder, { ...input, ...change })).toBe(false);
+  await not({ podUid: randomUUID() });
+  await not({ lastSeq: 1 });
+  await not({ complete: false, reason: 'FramesMissing' });
+  await not({ artifacts: [{ index: 0, path: 'a', size: 0, sha256: null, complete: false, refused: 'no' }] });
+  await not({ streams: { stdout, stderr: { ...stderr, bytes: 2 } } });
+  await not({ streams: { stdout: { ...stdout, sha256: sha256(Buffer.from('two\n')) }, stderr } });
+  expect(await readers.get(key.evaluationUid, 1)).toEqual(before);
+  expect(await closeAtOnce(recorder, buildFinish(holed, { lastSeq: 2, stdout: { bytes: 4, lines: 1 } }))).toBe(false);
+  expect((await readers.get(holed.evaluationUid, 1))?.state).toBe('following');
+  const known = { ...input, streams: { stdout: { ...stdout, sha256: sha256(Buffer.from('one\n')) }, stderr } };
+  const both = await Promise.all([captures.finish(known), captures.finish(known)]);
+  expect(both.map(({ outcome }) => outcome).sort()).toEqual(['already', 'captured']);
+  await not({});
+});
+
+test('a claim that is renewed in the moment of closing holds it up and changes nothing of it', async () => {
+  const key = await begun();
+  await captures.append({ ...key, afterSeq: 0, lastSeq: 1, chunks: [chunk('stdout', 1, 1, 'one\n')] });
+  const input = buildFinish(key, { lastSeq: 1, stdout: { bytes: 4, lines: 1 } });
+  let closing: Promise<boolean> | undefined;
+  await owner.transaction(async (tx) => {
+    await tx.query(`UPDATE crucible.captures SET recorder = 'renewed' WHERE evaluation_uid = $1`, [key.evaluationUid]);
+    closing = closeAtOnce(recorder, input);
+    const waits = `SELECT FROM pg_stat_activity WHERE usename = 'crucible_recorder' AND datname = current_database() AND wait_event_type = 'Lock'`;
+    await expect.poll(async () => (await owner.query(waits)).rowCount).toBe(1);
+  });
+  expect(await closing).toBe(true);
+  expect(await readers.get(key.evaluationUid, 1)).toMatchObject({ state: 'captured', recorder: input.recorder, streams: { stdout: { bytes: 4, complete: true } } });
 });
 
 test('a batch that contradicts itself, or comes for another pod, is refused before anything is stored', async () => {

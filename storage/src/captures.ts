@@ -2,12 +2,12 @@ import type { Database, Queryable, Transaction } from './database.ts';
 import { admitArtifacts } from './artifact-rules.ts';
 import type { ArtifactRules } from './artifact-rules.ts';
 import { joined } from './bytes.ts';
+import { close, closeAtOnce, closeStreams } from './capture-close.ts';
 import { readCapture } from './capture-record.ts';
 import { checkAppend, checkFinish, checkReconcile } from './capture-rules.ts';
 import { ConflictError, IntegrityError, NotFoundError, isForeignPod } from './errors.ts';
-import { advisoryJsonText, jsonbText } from './json.ts';
 import { MISSING_RANGES, readSlice } from './output.ts';
-import { CAPTURED_CHANNEL, EVENT_TYPES, STREAM_NAMES } from './types.ts';
+import { STREAM_NAMES } from './types.ts';
 import type {
   AppendChunks, AppendOutcome, ArtifactInput, BeginCapture, BeginOutcome, CaptureKey, CapturePosition, CaptureRecord,
   FinishCapture, FinishCaptureOutcome, FollowingCapture, OutputChunk, OutputSlice, Reconcile, SeqRange, StreamName,
@@ -86,6 +86,7 @@ export class CaptureRepository {
    */
   async finish(input: FinishCapture, rules: ArtifactRules = {}): Promise<FinishCaptureOutcome> {
     checkFinish(input);
+    if (await closeAtOnce(this.#db, input)) return { outcome: 'captured', position: closedPosition({ lastSeq: input.lastSeq, missing: [] }, input) };
     return await this.#db.transaction(async (tx) => {
       const row = await lockCapture(tx, input);
       if (row.state === 'captured') return { outcome: 'already', position: await position(tx, input) };
@@ -95,8 +96,7 @@ export class CaptureRepository {
       const admitted = await admitArtifacts(tx, input, rules);
       await insertArtifacts(tx, input, admitted.artifacts);
       await close(tx, admitted);
-      const { stdout, stderr } = input.streams;
-      return { outcome: 'captured', position: positionOf(row, [{ stream: 'stdout', ...stdout }, { stream: 'stderr', ...stderr }]) };
+      return { outcome: 'captured', position: closedPosition(row, input) };
     });
   }
 
@@ -204,6 +204,10 @@ function positionOf({ lastSeq, missing }: Pick<CaptureRow, 'lastSeq' | 'missing'
   return { lastSeq, missing, streams: { stdout: of('stdout'), stderr: of('stderr') } };
 }
 
+function closedPosition(at: Pick<CaptureRow, 'lastSeq' | 'missing'>, { streams }: FinishCapture): CapturePosition {
+  return positionOf(at, [{ stream: 'stdout', ...streams.stdout }, { stream: 'stderr', ...streams.stderr }]);
+}
+
 /**
  * The compare-and-set on the capture, its streams' sizes and its chunks: one statement, because this is done for every
  * batch of output, and each way to the server and back would cost more than the work. The bytes of all chunks are one
@@ -295,72 +299,6 @@ async function fill(tx: Transaction, key: CaptureKey, chunk: OutputChunk): Promi
     [key.evaluationUid, key.attempt, chunk.stream, chunk.firstSeq, chunk.data.length],
   );
   await insertChunks(tx, key, [chunk], rows[0]?.offset ?? end);
-}
-
-interface StoredBytes {
-  stream: StreamName;
-  bytes: number;
-  sha256: string;
-  contiguous: boolean;
-}
-
-async function closeStreams(tx: Transaction, input: FinishCapture): Promise<void> {
-  const { rows } = await tx.query<StoredBytes>(
-    `SELECT n.stream, coalesce(sum(octet_length(c.data)), 0)::bigint AS bytes,
-            coalesce(bool_and(c.byte_offset = c.expected), true) AS contiguous,
-            encode(sha256(coalesce(string_agg(c.data, ''::bytea ORDER BY c.first_seq), ''::bytea)), 'hex') AS sha256
-     FROM unnest($3::text[]) AS n(stream) LEFT JOIN (
-       SELECT stream, first_seq, byte_offset, data,
-              sum(octet_length(data)) OVER (PARTITION BY stream ORDER BY first_seq) - octet_length(data) AS expected
-       FROM crucible.output_chunks WHERE ${KEY}) AS c USING (stream)
-     GROUP BY n.stream`,
-    [input.evaluationUid, input.attempt, STREAM_NAMES],
-  );
-  const stored = STREAM_NAMES.map((stream) => agreed(stream, input, rows));
-  const of = <T>(value: (ledger: FinishCapture['streams'][StreamName]) => T): T[] => STREAM_NAMES.map((name) => value(input.streams[name]));
-  await tx.query(
-    `UPDATE crucible.streams s SET bytes = n.bytes, lines = n.lines, gaps = n.gaps::jsonb, truncated = n.truncated,
-       complete = n.complete, produced_bytes = n.produced_bytes, sha256 = n.sha256
-     FROM unnest($3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::boolean[], $8::boolean[], $9::bigint[], $10::text[])
-       AS n(stream, bytes, lines, gaps, truncated, complete, produced_bytes, sha256)
-     WHERE s.evaluation_uid = $1 AND s.attempt = $2 AND s.stream = n.stream`,
-    [
-      input.evaluationUid, input.attempt, STREAM_NAMES, stored.map(({ bytes }) => bytes), of(({ lines }) => lines),
-      of(({ gaps }) => jsonbText(gaps)), of(({ truncated }) => truncated), of(({ complete }) => complete),
-      of(({ producedBytes }) => producedBytes ?? null), stored.map(({ sha256 }) => sha256),
-    ],
-  );
-}
-
-/** What is stored of a stream, when it is what its ledger says. */
-function agreed(stream: StreamName, input: FinishCapture, rows: readonly StoredBytes[]): StoredBytes {
-  const ledger = input.streams[stream];
-  const stored = rows.find((row) => row.stream === stream);
-  if (stored === undefined || !stored.contiguous) throw new IntegrityError(`the stored chunks of ${stream} do not join`);
-  if (stored.bytes !== ledger.bytes || (ledger.sha256 ?? stored.sha256) !== stored.sha256) {
-    throw new IntegrityError(`the ledger of ${stream} says ${ledger.bytes} bytes, stored are ${stored.bytes} or others`);
-  }
-  return stored;
-}
-
-/** With its event, and word to whoever waits for it. */
-async function close(tx: Transaction, input: FinishCapture): Promise<void> {
-  const { attempt, complete, reason, streams, artifacts } = input;
-  const data = {
-    attempt, complete, reason, stdoutBytes: streams.stdout.bytes, stderrBytes: streams.stderr.bytes, artifacts: artifacts.length,
-  };
-  await tx.query(
-    `WITH closed AS (
-       UPDATE crucible.captures SET state = 'captured', captured_at = now(), recorder = $3, complete = $4, reason = $5,
-         artifacts_complete = $6, summary = $7, receipt = $8 WHERE ${KEY} RETURNING evaluation_uid AS uid
-     )
-     SELECT crucible.append_capture_event(uid, $9, $10), pg_notify($11, e.namespace || '/' || e.name)
-     FROM closed JOIN crucible.evaluations e USING (uid)`,
-    [
-      input.evaluationUid, input.attempt, input.recorder, input.complete, input.reason, input.artifactsComplete,
-      advisoryJsonText(input.summary), advisoryJsonText(input.receipt), EVENT_TYPES.captureFinished, jsonbText(data), CAPTURED_CHANNEL,
-    ],
-  );
 }
 
 /** int8multirange text of inclusive ranges. */

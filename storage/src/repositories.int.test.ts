@@ -182,6 +182,41 @@ test('the end of a run is one statement and leaves what the steps leave; what is
   expect(await evaluations.finish(finish(one))).toBe('already');
 });
 
+test('the end of a run that nobody saw run binds its pod in the same statement', async () => {
+  const captures = new CaptureRepository(recorder);
+  const unbound = async (startedAt: Date | null = new Date(1000)) => {
+    const evaluationUid = await accepted();
+    const podUid = randomUUID();
+    await attempts.create(buildAttempt(evaluationUid));
+    await attempts.setJob({ evaluationUid, number: 1, jobUid: randomUUID(), epoch: 1 });
+    await captures.begin({ evaluationUid, podUid, attempt: 1, recorder: 'r' });
+    return { key: { evaluationUid, podUid }, pod: { podUid, podName: 'p', node: 'n', imageDigest: 'sha256:d', startedAt } };
+  };
+  const finish = ({ evaluationUid }: { evaluationUid: string }) => ({
+    uid: evaluationUid, epoch: 1, phase: 'Succeeded', verdict: { class: 'Succeeded', message: 'm' }, passed: null, finishedAt: new Date(2000),
+  });
+  const [once, steps, unstarted, bound] = [await unbound(), await unbound(), await unbound(null), await unbound()];
+  await attempts.setPod({ evaluationUid: bound.key.evaluationUid, number: 1, epoch: 1, ...bound.pod });
+  // It never started, is another pod's, is bound already: all is as it was.
+  for (const { key, pod } of [unstarted, { ...once, pod: { ...once.pod, podUid: randomUUID() } }, bound]) {
+    const before = await attempts.withEvaluation(key.evaluationUid);
+    expect(await attempts.finishRun(end(key), finish(key), pod)).toBe(false);
+    expect(await attempts.withEvaluation(key.evaluationUid)).toEqual(before);
+  }
+  expect(await attempts.finishRun(end(once.key), finish(once.key), once.pod)).toBe(true);
+  await attempts.setPod({ evaluationUid: steps.key.evaluationUid, number: 1, epoch: 1, ...steps.pod });
+  expect(await attempts.finalize(end(steps.key))).toBe('finalized');
+  expect(await attempts.accept({ evaluationUid: steps.key.evaluationUid, number: 1, epoch: 1 })).toBe('accepted');
+  expect(await evaluations.finish(finish(steps.key))).toBe('finished');
+  const own = { uid: '', name: '', acceptedAt: 0, createdAt: 0, evaluationUid: '', podUid: '', jobUid: '', finalizedAt: 0 };
+  const left = async ({ evaluationUid }: { evaluationUid: string }) => [
+    { ...(await evaluations.get(evaluationUid)), ...own },
+    { ...(await attempts.get(evaluationUid, 1)), ...own },
+    (await events.list(evaluationUid)).map(({ seq, type, data }) => ({ seq, type, data })),
+  ];
+  expect(await left(once.key)).toEqual(await left(steps.key));
+});
+
 test('a newer generation takes over the spec until the end, an older one never', async () => {
   const input = buildEvaluation({ generation: 2 });
   await evaluations.upsertAccepted(input);

@@ -33,3 +33,24 @@ it('asks before it goes on with what was assumed and is not so: it may be over',
   expect(await write(true, false)).toEqual(['first', 'again in 0 s']);
   expect(await write(false, false)).toEqual(['first', 'accepted', 'attempt', 'phase']);
 });
+
+it('hands the end of a run over with its pod, and takes the steps when that is refused', async () => {
+  const ends: unknown[] = [];
+  const pod = { podUid: 'u', podName: 'p', node: 'n', startedAt: new Date(0) };
+  const attempt = { number: 1, podUid: 'u', startedAt: new Date(0), finishedAt: new Date(0), exitCode: 0, signal: null, verdict: {} as never, pod };
+  const evaluation = { phase: 'Succeeded', verdict: {} as never, passed: null, score: undefined, finishedAt: new Date(0), acceptedAttempt: 1 } as const;
+  const end = async (atOnce: boolean): Promise<string[]> => {
+    const steps: string[] = [];
+    const step = (name: string) => async (): Promise<string> => (steps.push(name), 'finalized');
+    const deps = {
+      database: { transaction: async (work: (tx: object) => Promise<void>) => await work({}) },
+      evaluations: { finish: step('finish') },
+      attempts: { finishRun: async (...given: unknown[]) => (ends.push(given.at(-1)), atOnce), setPod: step('pod'), finalize: step('end'), accept: step('accept') },
+      epoch: () => 1,
+    } as unknown as RecordDependencies;
+    await new RecordWriter(deps).end('uid', { type: 'recordEnd', attempt, evaluation });
+    return steps;
+  };
+  expect([await end(true), await end(false)]).toEqual([[], ['pod', 'end', 'accept', 'finish']]);
+  expect(ends).toEqual([pod, pod]);
+});

@@ -86,11 +86,12 @@ export class RecordWriter {
     });
   }
 
-  /** Of a run whose pod is known, as nearly all end. */
+  /** Of a run that has a pod, as nearly all end. */
   async #endAtOnce(uid: string, { attempt, evaluation }: Omit<Extract<Action, { type: 'recordEnd' }>, 'type'>): Promise<boolean> {
-    if (attempt === undefined || attempt.pod !== undefined || evaluation?.acceptedAttempt !== attempt.number) return false;
+    if (attempt === undefined || evaluation?.acceptedAttempt !== attempt.number) return false;
     const epoch = this.#deps.epoch();
-    return await this.#deps.attempts.finishRun({ ...attempt, evaluationUid: uid, epoch }, { ...evaluation, uid, epoch });
+    const { pod, ...end } = attempt;
+    return await this.#deps.attempts.finishRun({ ...end, evaluationUid: uid, epoch }, { ...evaluation, uid, epoch }, pod);
   }
 }
 
