@@ -1,3 +1,4 @@
+import type { Logger } from 'pino';
 import { sleep, type Clock } from './clock.ts';
 import { errorFromStatus, KubeError } from './errors.ts';
 import type { Limiter } from './limiter.ts';
@@ -83,6 +84,7 @@ export interface CallerOptions {
   transport: Transport;
   limiter: Limiter;
   clock: Clock;
+  logger?: Logger | undefined;
   metrics: KubeMetrics | undefined;
   timeoutMs: number;
   maxResponseBytes: number;
@@ -169,7 +171,10 @@ export class Caller {
   async #error(request: ApiRequest, response: HttpResponse): Promise<KubeError> {
     const body = await readBody(response, MAX_ERROR_BYTES).catch(() => '');
     const retryAfter = parseRetryAfter(response.headers['retry-after'], this.#options.clock);
-    return errorFromStatus(response.status, body, `${request.method} ${pathOnly(request.path)}`, retryAfter);
+    const what = `${request.method} ${pathOnly(request.path)}`;
+    const tell = (askedSeconds: number): void =>
+      this.#options.logger?.warn({ request: what, code: response.status, askedSeconds }, 'the API server asks for a longer wait than is kept');
+    return errorFromStatus(response.status, body, what, retryAfter, tell);
   }
 
   async #mayRetry(error: KubeError, retries: Retries, scope: CallScope): Promise<boolean> {

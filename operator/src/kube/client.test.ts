@@ -311,6 +311,16 @@ describe('throttling', () => {
     expect(await error).toMatchObject({ code: 429, retryAfterSeconds: 60 });
   });
 
+  it('does not wait for a day', async () => {
+    const call = client.get(PODS, 'evals', 'a', { timeoutMs: 600_000 });
+    (await server.next()).fail(503, 'ServiceUnavailable', 'tomorrow', { 'retry-after': '86400' });
+    await clock.timer((ms) => ms === 60_000);
+    await clock.advance(60_000);
+    (await server.next()).json(pod('a'));
+    await call;
+    expect(logs).toContain('"askedSeconds":86400');
+  });
+
   it('gives up after some rounds', async () => {
     const error = failure(client.get(PODS, 'evals', 'a'));
     for (let i = 0; i < 5; i += 1) {

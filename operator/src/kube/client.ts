@@ -42,6 +42,7 @@ export class KubeClient {
       transport: this.#transport,
       limiter: new Limiter(options.maxInFlight ?? MAX_IN_FLIGHT),
       clock,
+      logger: options.logger,
       metrics: options.metrics,
       timeoutMs: this.#timeoutMs,
       maxResponseBytes: options.maxResponseBytes ?? MAX_RESPONSE_BYTES,

@@ -60,15 +60,29 @@ export const isNamespaceTerminating = (error: unknown): boolean =>
 export const isTransient = (error: unknown): boolean =>
   error instanceof KubeError && (error.code === 0 ? !isAborted(error) : error.code === 429 || error.code >= 500);
 
-/** Builds the error of an HTTP answer from its body, which is a Status object unless something in between answered. */
-export function errorFromStatus(code: number, body: string, what: string, retryAfterSeconds?: number): KubeError {
+/** A server, or what stands before it, may say a day: whoever asks again after this long harms nobody. */
+export const MAX_RETRY_AFTER_SECONDS = 60;
+
+/**
+ * Builds the error of an HTTP answer from its body, which is a Status object unless something in between answered. `onLong` hears of
+ * a wait that is too long to be kept.
+ */
+export function errorFromStatus(
+  code: number,
+  body: string,
+  what: string,
+  retryAfterSeconds?: number,
+  onLong?: (askedSeconds: number) => void,
+): KubeError {
   const status = parseStatus(body);
+  const asked = retryAfterSeconds ?? status?.details?.retryAfterSeconds;
+  if (asked !== undefined && asked > MAX_RETRY_AFTER_SECONDS) onLong?.(asked);
   const detail = withoutValues(status?.message ?? body.slice(0, MAX_MESSAGE));
   return new KubeError({
     code,
     reason: status?.reason ?? REASONS[code] ?? 'Unknown',
     message: `${what}: ${code}${detail ? ` ${detail.slice(0, MAX_MESSAGE)}` : ''}`,
-    retryAfterSeconds: retryAfterSeconds ?? status?.details?.retryAfterSeconds,
+    retryAfterSeconds: asked === undefined ? undefined : Math.min(asked, MAX_RETRY_AFTER_SECONDS),
     causes: status?.details?.causes,
   });
 }
