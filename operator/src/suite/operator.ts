@@ -12,6 +12,7 @@ import { SuiteGatherer } from './gather.ts';
 import type { SuiteMetrics } from './metrics.ts';
 import { SuiteReconciler } from './reconciler.ts';
 import { conditionOf, isFinished } from './snapshot.ts';
+import type { RawSuite } from './snapshot.ts';
 import { SuiteSweep } from './sweep.ts';
 
 export interface SuiteOperatorDependencies {
@@ -84,10 +85,17 @@ export class SuiteOperator {
     const wakeRefused = (): void => {
       if (this.#term === undefined) return;
       for (const raw of caches.suites.list())
-        if (!isFinished(raw) && conditionOf(raw, 'Accepted')?.status !== 'True') this.#term.queue.add(keyOf(raw));
+        if (!isFinished(raw) && isHindered(raw)) this.#term.queue.add(keyOf(raw));
     };
     caches.runtimes.onChange(wakeRefused);
     caches.runtimeClasses.onChange(wakeRefused);
     caches.namespaces.onChange(wakeRefused);
   }
+}
+
+/** Not accepted, or with runs under way and none that can be started: then the reason is not its phase. */
+function isHindered(raw: RawSuite): boolean {
+  if (conditionOf(raw, 'Accepted')?.status !== 'True') return true;
+  const reason = conditionOf(raw, 'Reconciling')?.reason;
+  return reason !== undefined && reason !== raw.status?.phase;
 }

@@ -48,9 +48,15 @@ describe('while it runs', () => {
 
   test('creates nothing while it would not be admitted, and goes on counting', () => {
     const refusal = { admitted: false, reason: 'RuntimeNotFound', message: 'none' } as const;
-    const decision = decide({ spec: { samples: 3 }, runs: [ended('Passed', { recorded: 'added' }), open()], changes: { refusal } });
-    expect(decision).toMatchObject({ then: [], view: { phase: 'Running', accepted: { status: 'False' }, summary: { passed: 1 } } });
-    expect(decision.results).toHaveLength(1);
+    const after = (samples: number, runs: NonNullable<SnapshotOptions['runs']>) => decide({ spec: { samples }, runs, changes: { refusal } });
+    const passed = ended('Passed', { recorded: 'added' });
+    const goesOn = after(3, [passed, open()]);
+    expect(goesOn).toMatchObject({ then: [], view: { phase: 'Running', accepted: { status: 'True' }, summary: { passed: 1 } } });
+    expect(goesOn.view?.obstacle).toEqual({ reason: 'RuntimeNotFound', message: 'The runs under way go on and are counted; no other can start. none' });
+    expect(goesOn.results).toHaveLength(1);
+    // All have started: nothing is refused any more. None is under way: nothing goes on.
+    expect(after(2, [passed, open()]).view).toMatchObject({ accepted: { status: 'True' }, obstacle: undefined });
+    expect(after(3, [passed]).view).toMatchObject({ accepted: { status: 'False', reason: 'RuntimeNotFound' }, obstacle: undefined });
   });
 
   test('that cannot be read any more, by a newer operator, goes on counting, creates nothing and gets no end but a cancel', () => {

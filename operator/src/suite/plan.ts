@@ -64,14 +64,26 @@ function planRuns(
     : refusal === undefined
       ? creations(runs, suite?.spec.parallelism ?? DEFAULTS.suiteParallelism)
       : [];
-  const obstacle = ending ? undefined : snapshot.obstacle;
+  const hindrance = ending ? { obstacle: undefined, refusal } : hindranceOf(snapshot, summary, refusal);
   return {
     actions,
     results,
-    view: view(snapshot, summary, { ending, obstacle, refusal }),
+    view: view(snapshot, summary, { ending, ...hindrance }),
     then,
     ...(summary.running > 0 && { requeueAfterSeconds: LOOK_AGAIN_SECONDS * (isWaitingForRecord(runs) ? 1 : 12) }),
   };
+}
+
+/**
+ * What refuses the next run is a stop only once none is under way: until then the suite goes on, and says what cannot start. A
+ * suite that cannot be read is refused at once: no end of it can come.
+ */
+function hindranceOf(snapshot: SuiteSnapshot, summary: SuiteSummary, refusal: Refusal | undefined): Pick<ViewTerms, 'obstacle' | 'refusal'> {
+  const { suite, obstacle } = snapshot;
+  if (refusal === undefined || suite === undefined || summary.running === 0) return { obstacle, refusal };
+  if (summary.notStarted === 0) return { obstacle, refusal: undefined };
+  const message = clip(`The runs under way go on and are counted; no other can start. ${refusal.message}`, LIMITS.suiteMessageCharacters);
+  return { obstacle: { reason: refusal.reason, message }, refusal: undefined };
 }
 
 /** Also of one that cannot be read. */
