@@ -8,7 +8,7 @@ import type { Score, StdoutExpectation } from './expect.ts';
 export type Action =
   | { readonly type: 'addFinalizer' }
   /** Of a status that cannot be ours: then it is written as of one that has none yet. */
-  | { readonly type: 'clearConditions' }
+  | { readonly type: 'clearStatus' }
   | { readonly type: 'recordEvaluation'; readonly phase: Phase }
   /** Rows of the evaluation and its attempt, before anything of it can be in the cluster. */
   | {

@@ -47,6 +47,8 @@ export interface Refusal {
 export interface ClusterFacts {
   readonly namespace: Namespace | undefined;
   readonly runtimes: readonly EvaluationRuntime[];
+  /** What is wrong with those that cannot be read, by name. */
+  readonly unreadableRuntimes?: ReadonlyMap<string, string>;
   readonly runtimeClasses: readonly string[];
   /** The handler of each, for receipts. */
   readonly runtimeHandlers?: ReadonlyMap<string, string>;
@@ -67,6 +69,9 @@ export function admit(evaluation: Evaluation, facts: ClusterFacts, settings: Set
   if (spec.runtime !== undefined) {
     const usable = facts.runtimes.filter((candidate) => mayUse(evaluation, candidate));
     runtime = usable.find((candidate) => candidate.metadata.name === spec.runtime);
+    const unreadable = facts.unreadableRuntimes?.get(spec.runtime);
+    if (unreadable !== undefined)
+      return refuse('RuntimeInvalid', `EvaluationRuntime "${spec.runtime}" cannot be used. ${unreadable} Use another one, or have a platform administrator correct it.`);
     if (runtime === undefined) return runtimeNotFound(spec.runtime, usable);
   }
   const runtimeClass = chooseRuntimeClass(spec, runtime, facts, settings);

@@ -26,6 +26,7 @@ async function create(
   there: KubeObject | undefined,
   assumed = false,
   asked: string[] = [],
+  epoch = 5,
 ): Promise<{ asked: string[]; left: KubeObject | undefined }> {
   let left = there;
   server.handler = (exchange) => {
@@ -43,7 +44,7 @@ async function create(
   };
   const record = { evaluation: undefined, attempts: [], ...(assumed && { assumed: true as const }) };
   const subject = snapshot({ record, cluster: { ...snapshot().cluster, runtimes: [runtime('python', { command: [image] })] } });
-  const launcher = new AttemptLauncher({ client, settings: settings() } as unknown as LaunchDependencies);
+  const launcher = new AttemptLauncher({ client, settings: settings(), epoch: () => epoch } as unknown as LaunchDependencies);
   await launcher.createConfigMap(subject, find(subject, 'createConfigMap')!, {});
   return { asked, left };
 }
@@ -64,6 +65,14 @@ describe('the ConfigMap of an attempt', () => {
     const asked: string[] = [];
     await expect(create('python3.14', first, true, asked)).rejects.toThrow(WaitingError);
     expect(asked).toEqual(['POST', 'GET']);
+  });
+
+  it('is left as it is when a later leader has made it', async () => {
+    const { left } = await create('python3.14', undefined, false, [], 6);
+    const asked: string[] = [];
+    await expect(create('python3.13', left, false, asked)).rejects.toThrow('a later leader has begun it');
+    expect(asked).toEqual(['POST', 'GET']);
+    expect((await create('python3.13', left, false, [], 7)).asked).toEqual(['POST', 'GET', 'DELETE', 'POST']);
   });
 
   it("is never another evaluation's", async () => {

@@ -6,7 +6,7 @@ import { CONFIG_MAPS, JOBS, isAlreadyExists, isForbidden, isInvalid, isNamespace
 import type { CallOptions, KubeClient, KubeObject, Resource } from '../kube/index.ts';
 import type { Action } from './actions.ts';
 import type { AttemptIdentity } from './job.ts';
-import { buildConfigMap, buildJob } from './job.ts';
+import { EPOCH_ANNOTATION, buildConfigMap, buildJob, hasTermsOf } from './job.ts';
 import { uidOf } from './objects.ts';
 import { allocateUid } from './sandbox-uid.ts';
 import type { Settings } from './settings.ts';
@@ -26,6 +26,9 @@ export interface Left {
   readonly version?: string | undefined;
   readonly gone?: boolean;
 }
+
+/** By then this leader knows that it is none. */
+const FENCED_RETRY_SECONDS = 15;
 
 /** Makes the objects of an attempt. */
 export class AttemptLauncher {
@@ -61,7 +64,8 @@ export class AttemptLauncher {
     const identity = identityOf(snapshot, number);
     const sandboxUid = allocateUid(settings.sandbox.uids, { uid, number }, this.#deps.sandboxUids);
     const wanted = buildJob({ run, identity, sandboxUid, settings: settings.sandbox, patience: settings.patience });
-    const job = await refusable(this.#createOnce(JOBS, wanted, call));
+    const terms = { image: run.image, runtimeClass: run.runtimeClassName ?? null, timeoutSeconds: run.timeoutSeconds };
+    const job = await refusable(this.#createOnce(JOBS, wanted, call, (existing) => hasTermsOf(existing, terms)));
     // Only from here on does the recorder trust the Job's pods.
     await attempts.setJob({ evaluationUid: uid, number, jobUid: uidOf(job), epoch: epoch() });
   }
@@ -69,10 +73,14 @@ export class AttemptLauncher {
   /**
    * Not applied: what is there already was made by an earlier try and is never changed (a second one would suspend again
    * what Kueue has started meanwhile), and to the API server an apply costs twice as much. Unless it does not fit what is launched
-   * now: the try may have been long ago, and its runtime another one. As there is no Job of the attempt yet, nothing reads it.
+   * now: the try may have been long ago, or of somebody who no longer led, and its runtime another one. As no Job of the attempt is
+   * recorded yet, nothing of it has counted. What a later leader has made is never touched, whoever still believes that he leads.
    */
-  async #createOnce(resource: Resource, wanted: KubeObject, call: CallOptions, fits = (_: KubeObject): boolean => true): Promise<KubeObject> {
+  async #createOnce(resource: Resource, made: KubeObject, call: CallOptions, fits: (existing: KubeObject) => boolean): Promise<KubeObject> {
     const { client } = this.#deps;
+    const epoch = this.#deps.epoch();
+    const annotations = { ...made.metadata.annotations, [EPOCH_ANNOTATION]: String(epoch) };
+    const wanted = { ...made, metadata: { ...made.metadata, annotations } };
     const { namespace, name = '', labels } = wanted.metadata;
     const create = (): Promise<KubeObject> =>
       client.create(resource, wanted, { fieldManager: FIELD_MANAGERS.objects, metadataOnly: true, ...call });
@@ -84,8 +92,10 @@ export class AttemptLauncher {
       const owner = LABELS.evaluationUid;
       if (existing.metadata.labels?.[owner] !== labels?.[owner])
         throw new Error(`a ${resource.kind} of the name ${name} belongs to another evaluation`, { cause: error });
+      if (Number(existing.metadata.annotations?.[EPOCH_ANNOTATION] ?? 0) > epoch)
+        throw new WaitingError(FENCED_RETRY_SECONDS, 'Fenced', 'a later leader has begun it');
       if (fits(existing)) return existing;
-      await client.delete(resource, namespace, name, { uid: uidOf(existing), ...call });
+      await client.delete(resource, namespace, name, { uid: uidOf(existing), propagationPolicy: 'Background', ...call });
       return await create();
     }
   }

@@ -86,8 +86,8 @@ export class Applier {
     switch (action.type) {
       case 'addFinalizer':
         return leftOf(await addFinalizer(client, snapshot.raw, call));
-      case 'clearConditions':
-        return await this.#clearConditions(snapshot.raw, call);
+      case 'clearStatus':
+        return await this.#clearStatus(snapshot.raw, call);
       case 'removeFinalizer':
         return leftOf(await removeFinalizer(client, snapshot.raw, call));
       case 'deleteEvaluation':
@@ -170,10 +170,10 @@ export class Applier {
     if (notAdmitted !== undefined && namespace !== undefined) await submissions.tell({ ...identityOf(raw, namespace), ...notAdmitted });
   }
 
-  /** The list as a whole: by applying, nobody takes away what somebody else has put into it. */
-  async #clearConditions({ metadata }: RawEvaluation, call: CallOptions): Promise<void> {
+  /** As a whole: by applying, nobody takes away what somebody else has put into it. */
+  async #clearStatus({ metadata }: RawEvaluation, call: CallOptions): Promise<void> {
     const { namespace, name = '', resourceVersion } = metadata;
-    const patch = { metadata: { resourceVersion }, status: { conditions: null } };
+    const patch = { metadata: { resourceVersion }, status: null };
     const options = { fieldManager: FIELD_MANAGERS.status, subresource: 'status', metadataOnly: true, ...call };
     await this.#deps.client.mergePatch(EVALUATIONS, namespace, name, patch, options);
   }

@@ -1,5 +1,5 @@
 import { InvalidResourceError, LABELS, parseEvaluation } from '@crucible/crds';
-import type { Evaluation, EvaluationRuntime } from '@crucible/crds';
+import type { Evaluation } from '@crucible/crds';
 import type {
   AttemptRecord,
   AttemptRepository,
@@ -9,8 +9,10 @@ import type {
 import { CONFIG_MAPS, EVALUATIONS, EVENTS, JOBS, PODS, trim } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
 import type { GateKeeper } from '../drill/gate.ts';
+import { readRuntimes } from '../runtime/parsed.ts';
 import { inputNames } from './inputs.ts';
 import type { InputMap } from './inputs.ts';
+import { hasTermsOf } from './job.ts';
 import { isSuspended } from './kueue.ts';
 import type { WorkloadIndex } from './kueue.ts';
 import type { Job, KubeEvent, Namespace, Pod, RuntimeClass } from './objects.ts';
@@ -64,14 +66,14 @@ export class Gatherer {
   async gather(
     key: string,
     raw: RawEvaluation,
-    own: Pick<Snapshot, 'turn' | 'launchRefusal' | 'scored' | 'configMaps' | 'heldBack' | 'backlogged'>,
+    own: Pick<Snapshot, 'turn' | 'launchRefusal' | 'scored' | 'configMaps' | 'doubted' | 'heldBack' | 'backlogged'>,
     signal: AbortSignal,
   ): Promise<Snapshot> {
     const { caches } = this.#deps;
     const { evaluation, invalid } = readEvaluation(raw);
     const cluster = {
       namespace: caches.namespaces.get(raw.metadata.namespace ?? ''),
-      runtimes: caches.runtimes.list() as unknown as EvaluationRuntime[],
+      ...readRuntimes(caches.runtimes.list()),
       runtimeClasses: caches.runtimeClasses.list().map(({ metadata }) => metadata.name ?? ''),
       runtimeHandlers: new Map(
         (caches.runtimeClasses.list() as RuntimeClass[]).map(({ metadata, handler = '' }) => [metadata.name ?? '', handler]),
@@ -88,6 +90,7 @@ export class Gatherer {
       paused: this.#deps.pauses.of(raw.metadata.namespace ?? ''),
       workload: undefined,
       warnings: [],
+      failingSince: undefined,
       capture: undefined,
       output: undefined,
       unavailableSince: undefined,
@@ -98,7 +101,7 @@ export class Gatherer {
       caches.pods.ofEvaluation(uid).filter(({ metadata }) => metadata.uid !== chosen?.metadata.uid);
     const lastJob = raw.status?.attempts?.at(-1);
     // While a pod of it runs and is held, the status cannot be ours: then the record is asked.
-    if (isFinished(raw) && !caches.pods.ofEvaluation(uid).some(isHeld)) {
+    if (isFinished(raw) && !own.doubted && !caches.pods.ofEvaluation(uid).some(isHeld)) {
       const job =
         lastJob?.jobName === undefined
           ? undefined
@@ -127,7 +130,7 @@ export class Gatherer {
     // Suspended and with a pod: it was stopped, or the cache has not seen yet that it was resumed. The first is for good.
     const doubtful = pod !== undefined && attempt.state !== 'finalized' && attempt.ending === null && isSuspended(known);
     const job = doubtful ? await this.#liveJob(raw, attempt, signal) : known;
-    const launching = attempt.state === 'finalized' || (attempt.jobUid === null && job === undefined);
+    const launching = attempt.state === 'finalized' || (attempt.jobUid === null && (job === undefined || !hasTermsOf(job, attempt)));
     const [warnings, output, inputs] = await Promise.all([
       attempt.state === 'finalized' ? [] : this.#warnings(raw, job, pod, signal),
       this.#output(attempt, capture),

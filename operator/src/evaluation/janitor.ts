@@ -235,7 +235,7 @@ export class Janitor {
     const snapshot = await gatherer.gather(
       `${namespace}/${name}`,
       raw,
-      { turn: false, launchRefusal: undefined, scored: undefined, configMaps: undefined, heldBack: undefined, backlogged: false },
+      { turn: false, launchRefusal: undefined, scored: undefined, configMaps: undefined, doubted: false, heldBack: undefined, backlogged: false },
       signal,
     );
     const { actions } = plan(snapshot, now(), settings);
@@ -257,8 +257,12 @@ export class Janitor {
     const { namespace = '', name = '' } = raw.metadata;
     const end = endFromStatus(raw, record.attempts, open && (await captures.get(uid, open.number)));
     const what = { evaluation: `${namespace}/${name}`, uid };
-    if (end === undefined) return logger.warn(what, 'the record has lost the end of a run, and its status has no verdict that can be read');
-    await applier.apply(strayAsSnapshot(uid, { namespace, name, jobs: [], pods: [] }), [end], signal);
+    const snapshot = { ...strayAsSnapshot(uid, { namespace, name, jobs: [], pods: [] }), raw };
+    if (end === undefined) {
+      await applier.apply(snapshot, [{ type: 'clearStatus' }], signal);
+      return logger.warn(what, 'the status said Finished and no verdict of what has no end in the record: it is written anew');
+    }
+    await applier.apply(snapshot, [end], signal);
     logger.warn(what, 'the record had lost the end of a run: it was taken from its status');
   }
 }
@@ -296,6 +300,7 @@ function strayAsSnapshot(uid: string, { namespace, name, jobs, pods }: Stray): S
     others: pods,
     inputs: new Map(),
     warnings: [],
+    failingSince: undefined,
     workload: undefined,
     heldBack: undefined,
     backlogged: false,
@@ -304,6 +309,7 @@ function strayAsSnapshot(uid: string, { namespace, name, jobs, pods }: Stray): S
     output: undefined,
     scored: undefined,
     configMaps: undefined,
+    doubted: false,
     launchRefusal: undefined,
     gate: NO_GATE,
     turn: false,

@@ -33,6 +33,9 @@ export const IMAGE_ANNOTATION = 'crucible.dev/image';
 export const LAUNCHER_IMAGE_ANNOTATION = 'crucible.dev/launcher-image';
 export const RUNTIME_CLASS_ANNOTATION = 'crucible.dev/runtime-class';
 
+/** Of the leader that made it. The API server cannot refuse one that only believes that it leads; its successor can see it. */
+export const EPOCH_ANNOTATION = 'crucible.dev/epoch';
+
 // Whatever becomes of the launcher, the pod is gone by timeout + grace + 5 s: the deadline comes a second after the
 // launcher's own, polite timeout, the kubelet waits for the grace and two seconds more, and two are left for its own
 // rounding and delay.
@@ -112,6 +115,26 @@ export function initialDeadlineSeconds(timeoutSeconds: number, patience: Patienc
 export function runningDeadlineSeconds(podStart: string, containerStart: string, timeoutSeconds: number): number {
   const startUp = Math.max(0, Math.ceil((Date.parse(containerStart) - Date.parse(podStart)) / 1000));
   return startUp + timeoutSeconds + DEADLINE_MARGIN_SECONDS;
+}
+
+/** The terms that an attempt's row has too, and by which its receipt is judged. */
+export interface JobTerms {
+  readonly image: string;
+  readonly runtimeClass: string | null;
+  readonly timeoutSeconds: number | null;
+}
+
+/**
+ * Whether a Job is what the row says. One that somebody made who no longer led, or in a try of long ago, may be of a runtime as
+ * it was then. What a Job does not say counts as fitting: it was made before that was written on it.
+ */
+export function hasTermsOf({ metadata: { annotations = {} } }: KubeObject, { image, runtimeClass, timeoutSeconds }: JobTerms): boolean {
+  const wanted = {
+    [IMAGE_ANNOTATION]: image,
+    [RUNTIME_CLASS_ANNOTATION]: runtimeClass ?? '',
+    ...(timeoutSeconds !== null && { [TIMEOUT_ANNOTATION]: String(timeoutSeconds) }),
+  };
+  return Object.entries(wanted).every(([name, value]) => annotations[name] === undefined || annotations[name] === value);
 }
 
 export interface JobInputs {

@@ -1,6 +1,7 @@
 import { MUTABLE_SPEC_FIELDS } from '../../../crds/src/schema/evaluation-spec.ts';
 import { FIELD_VALUES } from '../../../crds/src/testing/samples.ts';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { jobName } from './names.ts';
 import { TestCluster } from './testing/cluster.ts';
 
 // What is changed while a run is under way takes effect or is refused, field by field. Refusals are the API server's own
@@ -72,6 +73,46 @@ it('of its status and finalizer nothing: what somebody else writes there is writ
   await cluster.ended(pod, 0);
   await cluster.capture(uid, pod);
   expect((await cluster.phase('forged', 'Succeeded')).verdict?.class).toBe('Succeeded');
+});
+
+it('of the end of what has not begun nothing either', async () => {
+  const runtime = `${cluster.runtime}-later`;
+  await cluster.submit('waiting', { runtime });
+  const refused = async () => (await cluster.status('waiting')).conditions?.find(({ type }) => type === 'Accepted')?.reason;
+  await cluster.waitFor('the refusal', async () => ((await refused()) === 'RuntimeNotFound' ? true : undefined), () => cluster.status('waiting'));
+  const forged = { type: 'Finished', status: 'True', reason: 'Forged', message: 'by hand', lastTransitionTime: '2026-01-01T00:00:00Z' };
+  const verdict = { class: 'Succeeded', confidence: 'Confirmed', message: 'by hand' };
+  const status = { phase: 'Succeeded', conditions: [forged], verdict, exitCode: 0 };
+  await cluster.must('PATCH', `${cluster.path('evaluations', 'waiting')}/status`, { status }, MERGE);
+  await cluster.waitFor('the refusal again', async () => ((await refused()) === 'RuntimeNotFound' ? true : undefined), () => cluster.status('waiting'));
+  expect(Object.keys(await cluster.status('waiting')).sort()).toEqual(['conditions', 'observedGeneration', 'phase']);
+  await cluster.createRuntime(runtime);
+  await cluster.phase('waiting', 'Starting');
+});
+
+it('of a Job that somebody made who no longer led nothing: what is recorded is launched', async () => {
+  const runtime = `${cluster.runtime}-moved`;
+  const uid = await cluster.submit('overtaken', { runtime });
+  await cluster.waitFor('the refusal', async () => ((await cluster.status('overtaken')).conditions?.length ? true : undefined), () => cluster.status('overtaken'));
+  const jobs = `/apis/batch/v1/namespaces/${cluster.namespace}/jobs`;
+  const metadata = {
+    name: jobName({ name: 'overtaken', uid }, 1),
+    labels: { 'crucible.dev/evaluation-uid': uid, 'crucible.dev/attempt': '1' },
+    annotations: { 'crucible.dev/image': 'crucible/python:yesterday', 'crucible.dev/epoch': '0' },
+  };
+  const template = { spec: { restartPolicy: 'Never', containers: [{ name: 'sandbox', image: 'crucible/python:yesterday' }] } };
+  const stale = await cluster.must('POST', jobs, { apiVersion: 'batch/v1', kind: 'Job', metadata, spec: { template } });
+  await cluster.createRuntime(runtime);
+  await cluster.phase('overtaken', 'Starting');
+  const pod = await cluster.makePod('overtaken');
+  const job = await cluster.must('GET', `${jobs}/${metadata.name}`);
+  expect(job['metadata'].uid).not.toBe(stale['metadata'].uid);
+  expect(job['metadata'].annotations).toMatchObject({ 'crucible.dev/image': 'crucible/python:test', 'crucible.dev/epoch': String(cluster.epoch) });
+  await cluster.running(pod);
+  await cluster.ended(pod, 0);
+  await cluster.capture(uid, pod);
+  const { conditions = [] } = await cluster.phase('overtaken', 'Succeeded');
+  expect(conditions.find(({ type }) => type === 'Contained')?.reason).not.toBe('ReceiptMismatch');
 });
 
 it('of its runtime everything, for what starts from then on', async () => {

@@ -89,11 +89,12 @@ export interface RuntimeClass extends KubeObject {
 }
 
 export interface KubeEvent extends KubeObject {
-  involvedObject?: { kind?: string; name?: string; uid?: string };
+  involvedObject?: { kind?: string; name?: string; uid?: string; fieldPath?: string };
   reason?: string;
   message?: string;
   type?: string;
   count?: number;
+  firstTimestamp?: string | null;
 }
 
 export function uidOf(object: { metadata: ObjectMeta }): string {

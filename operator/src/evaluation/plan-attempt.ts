@@ -1,4 +1,4 @@
-import { CAPTURE_FINALIZER, DEFAULTS } from '@crucible/crds';
+import { CAPTURE_FINALIZER, DEFAULTS, LABELS } from '@crucible/crds';
 import type { Phase, Verdict } from '@crucible/crds';
 import type { AttemptPod, AttemptRecord } from '@crucible/storage';
 import type { Action, AttemptEnd, Claim, Plan, View } from './actions.ts';
@@ -111,6 +111,7 @@ function planStarting(context: Context, pod: Pod | undefined): Plan {
     pod,
     warnings: snapshot.warnings,
     image: attempt.image,
+    failingSince: snapshot.failingSince,
     now,
     patience: settings.patience,
   });
@@ -219,6 +220,7 @@ function going(
   const { snapshot } = context;
   const recorded = snapshot.record === 'unavailable' ? undefined : snapshot.record.evaluation?.phase;
   if (hasLostFinalizer(snapshot)) actions.push({ type: 'addFinalizer' });
+  actions.push(...releaseForeign(context));
   if (recorded !== view.phase) actions.push({ type: 'recordPhase', phase: view.phase });
   return {
     actions,
@@ -227,6 +229,16 @@ function going(
     turn: 'hold',
     capturing: view.phase === 'Capturing',
   };
+}
+
+/** Pods of a Job of this attempt that was deleted because it was not what is recorded: nothing of them is ever captured. */
+function releaseForeign({ snapshot: { others }, attempt: { number, jobUid } }: Context): Action[] {
+  return others.flatMap(({ metadata }): Action[] => {
+    const foreign = jobUid !== null && !(metadata.ownerReferences ?? []).some(({ uid }) => uid === jobUid);
+    const held = metadata.deletionTimestamp !== undefined && hasFinalizer({ metadata }, CAPTURE_FINALIZER);
+    if (!foreign || !held || metadata.labels?.[LABELS.attempt] !== String(number)) return [];
+    return [{ type: 'releasePod', podName: metadata.name ?? '', podUid: metadata.uid ?? '' }];
+  });
 }
 
 /**

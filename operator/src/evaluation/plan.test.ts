@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { NOW, POD_UID, at, attempt, launched, output, pod, rawEvaluation, record, snapshot } from './testing/builders.ts';
+import { NOW, POD_UID, at, attempt, job, launched, output, pod, rawEvaluation, record, snapshot } from './testing/builders.ts';
 import { accepted, decide, deleting, finalized, finalizers, find, finished, types } from './testing/plans.ts';
+import type { Snapshot } from './snapshot.ts';
 
 describe('plan: before an attempt', () => {
   it('starts one that has its turn, rows before objects', () => {
@@ -115,6 +116,18 @@ describe('plan: killed between two actions', () => {
     expect(types(launched({ attempt: { jobUid: null }, spec: { cancel: true } }))).toEqual(['recordJob']);
   });
 
+  it('after the Job, which is not what the row says: launches what is', () => {
+    const made = job({ metadata: { annotations: { 'crucible.dev/image': 'crucible/python:yesterday' } } });
+    const raw = rawEvaluation({}, { metadata: { finalizers } });
+    expect(types(launched({ attempt: { jobUid: null }, job: made, raw }))).toEqual(['createConfigMap', 'launch']);
+    const same = job({ metadata: { annotations: { 'crucible.dev/image': 'crucible/python:test', 'crucible.dev/runtime-class': '', 'crucible.dev/timeout-seconds': '60' } } });
+    expect(types(launched({ attempt: { jobUid: null }, job: same, raw }))).toEqual(['recordJob']);
+    // Its pod is nobody's, and goes.
+    const foreign = pod().meta({ uid: 'foreign', deletionTimestamp: at(-1), ownerReferences: [{ apiVersion: 'batch/v1', kind: 'Job', name: 'hello-job-1', uid: 'old' }] });
+    expect(find(launched({ pod: undefined, others: [foreign.build()] }), 'releasePod')).toMatchObject({ podUid: 'foreign' });
+    expect(types(launched({ pod: undefined, others: [pod().meta({ uid: 'second', deletionTimestamp: at(-1) }).build()] }))).not.toContain('releasePod');
+  });
+
   it('after the end was recorded: cleans up and says the same in the status', () => {
     const verdict = {
       class: 'Succeeded',
@@ -206,7 +219,7 @@ describe('plan: finished', () => {
   it('is not believed while a pod of it runs that the record knows nothing of the end of', () => {
     const running = { raw: raw({}, { finalizers }), pod: pod().running().build() };
     expect(decide(launched(running))).toEqual({
-      actions: [{ type: 'clearConditions' }],
+      actions: [{ type: 'clearStatus' }],
       view: undefined,
       requeueAfterSeconds: 1,
       turn: 'hold',
@@ -216,6 +229,16 @@ describe('plan: finished', () => {
     const ended = { evaluation: record({ phase: 'Failed', finishedAt: new Date(NOW) }), attempts: [attempt(finalized)] };
     for (const known of [ended, { evaluation: undefined, attempts: [] }])
       expect(types(launched({ ...running, record: known }))).toContain('releasePod');
+  });
+  it('is not believed of what this leader has seen unfinished and not ended, unless the record says so', () => {
+    const clear = { actions: [{ type: 'clearStatus' }], view: undefined, requeueAfterSeconds: 1, turn: 'release' };
+    const doubted = (known: Partial<Snapshot>) => decide(snapshot({ raw: raw({ ttlSecondsAfterFinished: 10 }), doubted: true, turn: false, ...known }));
+    expect(doubted({ record: { evaluation: undefined, attempts: [] } })).toEqual(clear);
+    expect(doubted({ record: { evaluation: record({ phase: 'Queued' }), attempts: [] } })).toEqual(clear);
+    expect(doubted({ record: { evaluation: record({ phase: 'Queued' }), attempts: [] }, turn: true }).turn).toBe('hold');
+    expect(doubted({ record: 'unavailable' })).toMatchObject({ actions: [], turn: 'release' });
+    const ended = { evaluation: record({ phase: 'Failed', finishedAt: new Date(NOW) }), attempts: [] };
+    expect(doubted({ record: ended }).actions).toEqual([{ type: 'deleteEvaluation' }]);
   });
   it('goes after its time to live, not before', () => {
     expect(decide(snapshot({ raw: raw({ ttlSecondsAfterFinished: 60 }) }))).toMatchObject({

@@ -11,6 +11,7 @@ import { cleanUp, cleanUpFinished } from './clean-up.ts';
 import { capturedAfterwards, hasRun, startedAfterwards } from './claims.ts';
 import { phaseOf, planAttempt, planDeadline, planNeverLaunched } from './plan-attempt.ts';
 import { resolveInputs } from './inputs.ts';
+import { hasTermsOf } from './job.ts';
 import { jobName } from './names.ts';
 import { hasFinalizer } from './objects.ts';
 import { hasEndPhase, isHeld } from './pod.ts';
@@ -84,7 +85,7 @@ function decide(snapshot: Snapshot, now: number, settings: Settings): Plan {
   const current = currentAttempt(snapshot);
   if (current !== undefined && current.state !== 'finalized' && current.jobUid !== null)
     return planAttempt(snapshot, current, now, settings);
-  if (current !== undefined && current.state !== 'finalized' && snapshot.job?.metadata.uid !== undefined) {
+  if (current !== undefined && current.state !== 'finalized' && snapshot.job?.metadata.uid !== undefined && hasTermsOf(snapshot.job, current)) {
     // The Job is there but not its uid in the row: the operator was stopped in between. Take it over, then decide
     // again.
     return {
@@ -101,17 +102,19 @@ function decide(snapshot: Snapshot, now: number, settings: Settings): Plan {
 }
 
 /**
- * The status says that it has finished. While a pod of it runs that must be the record's word too: somebody may have written
- * the status, by hand or from a backup, and to clean up would be the end of output that nobody has stored.
+ * The status says that it has finished. Where somebody else may have written that, by hand or from a backup, it must be the
+ * record's word too: while a pod of it runs (to clean up would be the end of output that nobody has stored; a record may be
+ * too old to be kept), and when it was seen unfinished and nobody here has ended it.
  */
 function planAsFinished(snapshot: Snapshot, now: number, settings: Settings): Plan {
-  const { record, pod, others } = snapshot;
+  const { record, pod, others, doubted } = snapshot;
   const runs = [pod, ...others].some((one) => one !== undefined && isHeld(one));
-  if (!runs || abandonedFor(snapshot, now) >= settings.patience.lostCapture) return planLeftovers(snapshot, now);
-  if (record === 'unavailable')
-    return { actions: [], view: undefined, requeueAfterSeconds: RECORD_RETRY_SECONDS, turn: 'hold' };
-  if (record.evaluation?.finishedAt !== null) return planLeftovers(snapshot, now);
-  return { actions: [{ type: 'clearConditions' }], view: undefined, requeueAfterSeconds: 1, turn: 'hold' };
+  if (!(runs || doubted) || abandonedFor(snapshot, now) >= settings.patience.lostCapture) return planLeftovers(snapshot, now);
+  const turn = runs || snapshot.job !== undefined || snapshot.turn ? 'hold' : 'release';
+  if (record === 'unavailable') return { actions: [], view: undefined, requeueAfterSeconds: RECORD_RETRY_SECONDS, turn };
+  const { evaluation: known } = record;
+  if (known === undefined ? !doubted : known.finishedAt !== null) return planLeftovers(snapshot, now);
+  return { actions: [{ type: 'clearStatus' }], view: undefined, requeueAfterSeconds: 1, turn };
 }
 
 /** Finished, and the status says so. Only then, for what it leaves in the cluster is in nobody's way. */

@@ -19,7 +19,9 @@ import type { AdmissionQueue } from './queue.ts';
 import { refusedView } from './refused.ts';
 import type { Scores } from './scores.ts';
 import type { Settings } from './settings.ts';
+import { failingStart } from './start.ts';
 import { needsContent, slimEvaluation } from './slim.ts';
+import { isFinished } from './snapshot.ts';
 import type { LaunchRefusal, RawEvaluation, Snapshot } from './snapshot.ts';
 import { announcements, buildStatus, observedStatus, sameStatus, waitingOf } from './status.ts';
 
@@ -52,6 +54,10 @@ export class Reconciler {
   readonly #statuses: StatusWriter<RawEvaluation>;
   readonly #refusals = new Map<string, LaunchRefusal>();
   readonly #passing = new PassingStates();
+  /** What fails before it runs, and since when. */
+  readonly #failing = new Map<string, { readonly what: string; readonly since: number }>();
+  /** By key, the uids of those that were seen so and have not been ended here: nobody else ends them. */
+  readonly #unfinished = new Map<string, string | undefined>();
 
   constructor(deps: ReconcilerDependencies) {
     this.#deps = deps;
@@ -65,9 +71,12 @@ export class Reconciler {
       this.#forget(key);
       return {};
     }
+    if (!isFinished(raw)) this.#unfinished.set(key, raw.metadata.uid);
     try {
       const { snapshot, decision } = await this.#decide(key, raw, signal);
       const left = await this.#apply(snapshot, decision, signal);
+      // It was our own after all, written without an answer.
+      if (decision.observe === true) this.#unfinished.delete(key);
       if (decision.scoring === undefined) this.#deps.scores.forget(key);
       else this.#deps.scores.want(key, { uid: raw.metadata.uid ?? '', ...decision.scoring });
       const { turns } = this.#deps;
@@ -77,8 +86,8 @@ export class Reconciler {
       if (decision.drill !== undefined) this.#deps.gate.want(decision.drill.runtimeClass);
       if (decision.actions.length > 0)
         context.logger.debug({ actions: decision.actions.map(({ type }) => type) }, 'plan applied');
-      if (decision.actions.some(({ type }) => type === 'clearConditions'))
-        context.logger.warn('the status said Finished of what still runs: somebody else wrote it, and it is written anew');
+      if (decision.actions.some(({ type }) => type === 'clearStatus'))
+        context.logger.warn('the status said Finished of what has not ended: somebody else wrote it, and it is written anew');
       let heldSeconds = 0;
       if (decision.view !== undefined) heldSeconds = await this.#writeStatus(snapshot, left, decision.view, signal);
       else if (decision.observe === true) await this.#writeObserved(snapshot, left, signal);
@@ -124,10 +133,12 @@ export class Reconciler {
       launchRefusal: this.#refusals.get(key),
       scored: scores.of(key, uid),
       configMaps: configMaps.of(uid),
+      doubted: isFinished(raw) && this.#unfinished.get(key) === uid,
       heldBack: undefined,
       backlogged: turns.backlogged,
     };
-    let snapshot = await gatherer.gather(key, raw, own, signal);
+    const gathered = await gatherer.gather(key, raw, own, signal);
+    let snapshot: Snapshot = { ...gathered, failingSince: this.#failingSince(key, failingStart(gathered.pod)) };
     let decision = plan(snapshot, now(), settings);
     if (decision.turn === 'request') {
       const priority = snapshot.evaluation?.spec.priority ?? 0;
@@ -138,6 +149,16 @@ export class Reconciler {
     }
     if (decision.turn === 'hold') turns.hold(key, namespace);
     return { snapshot, decision };
+  }
+
+  #failingSince(key: string, what: string | undefined): number | undefined {
+    const known = this.#failing.get(key);
+    if (known !== undefined && known.what === what) return known.since;
+    this.#failing.delete(key);
+    if (what === undefined) return undefined;
+    const since = this.#deps.now();
+    this.#failing.set(key, { what, since });
+    return since;
   }
 
   /** Seconds until it is to be written, when that is not yet. */
@@ -158,8 +179,9 @@ export class Reconciler {
 
   async #say(snapshot: Snapshot, left: Left, status: EvaluationStatus, signal: AbortSignal): Promise<void> {
     const { events, metrics, now } = this.#deps;
-    const { raw } = snapshot;
+    const { key, raw } = snapshot;
     if (!(await this.#applyStatus(snapshot, left, status, signal))) return;
+    if (isFinished({ ...raw, status })) this.#unfinished.delete(key);
     for (const announcement of announcements(raw.status, status)) events.event(raw, announcement);
     metrics.statusWritten(raw, status, now());
     await this.#recordWaiting(snapshot, status, signal);
@@ -193,6 +215,8 @@ export class Reconciler {
     this.#statuses.forget(key);
     this.#refusals.delete(key);
     this.#passing.said(key);
+    this.#unfinished.delete(key);
+    this.#failing.delete(key);
     this.#deps.scores.forget(key);
     this.#deps.turns.release(key, key.slice(0, key.indexOf('/')));
   }

@@ -52,6 +52,8 @@ export interface Snapshot {
   /** Every other pod that carries the evaluation's uid: of earlier attempts, or a second one of this Job. */
   readonly others: readonly Pod[];
   readonly warnings: readonly KubeEvent[];
+  /** Since when its container is seen to fail before it runs, in milliseconds. */
+  readonly failingSince: number | undefined;
   /** Kueue's, of the attempt's Job. */
   readonly workload: Workload | undefined;
   /** Of the current attempt, finished or not. */
@@ -70,6 +72,8 @@ export interface Snapshot {
   readonly turn: boolean;
   /** Why it has none, once it has asked for one. */
   readonly heldBack: HeldBack | undefined;
+  /** The status says Finished, and this leader has seen it unfinished and has not ended it: then the record is asked. */
+  readonly doubted: boolean;
   /** What became of its ConfigMaps, once it has finished. */
   readonly configMaps: Swept | undefined;
   /** The output of too many ended runs is not stored yet. */

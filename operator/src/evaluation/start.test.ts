@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { KubeEvent, Pod } from './objects.ts';
-import { judgeStart } from './start.ts';
-import { NOW, at, job, pod, settings } from './testing/builders.ts';
+import { failingStart, judgeStart } from './start.ts';
+import { NOW, POD_UID, at, job, pod, settings } from './testing/builders.ts';
 
 const { patience } = settings();
 const warning = (reason: string, message: string): KubeEvent => ({
@@ -22,12 +22,13 @@ const CLASS = warning(
   'Error creating: pods "x" is forbidden: pod rejected: RuntimeClass "gvisor" not found',
 );
 
-function start(subject: Pod | undefined, warnings: KubeEvent[] = [], jobAge = 5): string {
+function start(subject: Pod | undefined, warnings: KubeEvent[] = [], jobAge = 5, failing?: number): string {
   const result = judgeStart({
     job: job({ metadata: { creationTimestamp: at(-jobAge) } }),
     pod: subject,
     warnings,
     image: 'a/b:1',
+    failingSince: failing === undefined ? undefined : NOW - failing * 1000,
     now: NOW,
     patience,
   });
@@ -35,7 +36,7 @@ function start(subject: Pod | undefined, warnings: KubeEvent[] = [], jobAge = 5)
 }
 
 describe('judgeStart', () => {
-  it.each<[string, Pod | undefined, KubeEvent[], number, string]>([
+  it.each<[string, Pod | undefined, KubeEvent[], number, string, number?]>([
     ['no pod yet', undefined, [], 5, 'PodPending'],
     ['no pod for too long', undefined, [], 301, 'InternalError/Infrastructure'],
     ['quota, for now', undefined, [QUOTA], 5, 'QuotaExceeded'],
@@ -62,12 +63,13 @@ describe('judgeStart', () => {
     [
       'pull fails, for now',
       pod()
-        .scheduled(-45)
+        .scheduled(-280)
         .container({ waiting: { reason: 'ErrImagePull' } })
         .build(),
       [],
       5,
       'ImagePullFailing',
+      59,
     ],
     [
       'pull fails, for too long',
@@ -78,6 +80,7 @@ describe('judgeStart', () => {
       [],
       5,
       'ImagePullFailed/User',
+      61,
     ],
     [
       'registry unreachable',
@@ -88,6 +91,7 @@ describe('judgeStart', () => {
       [],
       5,
       'ImagePullFailed/Infrastructure',
+      61,
     ],
     ['not an image name', pod().waiting('InvalidImageName', 'couldn’t parse').build(), [], 5, 'InvalidImage/User'],
     [
@@ -106,8 +110,26 @@ describe('judgeStart', () => {
       [],
       70,
       'InternalError/Infrastructure',
+      61,
     ],
-  ])('%s', (_, subject, warnings, age, expected) => expect(start(subject, warnings, age)).toBe(expected));
+  ])('%s', (_, subject, warnings, age, expected, failing) => expect(start(subject, warnings, age, failing)).toBe(expected));
+
+  it('counts from the first pull that failed, as we or the kubelet saw it, of that container', () => {
+    const failing = pod().scheduled(-280).container({ waiting: { reason: 'ImagePullBackOff' } }).build();
+    const failed = (seconds: number, fieldPath = 'spec.containers{sandbox}', message = 'Failed to pull image "a/b:1": not found') => [
+      { ...warning('Failed', message), involvedObject: { fieldPath }, firstTimestamp: at(-seconds) },
+    ];
+    expect(start(failing)).toBe('ImagePullFailing');
+    expect(start(failing, failed(59))).toBe('ImagePullFailing');
+    expect(start(failing, failed(60))).toBe('ImagePullFailed/User');
+    expect(start(failing, failed(60, 'spec.initContainers{launcher}'))).toBe('ImagePullFailing');
+    expect(start(failing, failed(60, undefined, 'Error: failed to create the container'))).toBe('ImagePullFailing');
+    expect(start(failing, failed(10), 5, 60)).toBe('ImagePullFailed/User');
+    expect(failingStart(failing)).toBe(`${POD_UID}/sandbox/pull`);
+    expect(failingStart(pod().waiting('CreateContainerError').build())).toBe(`${POD_UID}/sandbox/create`);
+    expect(failingStart(pod().waiting('ContainerCreating').build())).toBeUndefined();
+    expect(failingStart(undefined)).toBeUndefined();
+  });
 
   it('names the RuntimeClass that is missing', () => {
     const result = judgeStart({

@@ -1,7 +1,7 @@
 import { clip } from '@crucible/crds';
 import type { Verdict } from '@crucible/crds';
 import { resumedAt } from './kueue.ts';
-import type { Job, KubeEvent, Pod } from './objects.ts';
+import type { ContainerStatus, Job, KubeEvent, Pod } from './objects.ts';
 import { isScheduled, sandboxStatus, waitingSince } from './pod.ts';
 import type { Patience } from './settings.ts';
 import { evidence, verdict } from './verdict.ts';
@@ -17,6 +17,8 @@ export interface StartInputs {
   /** Warnings about the Job or its pod: only there does Kubernetes say why it cannot make one. */
   readonly warnings: readonly KubeEvent[];
   readonly image: string;
+  /** Since when its container is seen to fail as it does, in milliseconds; undefined: just now. */
+  readonly failingSince?: number | undefined;
   readonly now: number;
   readonly patience: Patience;
 }
@@ -84,9 +86,10 @@ function withPod(inputs: StartInputs, pod: Pod): Start {
   const { now, patience } = inputs;
   if (!isScheduled(pod)) return unscheduled(inputs, pod);
   const age = ageSeconds(waitingSince(pod), now);
-  const init = pod.status?.initContainerStatuses?.find((status) => status.state?.waiting !== undefined);
-  const status = init ?? sandboxStatus(pod);
+  const { init, status } = waitingContainer(pod);
   const { reason = '', message = '' } = status?.state?.waiting ?? {};
+  // Not from the pod's start: on a busy node a pull may begin late and take its time, and only a failure is given up.
+  const failingFor = failingSeconds(inputs, status?.name ?? '', PULLING.has(reason));
   // The name in the status is the one the kubelet resolved; before that, the one that was asked for.
   const image = init?.image ?? inputs.image;
 
@@ -98,7 +101,7 @@ function withPod(inputs: StartInputs, pod: Pod): Start {
     );
   }
   if (PULLING.has(reason)) {
-    if (age < patience.imagePull)
+    if (failingFor < patience.imagePull)
       return waiting('ImagePullFailing', 'The image could not be pulled; the node tries again.');
     return failed(pullFailed(image, reason, message));
   }
@@ -114,7 +117,7 @@ function withPod(inputs: StartInputs, pod: Pod): Start {
       ]),
     );
   }
-  if (BROKEN.has(reason) && age >= patience.imagePull) {
+  if (BROKEN.has(reason) && failingFor >= patience.imagePull) {
     return failed(
       verdict('InternalError', 'Infrastructure', 'The node could not create the container.', [
         evidence('Container', `${reason}: ${message}`),
@@ -122,6 +125,29 @@ function withPod(inputs: StartInputs, pod: Pod): Start {
     );
   }
   return waiting('ContainerCreating', 'The node prepares the container.');
+}
+
+function waitingContainer(pod: Pod): { init: ContainerStatus | undefined; status: ContainerStatus | undefined } {
+  const init = pod.status?.initContainerStatuses?.find(({ state }) => state?.waiting !== undefined);
+  return { init, status: init ?? sandboxStatus(pod) };
+}
+
+/** What a container fails with before it runs, in one word that stays the same while it does; undefined: it does not. */
+export function failingStart(pod: Pod | undefined): string | undefined {
+  const { status } = pod === undefined ? {} : waitingContainer(pod);
+  const reason = status?.state?.waiting?.reason ?? '';
+  const what = PULLING.has(reason) ? 'pull' : BROKEN.has(reason) ? 'create' : undefined;
+  return what && `${pod?.metadata.uid}/${status?.name}/${what}`;
+}
+
+/** A container's status has no time. Ours is that of the first look; the kubelet's event knows of looks before a restart. */
+function failingSeconds({ warnings, failingSince, now }: StartInputs, container: string, pulling: boolean): number {
+  const said = warnings
+    .filter(({ reason, message = '' }) => reason === 'Failed' && /pull/i.test(message) === pulling)
+    .filter(({ involvedObject }) => involvedObject?.fieldPath?.endsWith(`{${container}}`) === true)
+    .map(({ firstTimestamp }) => Date.parse(firstTimestamp ?? ''))
+    .filter((time) => !Number.isNaN(time));
+  return (now - Math.min(now, failingSince ?? now, ...said)) / 1000;
 }
 
 function pullFailed(image: string, reason: string, message: string): Verdict {

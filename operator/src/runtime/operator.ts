@@ -1,4 +1,4 @@
-import { API_VERSION, FIELD_MANAGERS, InvalidResourceError, parseEvaluationRuntime } from '@crucible/crds';
+import { API_VERSION, FIELD_MANAGERS } from '@crucible/crds';
 import type { EvaluationRuntimeStatus } from '@crucible/crds';
 import type { Logger } from 'pino';
 import { Controller, WorkQueue } from '../controller/index.ts';
@@ -9,7 +9,7 @@ import { sameStatus } from '../evaluation/status.ts';
 import { EVALUATION_RUNTIMES, isConflict, isNotFound, keyOf } from '../kube/index.ts';
 import type { KubeClient, KubeObject } from '../kube/index.ts';
 import { buildRuntimeStatus, judgeRuntime } from './judge.ts';
-import type { RuntimeFacts } from './judge.ts';
+import { parsedRuntime } from './parsed.ts';
 
 export interface RuntimeOperatorDependencies {
   readonly client: KubeClient;
@@ -68,7 +68,7 @@ export class RuntimeOperator {
     if (raw === undefined || raw.metadata.deletionTimestamp !== undefined) return;
     const { name = '', generation = 1, resourceVersion } = raw.metadata;
     const claims = judgeRuntime({
-      ...parse(raw),
+      ...parsedRuntime(raw),
       runtimeClasses: caches.runtimeClasses.list().map(({ metadata }) => metadata.name ?? ''),
       defaultRuntimeClass: settings.sandbox.runtimeClassName,
     });
@@ -84,14 +84,5 @@ export class RuntimeOperator {
       // Gone, or changed: the watch brings it.
       if (!isNotFound(error) && !isConflict(error)) throw error;
     }
-  }
-}
-
-function parse(raw: KubeObject): Pick<RuntimeFacts, 'runtime' | 'invalid'> {
-  try {
-    return { runtime: parseEvaluationRuntime({ ...raw, status: undefined }), invalid: undefined };
-  } catch (error) {
-    if (!(error instanceof InvalidResourceError)) throw error;
-    return { runtime: undefined, invalid: `The spec cannot be read: ${error.problems.join('; ')}.` };
   }
 }

@@ -1,5 +1,5 @@
-import { InvalidResourceError, LABELS, expandMatrix, parseEvaluation, parseEvaluationRuntime, parseEvaluationSuite } from '@crucible/crds';
-import type { Cell, EvaluationRuntime, EvaluationSuite } from '@crucible/crds';
+import { InvalidResourceError, LABELS, expandMatrix, parseEvaluation, parseEvaluationSuite } from '@crucible/crds';
+import type { Cell, EvaluationSuite } from '@crucible/crds';
 import type { RunPlace, SuiteRecord, SuiteRepository, SuiteRunRecord } from '@crucible/storage';
 import { isUnavailable } from '@crucible/storage';
 import { admit } from '../evaluation/admission.ts';
@@ -12,6 +12,7 @@ import type { RawEvaluation } from '../evaluation/snapshot.ts';
 import { asVerdict } from '../evaluation/view.ts';
 import { EVALUATIONS, isNotFound } from '../kube/index.ts';
 import type { KubeClient, KubeObject, ObjectCache } from '../kube/index.ts';
+import { readRuntimes } from '../runtime/parsed.ts';
 import { outcomeOf } from './aggregate.ts';
 import { buildRun, placesOf, runName } from './run.ts';
 import type { Obstacle, RawSuite, Run, RunState, SuiteSnapshot } from './snapshot.ts';
@@ -131,7 +132,7 @@ export class SuiteGatherer {
     if (first === undefined) return undefined;
     const facts = {
       namespace: caches.namespaces.get(suite.metadata.namespace ?? ''),
-      runtimes: caches.runtimes.list().flatMap(parsedRuntime),
+      ...readRuntimes(caches.runtimes.list()),
       runtimeClasses: caches.runtimeClasses.list().map(({ metadata }) => metadata.name ?? ''),
     };
     const admission = admit(buildRun(suite, { cell: 1, sample: 1 }, first), facts, settings);
@@ -171,15 +172,6 @@ function firstMistake(suite: EvaluationSuite, cells: readonly Cell[]): string | 
     }
   }
   return undefined;
-}
-
-function parsedRuntime(raw: KubeObject): EvaluationRuntime[] {
-  try {
-    return [parseEvaluationRuntime({ ...raw, status: undefined })];
-  } catch (error) {
-    if (error instanceof InvalidResourceError) return [];
-    throw error;
-  }
 }
 
 function ofSuite(raw: RawEvaluation | undefined, suiteUid: string, row: SuiteRunRecord | undefined): RawEvaluation | undefined {
