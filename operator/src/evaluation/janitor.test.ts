@@ -8,7 +8,7 @@ import { Janitor } from './janitor.ts';
 import type { JanitorDependencies } from './janitor.ts';
 import type { Pod } from './objects.ts';
 import type { Snapshot } from './snapshot.ts';
-import { NOW, pod, rawEvaluation, settings } from './testing/builders.ts';
+import { NOW, UID, pod, rawEvaluation, settings } from './testing/builders.ts';
 
 const logger = pino({ level: 'silent' });
 let server: ScriptedServer;
@@ -25,12 +25,13 @@ afterEach(async () => {
 const running = (uid: string, namespace: string): Pod =>
   pod().running().meta({ uid: `pod-${uid}`, name: uid, namespace, labels: { [LABELS.evaluationUid]: uid } }).build();
 
-/** One round over these pods, none of which watch or record know; what was done about which. */
-async function sweep(pods: readonly Pod[]): Promise<string[]> {
+/** Rounds at these times over these pods; what was done about which. Neither watch nor record know anything else. */
+async function sweep(pods: readonly Pod[], changes: object = {}, times: readonly number[] = [NOW]): Promise<string[]> {
   const done: string[] = [];
   const apply = async ({ raw }: Snapshot, actions: readonly Action[]): Promise<void> => {
     done.push(`${raw.metadata.uid}: ${actions.map(({ type }) => type).join()}`);
   };
+  let at = NOW;
   const janitor = new Janitor({
     client,
     caches: { synced: true, lastSyncAgeSeconds: () => 0, jobs: { list: () => [] }, pods: { list: () => pods } },
@@ -39,11 +40,12 @@ async function sweep(pods: readonly Pod[]): Promise<string[]> {
     applier: { apply },
     settings: settings(),
     logger,
-    now: () => NOW,
+    now: () => at,
     evaluation: () => undefined,
     minAgeSeconds: 0,
+    ...changes,
   } as unknown as JanitorDependencies);
-  await janitor.sweep(new AbortController().signal);
+  for (at of times) await janitor.sweep(new AbortController().signal);
   return done;
 }
 
@@ -61,5 +63,29 @@ describe('what neither watch nor record know', () => {
     const strays = ['a', 'b', 'c', 'deleted'].map((uid) => running(uid, 'evals'));
     expect(await sweep([...strays, running('d', 'other')])).toEqual(['c', 'deleted', 'd'].map((uid) => `${uid}: lowerDeadline`));
     expect(asked).toEqual(['evals 100', 'evals 100 more', 'other 100']);
+  });
+});
+
+describe('what has finished and has no end in the record', () => {
+  const later = [NOW, NOW + settings().patience.lostCapture * 1000 - 1, NOW + settings().patience.lostCapture * 1000];
+  const finished = { phase: 'Cancelled', conditions: [{ type: 'Finished', status: 'True', reason: 'Cancelled', message: '', lastTransitionTime: 'x' }] };
+  const verdict = { class: 'Cancelled', attributableTo: 'User', message: 'Cancelled before the code started.' };
+  const rounds = (status: object, finishedAt: Date | null = null): Promise<string[]> => {
+    const unfinished = ({ after }: { after?: string }): object[] => (after === undefined ? [{ uid: UID, acceptedAt: new Date(0) }] : []);
+    const changes = {
+      evaluations: { listUnfinished: async (page: object) => unfinished(page), get: async () => undefined },
+      evaluation: () => rawEvaluation({}, { status: status as never }),
+      attempts: { withEvaluation: async () => ({ evaluation: { finishedAt }, attempts: [] }) },
+    };
+    return sweep([], changes, later);
+  };
+
+  it('gets it from its status, once a capture has had its time', async () => {
+    expect(await rounds({ ...finished, verdict })).toEqual([`${UID}: recordEnd`]);
+    expect(await rounds({ ...finished, verdict }, new Date(0))).toEqual([]);
+  });
+
+  it('gets a status of its own where nobody has judged it: somebody else wrote Finished', async () => {
+    expect(await rounds(finished)).toEqual([`${UID}: clearStatus`]);
   });
 });
