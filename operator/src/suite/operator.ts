@@ -82,12 +82,15 @@ export class SuiteOperator {
       const name = labels?.[LABELS.suite];
       if (name !== undefined) this.#term?.queue.add(`${namespace}/${name}`);
     });
-    const wakeRefused = (): void => {
+    const wake = (which: (raw: RawSuite) => boolean): void => {
       if (this.#term === undefined) return;
-      for (const raw of caches.suites.list())
-        if (!isFinished(raw) && isHindered(raw)) this.#term.queue.add(keyOf(raw));
+      for (const raw of caches.suites.list()) if (!isFinished(raw) && which(raw)) this.#term.queue.add(keyOf(raw));
     };
-    caches.runtimes.onChange(wakeRefused);
+    const wakeRefused = (): void => wake(isHindered);
+    // Also who can start no more must say so; a status of its own refuses nobody.
+    caches.runtimes.onChange((_, current, previous) => {
+      if (current?.metadata.generation !== previous?.metadata.generation) wake(() => true);
+    });
     caches.runtimeClasses.onChange(wakeRefused);
     caches.namespaces.onChange(wakeRefused);
   }

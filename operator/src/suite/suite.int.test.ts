@@ -270,6 +270,28 @@ describe('what keeps runs from being created', () => {
     expect(await cluster.status(run!['metadata'].name)).toMatchObject({ phase, verdict, output, exitCode });
   });
 
+  it('a runtime that goes is said while the run under way goes on, and one that comes back is seen at once', async () => {
+    const runtime = `going-${cluster.runtime}`;
+    await cluster.createRuntime(runtime);
+    const uid = await cluster.submitSuite('going', { samples: 2, parallelism: 1, template: { runtime } });
+    const [run] = await cluster.unfinished(uid, 1);
+    const pod = await cluster.makePod(run!['metadata'].name);
+    await cluster.running(pod);
+    await cluster.phase(run!['metadata'].name, 'Running');
+    await cluster.must('DELETE', `/apis/crucible.dev/v1alpha1/evaluationruntimes/${runtime}`);
+    const { message } = await cluster.suiteCondition('going', 'Reconciling', 'RuntimeNotFound');
+    expect(message).toMatch(/^The runs under way go on and are counted; no other can start/);
+    expect(holds(await cluster.suiteStatus('going'))).toEqual(['Accepted', 'Reconciling']);
+    await cluster.createRuntime(runtime);
+    // Nothing else moves, and it looks again by itself only after a minute.
+    await cluster.suiteCondition('going', 'Reconciling', 'Running');
+    await cluster.ended(pod, 0);
+    await cluster.capture(run!['metadata'].uid, pod);
+    await cluster.unfinished(uid, 1);
+    await cluster.removeSuite('going');
+    await cluster.suiteGone('going');
+  });
+
   it('a template that the API server refuses is said, with its words', async () => {
     const uid = await cluster.submitSuite('refused', {}, { labels: { 'not a key': 'x' } });
     const { message } = await cluster.suiteCondition('refused', 'Accepted', 'InvalidTemplate');
