@@ -11,6 +11,9 @@ import { OperatorProcess } from './testing/operator-process.ts';
 
 // A process that starts while Postgres is away.
 
+/** Half of it is waiting for retries, and for a process to start, on a machine that may be busy. */
+const LONG_MS = 90_000;
+
 const api = new ApiServer(testServer('CRUCIBLE_TEST_KUBECONFIG'));
 let namespace: string;
 let testDatabase: TestDatabase;
@@ -76,7 +79,7 @@ async function sql(text: string): Promise<Record<string, unknown>[]> {
   }
 }
 
-it('lets go of what is deleted, admits nothing, and goes on when it is there', async () => {
+it('lets go of what is deleted, admits nothing, and goes on when it is there', { timeout: LONG_MS }, async () => {
   await create('going', [CAPTURE_FINALIZER]);
   await create('new');
   await api.delete(`${evaluations()}/going`);
@@ -103,7 +106,7 @@ it('lets go of what is deleted, admits nothing, and goes on when it is there', a
   );
 });
 
-it('writes nothing into a newer schema that is there afterwards, and leaves the lease to others', async () => {
+it('writes nothing into a newer schema that is there afterwards, and leaves the lease to others', { timeout: LONG_MS }, async () => {
   await sql(`insert into crucible.schema_migrations (version, name, checksum) values (9999, '9999_newer.sql', 'none')`);
   await create('new');
   const operator = await leading();

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { testServer } from '../../../test/integration/environment.ts';
 import { freePort } from '../../../test/integration/processes.ts';
 
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 30_000;
 
 export interface OperatorProcessOptions {
   /** Of its Evaluations and of its lease. */
