@@ -190,9 +190,9 @@ export class WorkQueue {
     const [first, others] = [this.#readyFirst, this.#ready];
     if (first.length === 0 || others.length === 0) return first.shift() ?? others.shift();
     this.#turn = (this.#turn + 1) % TURNS;
-    const urgent = others.length < CROWD ? first : others;
-    const lessUrgent = urgent === first ? others : first;
-    return (this.#turn === 0 ? lessUrgent : urgent).shift();
+    const firstUrgent = others.length < CROWD;
+    const lessUrgentTurn = this.#turn === 0;
+    return (firstUrgent !== lessUrgentTurn ? first : others).shift();
   }
 
   #ages(): number[] {

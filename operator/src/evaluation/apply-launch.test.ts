@@ -1,24 +1,13 @@
-import { pino } from 'pino';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { WaitingError } from '../controller/index.ts';
-import { KubeClient } from '../kube/index.ts';
 import type { KubeObject } from '../kube/index.ts';
-import { ScriptedServer } from '../kube/testing-server.ts';
 import { AttemptLauncher } from './apply-launch.ts';
 import type { LaunchDependencies } from './apply-launch.ts';
 import { runtime, settings, snapshot } from './testing/builders.ts';
 import { find } from './testing/plans.ts';
+import { scriptedApi } from './testing/scripted.ts';
 
-let server: ScriptedServer;
-let client: KubeClient;
-beforeEach(async () => {
-  server = await ScriptedServer.start();
-  client = new KubeClient({ access: server.access(), logger: pino({ level: 'silent' }) });
-});
-afterEach(async () => {
-  await client.close();
-  await server.close();
-});
+const api = scriptedApi();
 
 /** Makes the ConfigMap of an attempt where `there` is one of that name; what was asked of the API server. */
 async function create(
@@ -29,7 +18,7 @@ async function create(
   epoch = 5,
 ): Promise<{ asked: string[]; left: KubeObject | undefined }> {
   let left = there;
-  server.handler = (exchange) => {
+  api.server.handler = (exchange) => {
     asked.push(exchange.method);
     if (exchange.method === 'GET') return exchange.json(left);
     if (exchange.method === 'DELETE') {
@@ -44,7 +33,7 @@ async function create(
   };
   const record = { evaluation: undefined, attempts: [], ...(assumed && { assumed: true as const }) };
   const subject = snapshot({ record, cluster: { ...snapshot().cluster, runtimes: [runtime('python', { command: [image] })] } });
-  const launcher = new AttemptLauncher({ client, settings: settings(), epoch: () => epoch } as unknown as LaunchDependencies);
+  const launcher = new AttemptLauncher({ client: api.client, settings: settings(), epoch: () => epoch } as unknown as LaunchDependencies);
   await launcher.createConfigMap(subject, find(subject, 'createConfigMap')!, {});
   return { asked, left };
 }

@@ -1,27 +1,16 @@
 import { CAPTURE_FINALIZER } from '@crucible/crds';
-import { pino } from 'pino';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { KubeClient } from '../kube/index.ts';
+import { describe, expect, it } from 'vitest';
 import type { KubeObject } from '../kube/index.ts';
-import { ScriptedServer } from '../kube/testing-server.ts';
 import { releasePod, removeFinalizer } from './finalizers.ts';
 import { pod, rawEvaluation } from './testing/builders.ts';
+import { scriptedApi } from './testing/scripted.ts';
 
-let server: ScriptedServer;
-let client: KubeClient;
-beforeEach(async () => {
-  server = await ScriptedServer.start();
-  client = new KubeClient({ access: server.access(), logger: pino({ level: 'silent' }) });
-});
-afterEach(async () => {
-  await client.close();
-  await server.close();
-});
+const api = scriptedApi();
 
 /** What was patched. Each patch gets the next answer (200 once there is none), each GET the object that is there now. */
 function answer(codes: number[], live: KubeObject | undefined): object[] {
   const patched: object[] = [];
-  server.handler = (exchange) => {
+  api.server.handler = (exchange) => {
     if (exchange.method === 'GET') return live === undefined ? exchange.fail(404, 'NotFound') : exchange.json(live);
     patched.push(exchange.body as object);
     const code = codes.shift();
@@ -38,7 +27,7 @@ describe('a pod', () => {
 
   it('loses our finalizer by its name, and only the pod of that uid', async () => {
     const patched = answer([], undefined);
-    await releasePod(client, held, {});
+    await releasePod(api.client, held, {});
     expect(patched).toEqual([{ metadata: { uid: held.metadata.uid, '$deleteFromPrimitiveList/finalizers': [CAPTURE_FINALIZER] } }]);
   });
 
@@ -48,13 +37,13 @@ describe('a pod', () => {
     [422, another(held)],
   ])('needs no more when it is gone, or another one has its name (%i)', async (code, live) => {
     const patched = answer([code], live);
-    await releasePod(client, held, {});
+    await releasePod(api.client, held, {});
     expect(patched).toHaveLength(1);
   });
 
   it.each([403, 409, 422])('is not taken for released when it is there and was not (%i)', async (code) => {
     answer([code], held);
-    await expect(releasePod(client, held, {})).rejects.toMatchObject({ code });
+    await expect(releasePod(api.client, held, {})).rejects.toMatchObject({ code });
   });
 });
 
@@ -68,24 +57,24 @@ describe('an Evaluation', () => {
 
   it('loses our finalizer, found anew when others have removed theirs meanwhile', async () => {
     const patched = answer([422], { ...held, metadata: { ...held.metadata, finalizers: [CAPTURE_FINALIZER] } });
-    await removeFinalizer(client, held, {});
+    await removeFinalizer(api.client, held, {});
     expect(patched).toEqual([removal(1), removal(0)]);
   });
 
   it('is let alone when it has none of ours, is gone, or another one has its name', async () => {
     const free = { ...held, metadata: { ...held.metadata, finalizers: ['example.com/other'] } };
     const untouched = answer([], undefined);
-    expect(await removeFinalizer(client, free, {})).toBe(free);
+    expect(await removeFinalizer(api.client, free, {})).toBe(free);
     expect(untouched).toEqual([]);
     for (const [code, live] of [[404, held], [422, undefined], [422, another(held)]] as const) {
       const patched = answer([code], live);
-      expect(await removeFinalizer(client, held, {})).toBeUndefined();
+      expect(await removeFinalizer(api.client, held, {})).toBeUndefined();
       expect(patched).toEqual([removal(1)]);
     }
   });
 
   it.each([[[403]], [[422, 409, 422]]])('is not taken for released when it was not (%j)', async (codes) => {
     answer([...codes], held);
-    await expect(removeFinalizer(client, held, {})).rejects.toMatchObject({ code: codes.at(-1) });
+    await expect(removeFinalizer(api.client, held, {})).rejects.toMatchObject({ code: codes.at(-1) });
   });
 });

@@ -1,26 +1,16 @@
 import { LABELS } from '@crucible/crds';
 import { pino } from 'pino';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { KubeClient } from '../kube/index.ts';
-import { ScriptedServer } from '../kube/testing-server.ts';
+import { describe, expect, it } from 'vitest';
 import type { Action } from './actions.ts';
 import { Janitor } from './janitor.ts';
 import type { JanitorDependencies } from './janitor.ts';
 import type { Pod } from './objects.ts';
 import type { Snapshot } from './snapshot.ts';
 import { NOW, UID, pod, rawEvaluation, settings } from './testing/builders.ts';
+import { scriptedApi } from './testing/scripted.ts';
 
 const logger = pino({ level: 'silent' });
-let server: ScriptedServer;
-let client: KubeClient;
-beforeEach(async () => {
-  server = await ScriptedServer.start();
-  client = new KubeClient({ access: server.access(), logger });
-});
-afterEach(async () => {
-  await client.close();
-  await server.close();
-});
+const api = scriptedApi();
 
 const running = (uid: string, namespace: string): Pod =>
   pod().running().meta({ uid: `pod-${uid}`, name: uid, namespace, labels: { [LABELS.evaluationUid]: uid } }).build();
@@ -33,7 +23,7 @@ async function sweep(pods: readonly Pod[], changes: object = {}, times: readonly
   };
   let at = NOW;
   const janitor = new Janitor({
-    client,
+    client: api.client,
     caches: { synced: true, lastSyncAgeSeconds: () => 0, jobs: { list: () => [] }, pods: { list: () => pods } },
     evaluations: { listUnfinished: async () => [], get: async () => undefined },
     registry: { tellNamespaces: async () => {}, settleSubmissions: async () => {} },
@@ -52,7 +42,7 @@ async function sweep(pods: readonly Pod[], changes: object = {}, times: readonly
 describe('what neither watch nor record know', () => {
   it('is let go unless the API server knows it, which is asked once for a namespace, in pages that fit into memory', async () => {
     const asked: string[] = [];
-    server.handler = (exchange) => {
+    api.server.handler = (exchange) => {
       const { path, query } = exchange;
       const namespace = path.split('/').at(-2)!;
       asked.push(`${namespace} ${query['limit']} ${query['continue'] ?? ''}`.trim());
